@@ -1,3 +1,38 @@
-"""Fully convolutional networks for semantic segmentation on MindSpore, configured by Hydra and tracked in MLflow."""
+"""Fully convolutional networks for semantic segmentation on MindSpore, configured by Hydra and tracked in MLflow.
+
+    import fcnlab
+
+    config = fcnlab.compose(["arch=fcn8s", "trainer.epochs=2"])
+    result = fcnlab.train(config)
+    network = fcnlab.load(result.best_checkpoint)
+
+The names load what they need on first use, so that ``import fcnlab`` and ``--help`` stay fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from fcnlab import device
 
 __version__ = "0.1.0"
+
+_LAZY = {
+    "build_model": "fcnlab.models",
+    "compose": "fcnlab.config",
+    "load": "fcnlab.loading",
+    "train": "fcnlab",  # the module of the command, which is callable
+}
+
+__all__ = ["__version__", "build_model", "compose", "load", "train"]
+
+device.cap_onednn()  # has no effect once MindSpore is imported, so it stands at the very beginning
+
+
+def __getattr__(name: str) -> Any:
+    if name == "train":
+        return import_module("fcnlab.train")
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'fcnlab' has no attribute '{name}'")

@@ -52,18 +52,25 @@ class Registry:
         """What other packages declare, loaded, by name."""
         return {name: entry_point.load() for name, entry_point in self._plugins().items()}
 
+    def check(self, name: str) -> None:
+        """Refuse an unknown name without importing a known one.
+
+        Raises:
+            ConfigError: The text lists the known names and the nearest match.
+        """
+        if name not in self.names():
+            raise ConfigError(self._unknown(name))
+
     def get(self, name: str) -> Callable[..., Any]:
         """The factory called ``name``.
 
         Raises:
             ConfigError: If it is unknown; the text lists the known names and the nearest match.
         """
+        self.check(name)
         factory = self._factories.get(name)
         if factory is None:
-            plugin = self._plugins().get(name)
-            if plugin is None:
-                raise ConfigError(self._unknown(name))
-            factory = plugin.load()
+            factory = self._plugins()[name].load()
         elif isinstance(factory, str):
             module, attribute = factory.split(":")
             factory = getattr(import_module(module), attribute)
@@ -113,3 +120,12 @@ SCHEDULES = Registry(
     {name: f"fcnlab.training.schedules:{name}" for name in ("constant", "poly", "cosine")},
 )
 """Called with ``step``, ``total_steps`` and the schedule's own keys; returns the factor on the learning rate."""
+
+REGISTRIES = {
+    "arch": ARCHITECTURES,
+    "dataset": DATASETS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+"""By the group of the configuration that names one of its factories."""

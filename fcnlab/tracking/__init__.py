@@ -1,0 +1,1 @@
+"""The MLflow side: it listens to the trainer through callbacks."""

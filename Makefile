@@ -1,0 +1,68 @@
+# Everything a fresh clone needs is Python 3.10, 3.11 or 3.12 and this file. `make help` lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that runs and that MindSpore has wheels for; PYTHON=... overrides.
+PYTHON ?= $(shell for candidate in python3 python3.12 python3.11 python3.10 python; do \
+	$$candidate -c 'import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
+	&& echo $$candidate && break; done)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
+ARGS ?=
+
+.PHONY: help install train sweep ui test test-slow lint format benchmark lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
+	@echo
+	@echo "  ARGS=... is passed on, as in: make train ARGS='arch=fcn16s trainer.epochs=10'"
+
+install: $(VENV)/installed ## make .venv with the package in it
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10, 3.11 or 3.12 found; give one with PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp newer than what it was made from: running again does not install again.
+$(VENV)/installed: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[test]'
+	@touch $(VENV)/installed $@
+
+train: $(VENV)/installed ## train FCN-8s on generated images, about three minutes
+	$(BIN)/python -m fcnlab.train arch=fcn8s $(ARGS)
+
+sweep: $(VENV)/installed ## train FCN-32s, 16s and 8s, one after the other
+	$(BIN)/python -m fcnlab.train -m arch=fcn32s,fcn16s,fcn8s $(ARGS)
+
+ui: $(VENV)/installed ## look at the runs in a browser
+	$(BIN)/mlflow ui $(ARGS)
+
+test: $(VENV)/installed-test ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/installed-test ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/installed-test ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed-test ## put the formatting right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(VENV)/installed ## time a training step against a plain MindSpore one
+	$(BIN)/python experiments/benchmarks/train_step.py $(ARGS)
+
+lock: $(VENV)/bin/python ## renew .ci/constraints.txt from pyproject.toml
+	$(BIN)/python -m pip install --quiet 'uv>=0.8'
+	$(BIN)/uv pip compile --universal --python-version 3.10 --extra test --upgrade --quiet --no-annotate --no-header \
+		pyproject.toml --output-file .ci/constraints.txt
+
+clean: ## remove .venv and caches; runs and checkpoints stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

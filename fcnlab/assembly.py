@@ -1,0 +1,122 @@
+"""From a configuration to objects: each function reads its own group and asks the registry by name."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mindspore import nn
+
+from fcnlab.config import Config, options
+from fcnlab.data.dataset import Cached, Dataset
+from fcnlab.data.loader import EvalLoader, TrainLoader
+from fcnlab.data.transforms import TrainTransform
+from fcnlab.models import build_model
+from fcnlab.models.weights import initialise_from, read_weights
+from fcnlab.registry import DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
+from fcnlab.training.callbacks import Callback
+from fcnlab.training.evaluation import Evaluator
+from fcnlab.training.step import TrainStep
+from fcnlab.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+class Data(NamedTuple):
+    """Both splits of a data set."""
+
+    train: Dataset
+    val: Dataset
+
+
+def build_data(config: Config) -> Data:
+    """Open both splits, and read every file once to find what is wrong before anything is trained.
+
+    Raises:
+        DataError: Naming the first file, key or value that is wrong.
+    """
+    factory = DATASETS.get(config.dataset.name)
+    splits = [Cached(factory(config.dataset, split), config.dataset.cache_mib) for split in Data._fields]
+    for split in splits:
+        split.check()
+    return Data(*splits)
+
+
+def build_network(config: Config) -> nn.Cell:
+    """The network, with the weights of ``init_from`` if that is set.
+
+    Raises:
+        CheckpointError: If ``init_from`` cannot be read or does not fit.
+    """
+    network = build_model(**architecture(config), seed=config.seed)
+    if config.init_from:
+        arrays, _ = read_weights(Path(config.init_from))
+        left = initialise_from(network, arrays, f"init_from={config.init_from}")
+        log.info("weights from %s; initialised anew: %s", config.init_from, ", ".join(left) or "nothing")
+    return network
+
+
+def architecture(config: Config) -> dict[str, Any]:
+    """The arguments of `fcnlab.build_model`, which a checkpoint carries along."""
+    return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **options(config.arch, "stride")}
+
+
+def build_step(config: Config, network: nn.Cell) -> TrainStep:
+    """The loss, the optimizer and the update that ties them to the network."""
+    optimizer = OPTIMIZERS.get(config.optimizer.name)(network.trainable_params(), **options(config.optimizer, "lr"))
+    return TrainStep(network, build_loss(config), optimizer, config.trainer.clip_norm)
+
+
+def build_loss(config: Config) -> nn.Cell:
+    """The loss over logits and labels."""
+    return LOSSES.get(config.loss.name)(ignore_index=config.dataset.ignore_index, **options(config.loss))
+
+
+def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, callbacks: list[Callback]) -> Trainer:
+    """Everything together."""
+    dataset = config.dataset
+    pixels = {"mean": dataset.mean, "std": dataset.std}
+    loader = TrainLoader(
+        data.train,
+        TrainTransform(config.augment, dataset.crop_size, dataset.ignore_index),
+        batch_size=config.trainer.batch_size,
+        crops_per_image=dataset.crops_per_image,
+        seed=config.seed,
+        num_workers=dataset.num_workers,
+        **pixels,
+    )
+    names = class_names(config)
+    evaluator = Evaluator(
+        network,
+        build_loss(config),
+        EvalLoader(data.val, **pixels),
+        num_classes=dataset.num_classes,
+        ignore_index=dataset.ignore_index,
+        class_names=names,
+        keep=config.tracking.overlays,
+    )
+    schedule = partial(SCHEDULES.get(config.schedule.name), **options(config.schedule))
+    metadata = {
+        "arch": architecture(config),
+        "class_names": names,
+        "ignore_index": dataset.ignore_index,
+        "normalisation": pixels,
+        "seed": config.seed,
+    }
+    return Trainer(
+        build_step(config, network),
+        loader,
+        evaluator,
+        lambda step, total_steps: config.optimizer.lr * schedule(step, total_steps),
+        config.trainer,
+        folder / "checkpoints",
+        metadata,
+        callbacks,
+    )
+
+
+def class_names(config: Config) -> list[str]:
+    """The names given, or ``class_0``, ``class_1``, ..."""
+    return config.dataset.class_names or [f"class_{index}" for index in range(config.dataset.num_classes)]

@@ -1,0 +1,64 @@
+"""How every command behaves on the command line: one-line errors, exit codes, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from fcnlab import config as configuration
+from fcnlab.errors import FcnlabError
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a batch system sends it before it kills: handled like Ctrl-C."""
+
+
+def run(command: Callable[[], object]) -> NoReturn:
+    """Run a Hydra command and leave with its exit code.
+
+    What the user can mend goes to standard error as one line and exits 1; Ctrl-C exits 130 and SIGTERM 143. Anything
+    else is a bug and shows its traceback.
+    """
+    configuration.register_schemas()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print and exit by itself, in many lines
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        command()
+    except FcnlabError as error:
+        leave(EXIT_ERROR, str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        leave(EXIT_ERROR, configuration.one_line(error))
+    except (OSError, MemoryError) as error:
+        leave(EXIT_ERROR, _machine_trouble(error))
+    except Terminated:
+        leave(EXIT_TERMINATED, "terminated")
+    except KeyboardInterrupt:
+        leave(EXIT_INTERRUPTED, "interrupted")
+    sys.exit(0)
+
+
+def _machine_trouble(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory: lower trainer.batch_size, dataset.crop_size or arch.width"
+    return f"{error.filename or 'I/O'}: {error.strerror or error}; hydra.run.dir=... sets the output folder"
+
+
+def leave(code: int, reason: str) -> NoReturn:
+    """Say why in one line on standard error, and exit."""
+    print(f"fcnlab: {reason}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

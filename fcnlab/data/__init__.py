@@ -1,0 +1,20 @@
+"""Data sets, joint image and label transforms, and the input pipeline.
+
+Everything here is numpy and OpenCV: no MindSpore, no Hydra, no MLflow.
+"""
+
+from fcnlab.data.dataset import SPLITS, Cached, Dataset, Sample
+from fcnlab.data.loader import Batch, EvalLoader, TrainLoader, normalise
+from fcnlab.data.transforms import TrainTransform
+
+__all__ = [
+    "SPLITS",
+    "Batch",
+    "Cached",
+    "Dataset",
+    "EvalLoader",
+    "Sample",
+    "TrainLoader",
+    "TrainTransform",
+    "normalise",
+]

@@ -1,0 +1,124 @@
+"""What a data set is, and the cache that any of them can be wrapped in."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+from fcnlab.data.background import map_ahead
+from fcnlab.errors import DataError
+
+SPLITS = ("train", "val")
+"""The splits that every data set has."""
+
+
+class Sample(NamedTuple):
+    """One image and its label.
+
+    Attributes:
+        image: H x W x 3, uint8, RGB.
+        label: H x W, uint8 class indices, with ``ignore_index`` for void.
+        name: Unique within the data set, such as the file's stem.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    name: str
+
+
+class Dataset(ABC):
+    """A fixed, ordered set of samples. ``__getitem__`` is called from several threads at once."""
+
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The samples' names, in order."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Sample ``index``; its arrays must not be written to.
+
+        Raises:
+            IndexError: If there is no such sample.
+            DataError: If its files are bad.
+        """
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def check(self) -> None:
+        """Read every sample once, so that bad data are found before a run starts.
+
+        Raises:
+            DataError: For the first bad sample, in order.
+        """
+        for _ in map_ahead(self.__getitem__, range(len(self)), workers=2, ahead=4):
+            pass
+
+
+class Cached(Dataset):
+    """A data set whose decoded samples stay in memory, as many as fit.
+
+    Nothing is evicted: a training epoch visits every sample once, in random order, so that whatever is kept saves as
+    much as anything else would. Samples beyond the limit are read anew each time.
+
+    Args:
+        dataset: What to keep.
+        limit_mib: Limit on the pixels kept, in MiB; 0 keeps nothing.
+    """
+
+    def __init__(self, dataset: Dataset, limit_mib: float) -> None:
+        self._dataset = dataset
+        self._free = int(limit_mib * 2**20)
+        self._kept: dict[int, Sample] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """The samples' names, in order."""
+        return self._dataset.names
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels that are kept."""
+        with self._lock:
+            return sum(sample.image.nbytes + sample.label.nbytes for sample in self._kept.values())
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]
+        with self._lock:
+            sample = self._kept.get(index)
+        if sample is not None:
+            return sample
+        # Read outside the lock: two threads may decode the same sample once, but none waits for another's.
+        sample = self._dataset[index]
+        size = sample.image.nbytes + sample.label.nbytes
+        with self._lock:
+            if index not in self._kept and size <= self._free:
+                # A kept array is shared by every later reader: writing to it would change the data set.
+                sample.image.setflags(write=False)
+                sample.label.setflags(write=False)
+                self._kept[index] = sample
+                self._free -= size
+        return sample
+
+    def check(self) -> None:
+        """Let the wrapped data set check itself.
+
+        Raises:
+            DataError: For its first bad sample.
+        """
+        self._dataset.check()
+
+
+def require_split(split: str) -> None:
+    """Refuse a split that does not exist.
+
+    Raises:
+        DataError: If ``split`` is not one of `SPLITS`.
+    """
+    if split not in SPLITS:
+        raise DataError(f"no split '{split}': choose one of {', '.join(SPLITS)}")

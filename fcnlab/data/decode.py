@@ -1,0 +1,94 @@
+"""Image and label files, decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from fcnlab.errors import DataError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""What counts as an image or label file, in lower case."""
+
+_LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decode an image.
+
+    Grey is replicated to three channels, transparency dropped, and 16 bits a channel scaled to 8. A rotation noted in
+    a JPEG's metadata is not applied, since the label has none.
+
+    Args:
+        path: The file; its name may have any letters.
+
+    Returns:
+        H x W x 3, uint8, RGB.
+
+    Raises:
+        DataError: If the file cannot be read, is truncated, or has pixels that are neither 8 nor 16 bits.
+    """
+    try:
+        # cv2.imread cannot open every Unicode path on every system.
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"cannot read image '{path}': {error.strerror or error}") from None
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error:
+        pixels = None
+    if pixels is None or _truncated(data.tobytes()):
+        raise DataError(f"image '{path}' is damaged or truncated: replace it, or remove it and its label")
+    if pixels.dtype == np.uint16:
+        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
+    if pixels.dtype != np.uint8:
+        raise DataError(f"image '{path}' has {pixels.dtype} pixels: convert it to 8 or 16 bits")
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    if pixels.shape[2] not in (3, 4):
+        raise DataError(f"image '{path}' has {pixels.shape[2]} channels: convert it to grey or RGB")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def read_label(path: Path, *, white: int) -> np.ndarray:
+    """Decode a label without changing a value; a palette image yields its indices.
+
+    Args:
+        path: The file; its name may have any letters.
+        white: What the bright pixels of a 1-bit image stand for; the others are 0.
+
+    Returns:
+        H x W, uint8, or a wider integer type if the file has one.
+
+    Raises:
+        DataError: If the file cannot be read or is truncated, or if it has several channels.
+    """
+    try:
+        # Not OpenCV: it turns a palette's indices into colours.
+        with Image.open(path) as image:
+            mode = image.mode
+            values = np.asarray(image) if mode in _LABEL_MODES else None
+    except FileNotFoundError:
+        raise DataError(f"cannot read label '{path}': it is gone") from None
+    # What PIL raises for a damaged file depends on its format and on where the damage is.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        raise DataError(f"label '{path}' is damaged or truncated: replace it, or remove it and its image") from None
+    if values is None:
+        raise DataError(
+            f"label '{path}' is a colour image (mode {mode}): save labels as single-channel or palette PNG whose pixel "
+            "values are classes"
+        )
+    return values * np.uint8(white) if mode == "1" else values
+
+
+def _truncated(data: bytes) -> bool:
+    """Whether a PNG or JPEG lacks its end, which OpenCV replaces by grey without an error."""
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if data.startswith(b"\xff\xd8"):
+        # An embedded thumbnail has an end of its own, but that comes before the last start of a scan.
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return False

@@ -1,0 +1,177 @@
+"""From samples to batches: normalised, in channel-first order, made ahead in background threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from fcnlab.data.background import map_ahead
+from fcnlab.data.dataset import Dataset, Sample
+from fcnlab.errors import DataError
+
+
+class Batch(NamedTuple):
+    """Samples of one size.
+
+    Attributes:
+        images: N x 3 x H x W, float32, RGB, normalised.
+        labels: N x H x W, int32 class indices, with ``ignore_index`` for void.
+        names: The N samples' names.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+
+def normalise(
+    image: np.ndarray, mean: Sequence[float], std: Sequence[float], out: np.ndarray | None = None
+) -> np.ndarray:
+    """Turn an image into what a network takes: ``(image / 255 - mean) / std``, channel first.
+
+    Args:
+        image: H x W x 3, uint8.
+        mean: Per channel, of the range 0 to 1.
+        std: Per channel, of the range 0 to 1.
+        out: Where to write; a new array if None.
+
+    Returns:
+        ``out``: 3 x H x W, float32.
+    """
+    if out is None:
+        out = np.empty((3, *image.shape[:2]), np.float32)
+    for plane, target, centre, spread in zip(cv2.split(image), out, mean, std, strict=True):
+        np.multiply(plane, np.float32(1 / (255 * spread)), out=target, dtype=np.float32)
+        target -= np.float32(centre / spread)
+    return out
+
+
+class TrainLoader:
+    """Shuffled batches of random crops.
+
+    The data depend on ``seed``, the epoch and a crop's position in it, and on nothing else: they are the same for any
+    number of workers and from any ``start_step``, so that a resumed run sees what it would have seen.
+
+    Args:
+        dataset: Where samples come from.
+        transform: Makes one crop of a sample with the generator it is given; all crops have one size.
+        batch_size: Crops a batch.
+        crops_per_image: How often an epoch visits each sample.
+        mean: Per channel, of the range 0 to 1.
+        std: Per channel, of the range 0 to 1.
+        seed: Of the order and of the crops.
+        num_workers: Background threads; each makes whole batches.
+        prefetch: Batches made ahead.
+
+    Raises:
+        DataError: If the data set is empty.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        transform: Callable[[Sample, np.random.Generator], Sample],
+        *,
+        batch_size: int,
+        crops_per_image: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+        num_workers: int,
+        prefetch: int = 4,
+    ) -> None:
+        if len(dataset) == 0:
+            raise DataError("the training split is empty: there is nothing to make batches of")
+        self._dataset = dataset
+        self._transform = transform
+        self._batch_size = batch_size
+        self._crops_per_image = crops_per_image
+        self._mean = tuple(mean)
+        self._std = tuple(std)
+        self._seed = seed
+        self._num_workers = num_workers
+        self._prefetch = prefetch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in an epoch; at least 1, filled up by repetition."""
+        return max(1, len(self._dataset) * self._crops_per_image // self._batch_size)
+
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch.
+
+        Each sample comes ``crops_per_image`` times; what does not fill a last batch is dropped, other samples in each
+        epoch. Closing or dropping the iterator ends its threads.
+
+        Args:
+            number: The epoch, from 0.
+            start_step: Batches to skip at the beginning; they are not made.
+
+        Raises:
+            DataError: At its turn, for a sample that cannot be read.
+        """
+        order = self._generator(number).permutation(len(self._dataset) * self._crops_per_image)
+        items = np.resize(order, self.steps_per_epoch * self._batch_size) % len(self._dataset)
+
+        def make(step: int) -> Batch:
+            positions = range(step * self._batch_size, (step + 1) * self._batch_size)
+            crops = (
+                self._transform(self._dataset[int(items[position])], self._generator(number, position))
+                for position in positions
+            )
+            return _collate(crops, len(positions), self._mean, self._std)
+
+        steps = range(start_step, self.steps_per_epoch)
+        return map_ahead(make, steps, workers=self._num_workers, ahead=self._prefetch)
+
+    def _generator(self, *key: int) -> np.random.Generator:
+        # A spawn key, not a longer seed: numpy pads a short seed with zeros, so that (seed, epoch) and
+        # (seed, epoch, 0) would be one stream.
+        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
+
+
+class EvalLoader:
+    """Whole images in order, one a batch, since their sizes may differ.
+
+    Args:
+        dataset: Where samples come from.
+        mean: Per channel, of the range 0 to 1.
+        std: Per channel, of the range 0 to 1.
+        prefetch: Images made ahead in a background thread.
+    """
+
+    def __init__(self, dataset: Dataset, *, mean: Sequence[float], std: Sequence[float], prefetch: int = 2) -> None:
+        self._dataset = dataset
+        self._mean = tuple(mean)
+        self._std = tuple(std)
+        self._prefetch = prefetch
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map_ahead(self._make, range(len(self)), workers=1, ahead=self._prefetch)
+
+    def raw(self, index: int) -> Sample:
+        """Sample ``index`` as it is in the data set, for pictures."""
+        return self._dataset[index]
+
+    def _make(self, index: int) -> Batch:
+        return _collate(iter([self._dataset[index]]), 1, self._mean, self._std)
+
+
+def _collate(samples: Iterator[Sample], count: int, mean: Sequence[float], std: Sequence[float]) -> Batch:
+    """Write ``count`` samples of one size straight into a batch's arrays."""
+    names = []
+    for position, sample in enumerate(samples):
+        if position == 0:
+            shape = sample.label.shape
+            images = np.empty((count, 3, *shape), np.float32)
+            labels = np.empty((count, *shape), np.int32)
+        normalise(sample.image, mean, std, out=images[position])
+        labels[position] = sample.label
+        names.append(sample.name)
+    return Batch(images, labels, tuple(names))

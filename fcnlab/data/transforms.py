@@ -1,0 +1,144 @@
+"""Random transforms of an image together with its label.
+
+The functions are deterministic, each takes its parameters; `TrainTransform` draws them. None writes to its arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from fcnlab.data.dataset import Sample
+from fcnlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fcnlab.config import AugmentConfig
+
+
+def crop_window(sample: Sample, top: int, left: int, side: int, ignore_index: int) -> Sample:
+    """Cut a square out of a sample; it may reach beyond the borders.
+
+    Beyond them the label is ``ignore_index`` and the image the mean colour of what was cut out.
+
+    Args:
+        sample: An H x W image and its label.
+        top: First row, negative above the image.
+        left: First column, negative left of the image.
+        side: Side of the square, in pixels; it must share at least a pixel with the image.
+        ignore_index: The label of void.
+    """
+    height, width = sample.label.shape
+    rows = slice(max(top, 0), min(top + side, height))
+    columns = slice(max(left, 0), min(left + side, width))
+    image, label = sample.image[rows, columns], sample.label[rows, columns]
+    borders = (rows.start - top, top + side - rows.stop, columns.start - left, left + side - columns.stop)
+    if any(borders):
+        image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=cv2.mean(image))
+        label = cv2.copyMakeBorder(label, *borders, cv2.BORDER_CONSTANT, value=(ignore_index,))
+    return Sample(image, label, sample.name)
+
+
+def resize(sample: Sample, side: int) -> Sample:
+    """Resize a square sample to ``side`` x ``side``: the image smoothly, the label to the nearest pixel."""
+    current = sample.label.shape[0]
+    if current == side:
+        return sample
+    smooth = cv2.INTER_AREA if current > side else cv2.INTER_LINEAR
+    image = cv2.resize(sample.image, (side, side), interpolation=smooth)
+    # Plain INTER_NEAREST samples at pixel corners, which would shift the label against the image.
+    label = cv2.resize(sample.label, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+    return Sample(image, label, sample.name)
+
+
+def flip(sample: Sample, *, horizontal: bool, vertical: bool) -> Sample:
+    """Mirror left and right, top and bottom, or both."""
+    if not (horizontal or vertical):
+        return sample
+    code = -1 if horizontal and vertical else int(horizontal)
+    return Sample(cv2.flip(sample.image, code), cv2.flip(sample.label, code), sample.name)
+
+
+def rotate90(sample: Sample, quarters: int) -> Sample:
+    """Turn anticlockwise by ``quarters`` of a full turn (0 to 3)."""
+    if quarters == 0:
+        return sample
+    code = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)[quarters - 1]
+    return Sample(cv2.rotate(sample.image, code), cv2.rotate(sample.label, code), sample.name)
+
+
+def adjust(image: np.ndarray, *, brightness: float, contrast: float) -> np.ndarray:
+    """Change an image's brightness and contrast.
+
+    Args:
+        image: H x W x 3, uint8.
+        brightness: Added, as a fraction of the full range.
+        contrast: Factor on the difference from the image's mean over all pixels and channels.
+
+    Returns:
+        A new H x W x 3 uint8 image, or the same one if there is nothing to change.
+    """
+    if brightness == 0 and contrast == 1:
+        return image
+    mean = sum(cv2.mean(image)[:3]) / 3
+    levels = (np.arange(256) - mean) * contrast + mean + 255 * brightness
+    return cv2.LUT(image, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+
+
+class TrainTransform:
+    """A random square crop, randomly scaled, mirrored, turned, brightened and contrasted.
+
+    The window is cut out first and only then resized, so that the cost depends on the crop, not on the image. An image
+    smaller than its window lies at a random place within it.
+
+    Args:
+        augment: The transforms' ranges and probabilities.
+        crop_size: Side of the crops, in pixels.
+        ignore_index: The label of what lies beyond the image.
+
+    Raises:
+        ConfigError: If ``augment.scale`` is not two ascending numbers above 0.
+    """
+
+    def __init__(self, augment: AugmentConfig, crop_size: int, ignore_index: int) -> None:
+        scale = list(augment.scale)
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise ConfigError(f"augment.scale={scale} must be two ascending numbers above 0, such as [0.8,1.25]")
+        self._augment = augment
+        self._log_scale = (math.log(scale[0]), math.log(scale[1]))
+        self._crop_size = crop_size
+        self._ignore_index = ignore_index
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Draw one crop.
+
+        Args:
+            sample: An H x W image and its label, of any size.
+            rng: Where all randomness comes from.
+
+        Returns:
+            A ``crop_size`` x ``crop_size`` sample. It may share memory with ``sample``.
+        """
+        augment = self._augment
+        scale = math.exp(rng.uniform(*self._log_scale))
+        side = max(1, round(self._crop_size / scale))
+        top, left = (_offset(length, side, rng) for length in sample.label.shape)
+        crop = resize(crop_window(sample, top, left, side, self._ignore_index), self._crop_size)
+        crop = flip(
+            crop,
+            horizontal=rng.random() < augment.horizontal_flip,
+            vertical=rng.random() < augment.vertical_flip,
+        )
+        if augment.rotate90:
+            crop = rotate90(crop, int(rng.integers(4)))
+        brightness = rng.uniform(-augment.brightness, augment.brightness)
+        contrast = rng.uniform(1 - augment.contrast, 1 + augment.contrast)
+        return crop._replace(image=adjust(crop.image, brightness=brightness, contrast=contrast))
+
+
+def _offset(length: int, side: int, rng: np.random.Generator) -> int:
+    """Where a window of ``side`` begins: within ``length`` if it fits, else so that it holds all of it."""
+    spare = length - side
+    return int(rng.integers(min(spare, 0), max(spare, 0), endpoint=True))

@@ -1,0 +1,44 @@
+"""Trained networks, ready to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mindspore import nn
+
+from fcnlab.errors import CheckpointError
+from fcnlab.models import build_model
+from fcnlab.models.weights import load_weights, read_weights
+
+
+def load(source: str | Path) -> nn.Cell:
+    """Build the network that a checkpoint describes, with its weights, in evaluation mode.
+
+    Args:
+        source: A ``.safetensors`` checkpoint of this package, or ``runs:/<run id>`` for the best one of an MLflow run
+            (``runs:/<run id>/<artifact path>`` for another).
+
+    Raises:
+        CheckpointError: If it cannot be found or read, or does not say which network it is of.
+    """
+    path = _download(str(source)) if str(source).startswith("runs:/") else Path(source)
+    arrays, metadata = read_weights(path)
+    if "arch" not in metadata:
+        raise CheckpointError(f"{source}: does not say which network it is of; use build_model(...) and init_from")
+    network = build_model(**metadata["arch"])
+    load_weights(network, arrays, str(source))
+    return network.set_train(False)
+
+
+def _download(uri: str) -> Path:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    if uri.count("/") == 1:
+        uri = f"{uri}/checkpoints/best.safetensors"
+    try:
+        return Path(download_artifacts(artifact_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise CheckpointError(
+            f"{uri}: {next(iter(str(error).splitlines()), '')}; is MLFLOW_TRACKING_URI right?"
+        ) from error

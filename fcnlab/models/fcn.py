@@ -1,0 +1,182 @@
+"""Fully convolutional networks for semantic segmentation (Long, Shelhamer & Darrell, CVPR 2015; PAMI 2017)."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from fcnlab.errors import ConfigError
+from fcnlab.models.layers import BilinearUpsampling, UnfoldConv2d
+from fcnlab.models.vgg import VGG16Encoder, scaled
+
+STRIDES = (32, 16, 8, 4, 2)
+"""The prediction strides: 32 to 8 are the paper's, 4 and 2 carry the same fusion on to pool2 and pool1."""
+
+NORMS = ("batch", "none")
+
+MINIMUM_SIZE = 32
+"""Five poolings halve the image five times."""
+
+
+class FCN(nn.Cell):
+    """VGG-16 turned into a fully convolutional network with skip fusions down to a stride.
+
+    The network scores the classes at 1/32 of the resolution. A net of stride s then doubles the score map
+    log2(32 / s) times, adding each time the scores of the pooled map at that resolution, and upsamples s-fold to the
+    end. All upsampling is a learnable transposed convolution that starts out bilinear.
+
+    Source: CVPR 2015, sections 4.1 (fc6, fc7 as convolutions, score layers of zeros) and 4.2 (fusion), figure 3.
+
+    Args:
+        stride: Of the finest map that is scored: 32, 16, 8, 4 or 2.
+        num_classes: Classes C, at least 2.
+        width: Factor on every hidden channel count; 1 is the real network.
+        norm: ``"batch"`` for batch normalisation in the encoder, ``"none"`` for the network as published.
+        dropout: Probability with which an activation of fc6 and fc7 is dropped in training.
+        seed: Of the initial weights. The same seed gives every stride the same encoder, fc6 and fc7.
+
+    Inputs:
+        N x 3 x H x W, float32, any H and W from 32 up.
+
+    Outputs:
+        Logits, N x C x H x W, float32.
+
+    Raises:
+        ConfigError: If an argument is out of range.
+        ValueError: If an image is smaller than 32 pixels (on a call).
+    """
+
+    def __init__(
+        self,
+        stride: int,
+        num_classes: int,
+        width: float = 1.0,
+        norm: str = "batch",
+        dropout: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_arguments(stride, num_classes, width, norm, dropout, seed)
+        self.stride = stride
+        self.num_classes = num_classes
+        hidden = scaled(4096, width)
+
+        self.encoder = VGG16Encoder(width, norm)
+        channels = self.encoder.channels
+        self.fc6 = UnfoldConv2d(channels[4], hidden, 7)
+        self.fc7 = UnfoldConv2d(hidden, hidden, 1)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(p=float(dropout))
+        self.score = score_layer(hidden, num_classes)
+
+        if stride <= 16:
+            self.upsample_pool4 = BilinearUpsampling(num_classes, 2)
+            self.score_pool4 = score_layer(channels[3], num_classes)
+        if stride <= 8:
+            self.upsample_pool3 = BilinearUpsampling(num_classes, 2)
+            self.score_pool3 = score_layer(channels[2], num_classes)
+        if stride <= 4:
+            self.upsample_pool2 = BilinearUpsampling(num_classes, 2)
+            self.score_pool2 = score_layer(channels[1], num_classes)
+        if stride <= 2:
+            self.upsample_pool1 = BilinearUpsampling(num_classes, 2)
+            self.score_pool1 = score_layer(channels[0], num_classes)
+        self.upsample = BilinearUpsampling(num_classes, stride)
+
+        initialise(self, seed)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Check the size, then run ``construct``."""
+        # Not in `construct`: a graph of dynamic height and width cannot raise without breaking its later calls.
+        height, width = images.shape[2:]
+        if min(height, width) < MINIMUM_SIZE:
+            raise ValueError(
+                f"an image must be at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels, not {height} x {width}"
+            )
+        return super().__call__(images)
+
+    def construct(self, images: Tensor) -> Tensor:
+        """Logits of every pixel."""
+        height = images.shape[2]
+        width = images.shape[3]
+        # Poolings drop the remainder of an odd size, and fusions need maps that match: pad to a multiple of 32 and
+        # crop the logits. (The published net pads by 100 pixels and crops by offsets worked out per stride.) Padding
+        # goes to the right and bottom only, so that the grid of the poolings stays anchored to the image's origin;
+        # it is 0, the mean colour of a normalised image. No `if` skips padding by nothing: with a dynamic height and
+        # width that would be a branch at run time, and the copy is negligible.
+        images = ops.pad(images, (0, (-width) % 32, 0, (-height) % 32))
+
+        pool1, pool2, pool3, pool4, pool5 = self.encoder(images)
+        features = self.dropout(self.relu(self.fc6(pool5)))
+        features = self.dropout(self.relu(self.fc7(features)))
+        score = self.score(features)
+
+        if self.stride <= 16:
+            score = self.upsample_pool4(score) + self.score_pool4(pool4)
+        if self.stride <= 8:
+            score = self.upsample_pool3(score) + self.score_pool3(pool3)
+        if self.stride <= 4:
+            score = self.upsample_pool2(score) + self.score_pool2(pool2)
+        if self.stride <= 2:
+            score = self.upsample_pool1(score) + self.score_pool1(pool1)
+        return self.upsample(score)[:, :, :height, :width]
+
+
+def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
+    """A 1x1 convolution to class scores, with bias."""
+    return nn.Conv2d(in_channels, num_classes, 1, has_bias=True, weight_init="zeros", bias_init="zeros")
+
+
+def initialise(network: nn.Cell, seed: int) -> None:
+    """Draw the initial weights of an `FCN`.
+
+    They come from one numpy generator, in the order of the layers, and not from MindSpore's random state: the same
+    seed gives the same network on every device and MindSpore version.
+
+    Convolutions before a ReLU are drawn from He et al.'s normal distribution (ICCV 2015), in place of the ImageNet
+    weights of the paper. Biases and score layers are left at zero, as in the paper (CVPR 2015, section 4.1), upsampling
+    at bilinear, batch norm at identity.
+
+    Args:
+        network: Its 4-dimensional weights are overwritten, but for scores and upsampling.
+        seed: Of the generator.
+    """
+    generator = np.random.default_rng(seed)
+    for parameter in network.trainable_params():
+        layer = parameter.name.removesuffix(".weight").rpartition(".")[2]
+        if parameter.ndim != 4 or layer.startswith(("score", "upsample")):
+            continue
+        weight = generator.standard_normal(parameter.shape, dtype=np.float32)
+        weight *= math.sqrt(2 / math.prod(parameter.shape[1:]))
+        parameter.set_data(Tensor(weight))
+
+
+def check_arguments(stride: int, num_classes: int, width: float, norm: str, dropout: float, seed: int) -> None:
+    """Refuse arguments that no `FCN` can be built from.
+
+    Raises:
+        ConfigError: Names the key and the value.
+    """
+    if stride not in STRIDES:
+        raise ConfigError(f"arch.stride must be one of {', '.join(map(str, STRIDES))}, not {stride!r}")
+    if not isinstance(num_classes, Integral) or num_classes < 2:
+        raise ConfigError(f"dataset.num_classes must be an integer of at least 2, not {num_classes!r}")
+    if not isinstance(width, Real) or not 0 < width < math.inf:
+        raise ConfigError(f"arch.width must be a number above 0, not {width!r}")
+    if norm not in NORMS:
+        raise ConfigError(f"arch.norm must be one of {', '.join(NORMS)}, not {norm!r}")
+    if not isinstance(dropout, Real) or not 0 <= dropout < 1:
+        raise ConfigError(f"arch.dropout must be a number from 0 to below 1, not {dropout!r}")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ConfigError(f"seed must be an integer of at least 0, not {seed!r}")
+
+
+fcn32s = partial(FCN, 32)
+fcn16s = partial(FCN, 16)
+fcn8s = partial(FCN, 8)
+fcn4s = partial(FCN, 4)
+fcn2s = partial(FCN, 2)

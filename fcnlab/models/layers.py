@@ -1,0 +1,119 @@
+"""Layers that MindSpore lacks or computes slowly: convolution as one matrix product, bilinear upsampling."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+from mindspore.common.initializer import initializer
+
+
+class UnfoldConv2d(nn.Cell):
+    """A convolution written as im2col and one matrix product; output as large as the input, stride 1, with bias.
+
+    It is an ordinary convolution to a checkpoint. It exists for fc6: there, MindSpore 2.8's CPU kernel for the weight
+    gradient of a 512 -> 4096, 7x7 convolution exceeds oneDNN's scratchpad and falls back to a reference loop of 15 to
+    43 s, while the same mathematics as a matrix product takes about 1 s.
+
+    The patches take ``kernel_size**2`` times the input's memory: meant for coarse maps (1/32 of the image), not for
+    early layers.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the kernel; odd, so that 'same' padding is symmetric.
+
+    Inputs:
+        N x in_channels x H x W, float32.
+
+    Outputs:
+        N x out_channels x H x W, float32.
+
+    Raises:
+        ValueError: If ``kernel_size`` is even or not positive.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and positive, not {kernel_size}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.patch_size = in_channels * kernel_size * kernel_size
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = Parameter(initializer("zeros", shape, mstype.float32), name="weight")
+        self.bias = Parameter(initializer("zeros", (out_channels,), mstype.float32), name="bias")
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Convolve."""
+        batch, _, height, width = features.shape
+        patches = features
+        if self.kernel_size > 1:
+            patches = ops.unfold(features, self.kernel_size, 1, self.kernel_size // 2, 1)
+        # Patches of all images side by side: one large product is faster than a batch of small ones, and a batched
+        # product would copy the weight once an image.
+        patches = patches.reshape(batch, self.patch_size, height * width)
+        patches = patches.transpose(1, 0, 2).reshape(self.patch_size, batch * height * width)
+        product = ops.matmul(self.weight.reshape(self.out_channels, self.patch_size), patches)
+        output = product.reshape(self.out_channels, batch, height, width).transpose(1, 0, 2, 3)
+        return output + self.bias.reshape(1, self.out_channels, 1, 1)
+
+
+def bilinear_kernel(channels: int, stride: int) -> np.ndarray:
+    """The weight with which a transposed convolution of kernel 2s and stride s interpolates bilinearly.
+
+    Every channel is upsampled by itself: the kernel is zero off the diagonal of the channel axes.
+
+    Source: Long, Shelhamer & Darrell, CVPR 2015, section 3.3.
+
+    Args:
+        channels: Channels of both input and output, C.
+        stride: The upsampling factor s, even.
+
+    Returns:
+        C x C x 2s x 2s, float32.
+    """
+    size = 2 * stride
+    distance = np.abs(np.arange(size) - (size - 1) / 2) / stride
+    profile = 1 - distance
+    kernel = np.zeros((channels, channels, size, size), dtype=np.float32)
+    kernel[range(channels), range(channels)] = np.outer(profile, profile)
+    return kernel
+
+
+class BilinearUpsampling(nn.Conv2dTranspose):
+    """Learnable s-fold upsampling: a transposed convolution of kernel 2s, stride s, no bias, bilinear at the start.
+
+    All C x C kernels are learnable, so that training may mix the classes' maps. The padding of s/2 centres the result:
+    the output is exactly s times the input's size.
+
+    Source: Long, Shelhamer & Darrell, CVPR 2015, sections 3.3 and 4.2.
+
+    Args:
+        channels: Channels of both input and output, C.
+        stride: The upsampling factor s, even.
+
+    Inputs:
+        N x C x H x W, float32.
+
+    Outputs:
+        N x C x sH x sW, float32.
+
+    Raises:
+        ValueError: If ``stride`` is odd or not positive.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        if stride < 2 or stride % 2:
+            raise ValueError(f"stride must be even and positive, not {stride}")
+        super().__init__(
+            channels,
+            channels,
+            kernel_size=2 * stride,
+            stride=stride,
+            pad_mode="pad",
+            padding=stride // 2,
+            has_bias=False,
+            weight_init=Tensor(bilinear_kernel(channels, stride)),
+        )

@@ -1,0 +1,73 @@
+"""The convolutional part of VGG-16 (Simonyan & Zisserman, ICLR 2015, table 1, column D)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from mindspore import Tensor, nn
+
+BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+"""Per block: how many 3x3 convolutions, and how many channels each puts out at width 1."""
+
+
+def scaled(channels: int, width: float) -> int:
+    """``channels`` times ``width``, rounded, at least one."""
+    return max(1, round(channels * width))
+
+
+def vgg_block(in_channels: int, out_channels: int, convolutions: int, norm: str) -> nn.SequentialCell:
+    """``convolutions`` times 3x3 convolution, batch norm (if any) and ReLU, then 2x2 max-pooling.
+
+    The cells are named ``conv1 norm1 relu1 conv2 ... pool``.
+    """
+    cells: OrderedDict[str, nn.Cell] = OrderedDict()
+    for index in range(1, convolutions + 1):
+        # The weights are drawn by `fcnlab.models.fcn.initialise`; zeros cost nothing and leave MindSpore's random
+        # state alone. Batch norm subtracts any bias again.
+        cells[f"conv{index}"] = nn.Conv2d(
+            in_channels, out_channels, 3, pad_mode="pad", padding=1, has_bias=norm == "none", weight_init="zeros"
+        )
+        if norm == "batch":
+            # MindSpore's momentum is the weight of the old statistics (PyTorch's is that of the new: 0.1).
+            cells[f"norm{index}"] = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.9)
+        cells[f"relu{index}"] = nn.ReLU()
+        in_channels = out_channels
+    cells["pool"] = nn.MaxPool2d(kernel_size=2, stride=2)
+    return nn.SequentialCell(cells)
+
+
+class VGG16Encoder(nn.Cell):
+    """Thirteen 3x3 convolutions in five blocks, each block halving the resolution.
+
+    Args:
+        width: Factor on every channel count.
+        norm: ``"batch"`` for batch normalisation after each convolution, ``"none"`` for VGG as published.
+
+    Attributes:
+        channels: Channels of the five pooled maps.
+
+    Inputs:
+        N x 3 x H x W, float32, H and W multiples of 32.
+
+    Outputs:
+        The five pooled maps, finest first: N x channels[i] x H / 2**(i+1) x W / 2**(i+1).
+    """
+
+    def __init__(self, width: float = 1.0, norm: str = "batch") -> None:
+        super().__init__()
+        depths = [convolutions for convolutions, _ in BLOCKS]
+        self.channels = [scaled(channels, width) for _, channels in BLOCKS]
+        self.block1 = vgg_block(3, self.channels[0], depths[0], norm)
+        self.block2 = vgg_block(self.channels[0], self.channels[1], depths[1], norm)
+        self.block3 = vgg_block(self.channels[1], self.channels[2], depths[2], norm)
+        self.block4 = vgg_block(self.channels[2], self.channels[3], depths[3], norm)
+        self.block5 = vgg_block(self.channels[3], self.channels[4], depths[4], norm)
+
+    def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All five pooled maps, finest first."""
+        pool1 = self.block1(images)
+        pool2 = self.block2(pool1)
+        pool3 = self.block3(pool2)
+        pool4 = self.block4(pool3)
+        pool5 = self.block5(pool4)
+        return pool1, pool2, pool3, pool4, pool5

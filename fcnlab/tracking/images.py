@@ -1,0 +1,49 @@
+"""Pictures of predictions, for people to look at."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def palette(num_classes: int) -> np.ndarray:
+    """Distinct colours, num_classes x 3 uint8 RGB, by PASCAL VOC's rule: the index's bits, spread over the channels."""
+    index = np.arange(num_classes, dtype=np.int64)
+    colours = np.zeros((num_classes, 3), dtype=np.int64)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
+    return colours.astype(np.uint8)
+
+
+def comparison(
+    image: np.ndarray,
+    label: np.ndarray,
+    prediction: np.ndarray,
+    *,
+    num_classes: int,
+    ignore_index: int,
+    height: int = 512,
+) -> np.ndarray:
+    """The image, its label and the prediction side by side, with wrong pixels in red.
+
+    Args:
+        image: H x W x 3 uint8 RGB.
+        label: H x W class indices with ``ignore_index`` for void, which stays grey.
+        prediction: H x W class indices.
+        num_classes: Without void.
+        ignore_index: Label of void pixels.
+        height: Largest height of the picture, in pixels.
+
+    Returns:
+        A uint8 RGB picture, about 3 W wide.
+    """
+    colours = np.full((256, 3), 128, dtype=np.uint8)
+    colours[:num_classes] = palette(num_classes)
+    predicted = cv2.addWeighted(image, 0.5, colours[prediction.astype(np.uint8)], 0.5, 0)
+    wrong = (prediction != label) & (label != ignore_index)
+    predicted[wrong] = (255, 0, 0)
+    gap = np.full((image.shape[0], max(image.shape[1] // 64, 2), 3), 255, dtype=np.uint8)
+    picture = np.hstack([image, gap, colours[label.astype(np.uint8)], gap, predicted])
+    factor = min(height / picture.shape[0], 1.0)
+    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else picture

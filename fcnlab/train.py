@@ -1,0 +1,95 @@
+"""``python -m fcnlab.train``: compose a configuration, train, and record it.
+
+`train` is what the command does, for notebooks, where the module itself can be called:
+``fcnlab.train(fcnlab.compose(["arch=fcn8s"]))``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import types
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from fcnlab import command
+from fcnlab import config as configuration
+from fcnlab.config import Config
+from fcnlab.errors import FcnlabError
+
+if TYPE_CHECKING:
+    from fcnlab.training.trainer import TrainResult
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, folder: Path | str | None = None) -> TrainResult:
+    """Train what a configuration describes.
+
+    Args:
+        config: From `fcnlab.compose`, or built by hand.
+        folder: Where the checkpoints go; by default a new folder below ``outputs``.
+
+    Returns:
+        The losses, the best evaluation, the checkpoints and the MLflow run.
+
+    Raises:
+        FcnlabError: For everything that the user can mend.
+    """
+    configuration.validate(config)
+    # Not at the top: `--help` and a wrong key should not wait for MindSpore and MLflow.
+    import mindspore as ms
+    from rich import get_console
+
+    from fcnlab import assembly, device
+    from fcnlab.training.console import ConsoleProgress
+
+    device.configure(config.trainer.device, config.trainer.mode)
+    ms.set_seed(config.seed)  # for dropout; weights and data have generators of their own
+    folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    data = assembly.build_data(config)
+    network = assembly.build_network(config)
+    callbacks = [ConsoleProgress(get_console())]
+    if config.tracking.name == "mlflow":
+        from fcnlab.tracking.mlflow_run import MLflowRun
+
+        callbacks.append(MLflowRun(config))
+    trainer = assembly.build_trainer(config, network, data, folder, callbacks)
+    parameters = sum(parameter.size for parameter in network.trainable_params())
+    log.info("%s with %s parameters, width %g", config.arch.name, f"{parameters:,}", config.arch.width)
+    log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), folder)
+    result = trainer.fit()
+    result.run_id = getattr(callbacks[-1], "run_id", None)
+    return result
+
+
+@hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name="train")
+def _command(node: DictConfig) -> float | None:
+    """Returns the monitored metric, which a Hydra sweeper may optimise."""
+    try:
+        config = configuration.from_node(node)
+        result = train(config, HydraConfig.get().runtime.output_dir)
+    except FcnlabError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # the other runs of the sweep go on
+        command.leave(command.EXIT_ERROR, str(error))
+    return result.best.evaluation.metrics.get(config.trainer.monitor) if result.best else None
+
+
+class _CallableModule(types.ModuleType):
+    """`fcnlab.train` is the module that ``python -m`` runs and the function that a notebook calls."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> TrainResult:
+        return train(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule
+
+if __name__ == "__main__":
+    command.run(_command)

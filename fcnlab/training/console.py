@@ -1,0 +1,105 @@
+"""What the user sees: a progress bar on a terminal, plain lines elsewhere, and the table at the end."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fcnlab.training.callbacks import Callback, EvaluationRecord, Plan, Status, StepRecord
+from fcnlab.training.evaluation import Evaluation
+
+log = logging.getLogger(__name__)
+
+
+class ConsoleProgress(Callback):
+    """Shows the training as it goes.
+
+    Args:
+        console: Where to; a terminal gets a live bar, anything else a line every few seconds.
+        seconds_between_lines: Of the plain lines.
+    """
+
+    def __init__(self, console: Console, seconds_between_lines: float = 10.0) -> None:
+        self.console = console
+        self.seconds_between_lines = seconds_between_lines
+        self.best: EvaluationRecord | None = None
+        self._bar: Progress | None = None
+
+    def on_start(self, plan: Plan) -> None:
+        self.plan = plan
+        self._began = self._spoke = time.monotonic()
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} images/s  left"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            fields = {"epoch": 1, "epochs": plan.epochs, "loss": float("nan"), "rate": float("nan")}
+            self._task = self._bar.add_task("", total=plan.total_steps, **fields)
+            self._bar.start()
+
+    def on_step(self, record: StepRecord) -> None:
+        if self._bar is not None:
+            self._bar.update(
+                self._task, completed=record.step, epoch=record.epoch, loss=record.loss, rate=record.images_per_second
+            )
+        elif time.monotonic() - self._spoke >= self.seconds_between_lines or record.step == self.plan.total_steps:
+            self._spoke = time.monotonic()
+            left = (self._spoke - self._began) / record.step * (self.plan.total_steps - record.step)
+            log.info(
+                "epoch %d/%d  step %d/%d  loss %.4f  %.1f images/s  left %s",
+                record.epoch,
+                self.plan.epochs,
+                record.step,
+                self.plan.total_steps,
+                record.loss,
+                record.images_per_second,
+                _clock(left),
+            )
+
+    def on_evaluation(self, record: EvaluationRecord) -> None:
+        if record.improved:
+            self.best = record
+        metrics = record.evaluation.metrics
+        log.info(
+            "epoch %d/%d  val/loss %.4f  val/mean_iou %.4f  val/pixel_accuracy %.4f%s",
+            record.epoch,
+            self.plan.epochs,
+            metrics["val/loss"],
+            metrics["val/mean_iou"],
+            metrics["val/pixel_accuracy"],
+            "  (best)" if record.improved else "",
+        )
+
+    def on_end(self, status: Status) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if status == "finished" and self.best is not None:
+            self.console.print(summary_table(self.best.evaluation, f"Best evaluation, epoch {self.best.epoch}"))
+
+
+def summary_table(evaluation: Evaluation, title: str) -> Table:
+    """The IoU of each class, with its share of the pixels, above the paper's four metrics."""
+    table = Table("class", "IoU", "pixels", title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    pixels = evaluation.confusion.matrix.sum(axis=1)
+    for name, iou, count in zip(evaluation.class_names, evaluation.confusion.iou, pixels, strict=True):
+        table.add_row(name, f"{iou:.4f}", f"{count / max(pixels.sum(), 1):.1%}")
+    table.add_section()
+    for name, value in evaluation.confusion.summary().items():
+        table.add_row(name.replace("_", " "), f"{value:.4f}", "")
+    return table
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,118 @@
+"""Evaluation on whole images: the paper's four metrics and the IoU of each class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from fcnlab.metrics import ConfusionMatrix
+
+if TYPE_CHECKING:
+    from fcnlab.data.dataset import Sample
+    from fcnlab.data.loader import EvalLoader
+
+SUMMARY = ("loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        loss: Mean over all valid pixels of all images.
+        confusion: Of all images together.
+        class_names: In the order of the matrix.
+        samples: The first few samples, each with its H x W predicted class indices.
+    """
+
+    loss: float
+    confusion: ConfusionMatrix
+    class_names: Sequence[str]
+    samples: Sequence[tuple[Sample, np.ndarray]]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every metric under its name in the tracking store; a class that occurs nowhere has none."""
+        summary = {"val/loss": self.loss, **{f"val/{key}": value for key, value in self.confusion.summary().items()}}
+        per_class = {
+            f"val/iou/{name}": float(iou) for name, iou in zip(self.class_names, self.confusion.iou, strict=True)
+        }
+        return summary | {key: value for key, value in per_class.items() if not math.isnan(value)}
+
+
+def metric_names(class_names: Sequence[str]) -> list[str]:
+    """The names under which an evaluation's metrics are known, such as ``val/mean_iou``."""
+    return [f"val/{name}" for name in SUMMARY] + [f"val/iou/{name}" for name in class_names]
+
+
+class _EvaluationStep(nn.Cell):
+    def __init__(self, network: nn.Cell, loss: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.loss = loss
+
+    def construct(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(images)
+        return self.loss(logits, labels), logits.argmax(axis=1)
+
+
+class Evaluator:
+    """Runs a network over a data set, one whole image at a time.
+
+    Args:
+        network: The network in training; it is put back into training mode afterwards.
+        loss: The same as in training.
+        loader: The validation images.
+        num_classes: Without void.
+        ignore_index: Label of void pixels.
+        class_names: One for each class.
+        keep: How many samples to keep with their predictions, for a tracker to draw.
+    """
+
+    def __init__(
+        self,
+        network: nn.Cell,
+        loss: nn.Cell,
+        loader: EvalLoader,
+        *,
+        num_classes: int,
+        ignore_index: int,
+        class_names: Sequence[str],
+        keep: int = 0,
+    ) -> None:
+        self.step = _EvaluationStep(network, loss)
+        self.loader = loader
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.class_names = list(class_names)
+        self.keep = keep
+
+    def __call__(self) -> Evaluation:
+        """Evaluate once."""
+        confusion = ConfusionMatrix(self.num_classes, self.ignore_index)
+        total_loss, valid_pixels = 0.0, 0
+        samples = []
+        self.step.set_train(False)
+        try:
+            for index, batch in enumerate(self.loader):
+                loss, prediction = self.step(Tensor(batch.images), Tensor(batch.labels))
+                prediction = prediction.asnumpy()
+                valid = int(np.count_nonzero(batch.labels != self.ignore_index))
+                total_loss += float(loss.asnumpy()) * valid
+                valid_pixels += valid
+                confusion.update(batch.labels, prediction)
+                if index < self.keep:
+                    samples.append((self.loader.raw(index), prediction[0]))
+        finally:
+            self.step.set_train(True)
+        return Evaluation(total_loss / max(valid_pixels, 1), confusion, self.class_names, samples)
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether a larger value of this metric is better: true of all but the loss."""
+    return metric != "val/loss"

@@ -1,0 +1,45 @@
+"""One training step: forward, backward and update, compiled as one graph in graph mode."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+
+class _Forward(nn.Cell):
+    def __init__(self, network: nn.Cell, loss: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)  # parameter names are the checkpoint's vocabulary and stay as they are
+        self.network = network
+        self.loss = loss
+
+    def construct(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self.loss(self.network(images), labels)
+
+
+class TrainStep(nn.Cell):
+    """Update a network's parameters on one batch.
+
+    Args:
+        network: N x 3 x H x W images to N x C x H x W logits.
+        loss: Logits and N x H x W labels to a scalar.
+        optimizer: Called with the gradients, in the order of its ``parameters``, and the learning rate.
+        clip_norm: Largest global norm of the gradients; beyond it they are scaled down together (Pascanu et al. 2013,
+            algorithm 1). None: not clipped.
+
+    Calling it with images, labels and the learning rate (scalar tensors) returns the loss before the update.
+    """
+
+    def __init__(self, network: nn.Cell, loss: nn.Cell, optimizer: nn.Cell, clip_norm: float | None = None) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = _Forward(network, loss)
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.value_and_gradients = ms.value_and_grad(self.forward, None, optimizer.parameters)
+        self.set_train(True)
+
+    def construct(self, images: Tensor, labels: Tensor, learning_rate: Tensor) -> Tensor:
+        loss, gradients = self.value_and_gradients(images, labels)
+        if self.clip_norm is not None:
+            gradients = ops.clip_by_global_norm(gradients, self.clip_norm)
+        self.optimizer(gradients, learning_rate)
+        return loss

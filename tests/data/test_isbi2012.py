@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from fcnlab.config import Isbi2012Config
+from fcnlab.data.isbi2012 import Isbi2012
+from fcnlab.errors import DataError
+
+
+def write(root, stems):
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(exist_ok=True)
+    for stem in stems:
+        cv2.imwrite(str(root / "images" / f"{stem}.png"), np.full((8, 8), 7, np.uint8))
+        label = np.zeros((8, 8), np.uint8)
+        label[:, 4:] = 255
+        cv2.imwrite(str(root / "labels" / f"{stem}.png"), label)
+
+
+def test_the_conventional_split_and_classes(tmp_path):
+    write(tmp_path, range(30))
+    train, val = (Isbi2012(Isbi2012Config(root=str(tmp_path)), split) for split in ("train", "val"))
+    assert train.names == [str(number) for number in range(24)]
+    assert val.names == [str(number) for number in range(24, 30)]
+    assert (val[0].label == [0, 0, 0, 0, 1, 1, 1, 1]).all()
+    val.check()
+
+
+def test_zero_padded_names(tmp_path):
+    write(tmp_path, [f"{number:02d}" for number in range(30)])
+    assert Isbi2012(Isbi2012Config(root=str(tmp_path)), "val").names[0] == "24"
+
+
+def test_a_list_wins(tmp_path):
+    write(tmp_path, range(30))
+    (tmp_path / "val.txt").write_text("3\n0\n")
+    config = Isbi2012Config(root=str(tmp_path), val_list="val.txt")
+    assert Isbi2012(config, "val").names == ["0", "3"]
+    assert len(Isbi2012(config, "train")) == 28
+
+
+@pytest.mark.parametrize("stems", [range(29), range(1, 31), [*range(29), "x"], range(31)])
+def test_other_slices_are_refused(tmp_path, stems):
+    write(tmp_path, stems)
+    with pytest.raises(DataError, match="dataset.root.*named 0 to 29.*dataset=folder") as caught:
+        Isbi2012(Isbi2012Config(root=str(tmp_path)), "train")
+    assert "\n" not in str(caught.value)
