@@ -27,7 +27,9 @@ _LAZY = {
 
 __all__ = ["__version__", "build_model", "compose", "load", "train"]
 
-device.cap_onednn()  # has no effect once MindSpore is imported, so it stands at the very beginning
+# Both have no effect once MindSpore is imported, so they stand at the very beginning.
+device.quiet_mindspore()
+device.cap_onednn()
 
 
 def __getattr__(name: str) -> Any:

@@ -354,7 +354,7 @@ def _check_relations(config: Config) -> None:
         )
     if dataset.ignore_index < dataset.num_classes:
         raise ConfigError(
-            f"dataset.ignore_index={dataset.ignore_index} is also a class of dataset.num_classes={dataset.num_classes}; "
+            f"dataset.ignore_index={dataset.ignore_index} is one of dataset.num_classes={dataset.num_classes}; "
             "use one that is not, such as 255"
         )
     if dataset.class_names and len(dataset.class_names) != dataset.num_classes:

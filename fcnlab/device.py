@@ -27,6 +27,11 @@ def needs_cap(mindspore_version: str, machine: str, cpu_flags: Collection[str]) 
     return (major, minor) >= (2, 9) and machine in ("x86_64", "AMD64") and "avx512f" in cpu_flags
 
 
+def quiet_mindspore(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Show MindSpore's errors, not its warnings, which speak to its developers; ``GLOG_v=2`` brings them back."""
+    environment.setdefault("GLOG_v", "3")
+
+
 def cap_onednn(environment: MutableMapping[str, str] = os.environ) -> None:
     """Cap oneDNN's instruction set at AVX2 where that is faster, unless the user has set it.
 
@@ -77,12 +82,12 @@ def describe_cpu() -> str:
 
 
 def _has_ascend() -> bool:
+    """Device nodes first: asking MindSpore on a machine without any prints a page of warnings."""
+    if not any(Path("/dev").glob("davinci[0-9]*")):
+        return False
     import mindspore as ms
 
-    try:
-        return bool(ms.hal.is_available("Ascend"))
-    except (RuntimeError, ValueError):
-        return False
+    return bool(ms.hal.is_available("Ascend"))
 
 
 def _cpu_flags() -> Collection[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -31,17 +32,18 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         DataError: If the file cannot be read, is truncated, or has pixels that are neither 8 nor 16 bits.
     """
+    data = _read(path, "image")
     try:
-        # cv2.imread cannot open every Unicode path on every system.
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"cannot read image '{path}': {error.strerror or error}") from None
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except cv2.error:
         pixels = None
-    if pixels is None or _truncated(data.tobytes()):
+    if pixels is None or _truncated(data):
         raise DataError(f"image '{path}' is damaged or truncated: replace it, or remove it and its label")
+    if data[:2] in (b"II", b"MM") and pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):
+        # OpenCV multiplies an 8-bit TIFF's colours by its transparency.
+        with Image.open(BytesIO(data)) as image:
+            return np.array(image.convert("RGB"))
     if pixels.dtype == np.uint16:
         pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
     if pixels.dtype != np.uint8:
@@ -66,22 +68,31 @@ def read_label(path: Path, *, white: int) -> np.ndarray:
     Raises:
         DataError: If the file cannot be read or is truncated, or if it has several channels.
     """
+    data = _read(path, "label")
     try:
         # Not OpenCV: it turns a palette's indices into colours.
-        with Image.open(path) as image:
+        with Image.open(BytesIO(data)) as image:
             mode = image.mode
             values = np.asarray(image) if mode in _LABEL_MODES else None
-    except FileNotFoundError:
-        raise DataError(f"cannot read label '{path}': it is gone") from None
+        damaged = _truncated(data)
     # What PIL raises for a damaged file depends on its format and on where the damage is.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        raise DataError(f"label '{path}' is damaged or truncated: replace it, or remove it and its image") from None
+        damaged = True
+    if damaged:
+        raise DataError(f"label '{path}' is damaged or truncated: replace it, or remove it and its image")
     if values is None:
         raise DataError(
             f"label '{path}' is a colour image (mode {mode}): save labels as single-channel or palette PNG whose pixel "
             "values are classes"
         )
     return values * np.uint8(white) if mode == "1" else values
+
+
+def _read(path: Path, kind: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {kind} '{path}': {error.strerror or error}") from None
 
 
 def _truncated(data: bytes) -> bool:

@@ -81,7 +81,7 @@ class Adam(_Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2): ``lr * weight_decay`` of each weight."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."""
 
     decoupled = True
 

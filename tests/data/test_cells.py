@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from fcnlab.errors import DataError
 
 @pytest.fixture(scope="module")
 def slices():
-    return [sample for sample in Cells(CellsConfig(num_train=6), "train")]
+    return list(Cells(CellsConfig(num_train=6), "train"))
 
 
 def same(one, other) -> bool:
@@ -110,10 +112,10 @@ def test_a_coarse_grid_loses_the_membranes(slices):
         return hits / union
 
     scores = [ceiling(stride) for stride in (32, 16, 8, 4, 2)]
-    assert all(coarse + 0.02 < fine for coarse, fine in zip(scores, scores[1:], strict=False))
+    assert all(coarse + 0.02 < fine for coarse, fine in pairwise(scores))
 
 
 def test_check_and_unknown_split():
     Cells(CellsConfig(num_train=100_000), "train").check()
-    with pytest.raises(DataError, match="'test'.*train, val"):
+    with pytest.raises(DataError, match=r"'test'.*train, val"):
         Cells(CellsConfig(), "test")

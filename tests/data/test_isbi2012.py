@@ -44,6 +44,6 @@ def test_a_list_wins(tmp_path):
 @pytest.mark.parametrize("stems", [range(29), range(1, 31), [*range(29), "x"], range(31)])
 def test_other_slices_are_refused(tmp_path, stems):
     write(tmp_path, stems)
-    with pytest.raises(DataError, match="dataset.root.*named 0 to 29.*dataset=folder") as caught:
+    with pytest.raises(DataError, match=r"dataset\.root.*named 0 to 29.*dataset=folder") as caught:
         Isbi2012(Isbi2012Config(root=str(tmp_path)), "train")
     assert "\n" not in str(caught.value)

@@ -1,0 +1,35 @@
+"""Small but real: every fixture goes through the code that a user's run goes through."""
+
+import pytest
+
+from fcnlab import compose
+
+TINY = [
+    "arch.width=0.03125",
+    "dataset.num_train=4",
+    "dataset.num_val=2",
+    "dataset.image_size=64",
+    "dataset.crop_size=32",
+    "dataset.crops_per_image=2",
+    "trainer.epochs=2",
+    "trainer.batch_size=4",
+    "trainer.eval_every=1",
+]
+
+
+@pytest.fixture
+def tiny_overrides():
+    """Command-line words for a training of two epochs, two steps each, on generated images."""
+    return list(TINY)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Composes a tiny configuration from overrides; the working directory is a fresh one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def compose_tiny(*overrides):
+        return compose([*TINY, *overrides])
+
+    return compose_tiny

@@ -1,0 +1,463 @@
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcnlab.config import FolderConfig
+from fcnlab.data.folder import Folder
+from fcnlab.errors import ConfigError, DataError
+
+
+def grey(value: int, height: int = 8, width: int = 6) -> np.ndarray:
+    return np.full((height, width), value, np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def pairs(root: Path, stems, classes: int = 2) -> None:
+    """Sample ``k`` in the order given has grey level k and class k modulo ``classes`` throughout."""
+    for number, stem in enumerate(stems):
+        save(root / "images" / f"{stem}.png", grey(number))
+        save(root / "labels" / f"{stem}.png", grey(number % classes))
+
+
+def config(root: Path, **changes) -> FolderConfig:
+    return FolderConfig(root=str(root), **changes)
+
+
+def everything(cfg: FolderConfig) -> dict:
+    return {sample.name: sample for split in ("train", "val") for sample in Folder(cfg, split)}
+
+
+def refused(cfg: FolderConfig, *words: str, read: bool = False, error: type = DataError) -> str:
+    """The text of the error that making (or reading) both splits raises: one line, with all these words."""
+
+    def make() -> None:
+        for split in ("train", "val"):
+            dataset = Folder(cfg, split)
+            if read:
+                dataset.check()
+
+    with pytest.raises(error) as caught:
+        make()
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text, f"{word!r} is not in {text!r}"
+    return text
+
+
+# Pairing and names
+
+
+def test_pairs_are_matched_by_stem_never_by_order(tmp_path):
+    # By listing order (sorted or by extension) every image would meet another one's label.
+    for number, (image, label) in enumerate([("b.png", "b.tif"), ("a.tiff", "a.png"), ("C.bmp", "C.PNG")]):
+        save(tmp_path / "images" / image, grey(50 * number))
+        save(tmp_path / "labels" / label, grey(number))
+    samples = everything(config(tmp_path, num_classes=3))
+    assert sorted(samples) == ["C", "a", "b"]
+    for name, number in {"b": 0, "a": 1, "C": 2}.items():
+        assert (samples[name].image == 50 * number).all()
+        assert (samples[name].label == number).all()
+
+
+def test_shapes_and_types(tmp_path):
+    pairs(tmp_path, "ab")
+    image, label, name = Folder(config(tmp_path), "train")[0]
+    assert image.shape == (8, 6, 3)
+    assert label.shape == (8, 6)
+    assert image.dtype == label.dtype == np.uint8
+    assert name in "ab"
+
+
+def test_names_are_sorted_naturally(tmp_path):
+    stems = ["10", "2", "1", "img12", "img3", "img03", "z", "11a", "11"]
+    pairs(tmp_path, stems)
+    (tmp_path / "train.txt").write_text("\n".join(stems[:-1]))
+    names = Folder(config(tmp_path, train_list="train.txt"), "train").names
+    assert names == ["1", "2", "10", "11a", "img03", "img3", "img12", "z"]
+
+
+def test_hidden_and_foreign_files_are_ignored(tmp_path):
+    pairs(tmp_path, "ab")
+    for name in (".DS_Store", "._a.png", "Thumbs.db", "notes.txt"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+        (tmp_path / "labels" / name).write_bytes(b"x")
+    assert sorted(everything(config(tmp_path))) == ["a", "b"]
+
+
+def test_other_folder_names_and_home(tmp_path, monkeypatch):
+    pairs(tmp_path / "data", "ab")
+    (tmp_path / "data" / "images").rename(tmp_path / "data" / "raw")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(everything(FolderConfig(root="~/data", images="raw"))) == 2
+
+
+def test_unicode_names_and_folders(tmp_path):
+    root = tmp_path / "données 数据"
+    composed, decomposed = (unicodedata.normalize(form, "zellé 細胞") for form in ("NFC", "NFD"))
+    save(root / "images" / f"{composed}.png", grey(9))
+    save(root / "labels" / f"{decomposed}.png", grey(1))
+    pairs(root, "a")
+    (root / "val.txt").write_text(decomposed, encoding="utf-8")
+    (sample,) = Folder(config(root, val_list="val.txt"), "val")
+    assert sample.name == composed
+    assert (sample.image == 9).all()
+    assert (sample.label == 1).all()
+
+
+# Decoding images
+
+
+def one_image(tmp_path, name: str) -> np.ndarray:
+    """The decoded image of the file called ``name``, which has been written already."""
+    stem = Path(name).stem
+    height, width = 8, 6
+    save(tmp_path / "labels" / f"{stem}.png", grey(0, height, width))
+    pairs(tmp_path, ["other"])
+    return everything(config(tmp_path))[stem].image
+
+
+def test_rgb_order(tmp_path):
+    save(tmp_path / "images" / "c.png", np.stack([grey(10), grey(20), grey(30)], axis=-1))
+    assert (one_image(tmp_path, "c.png") == [10, 20, 30]).all()
+
+
+@pytest.mark.parametrize("name", ["c.png", "c.tif"])
+def test_transparency_is_dropped(tmp_path, name):
+    save(tmp_path / "images" / name, np.stack([grey(10), grey(20), grey(30), grey(0)], axis=-1))
+    assert (one_image(tmp_path, name) == [10, 20, 30]).all()
+
+
+def test_grey_with_transparency(tmp_path):
+    save(tmp_path / "images" / "c.png", np.stack([grey(77), grey(0)], axis=-1))
+    assert (one_image(tmp_path, "c.png") == 77).all()
+
+
+def test_palette_image_shows_its_colours(tmp_path):
+    picture = Image.fromarray(grey(1), mode="P")
+    picture.putpalette([0, 0, 0, 10, 20, 30])
+    (tmp_path / "images").mkdir()
+    picture.save(tmp_path / "images" / "c.png")
+    assert (one_image(tmp_path, "c.png") == [10, 20, 30]).all()
+
+
+@pytest.mark.parametrize("name", ["c.png", "c.tiff"])
+def test_16_bits_are_scaled_to_8(tmp_path, name):
+    levels = np.linspace(0, 65535, 48).astype(np.uint16).reshape(8, 6)
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / name), levels)
+    np.testing.assert_array_equal(one_image(tmp_path, name)[..., 1], np.rint(levels / 257))
+
+
+@pytest.mark.parametrize("name", ["c.jpg", "c.JPEG", "c.bmp"])
+def test_other_formats(tmp_path, name):
+    save(tmp_path / "images" / name, grey(100))
+    assert np.abs(one_image(tmp_path, name).astype(int) - 100).max() <= 1
+
+
+# Decoding labels
+
+
+def one_label(tmp_path, picture: Image.Image, **changes) -> np.ndarray:
+    pairs(tmp_path, ["other", "l"], classes=1)
+    picture.save(tmp_path / "labels" / "l.png")
+    return everything(config(tmp_path, **changes))["l"].label
+
+
+def test_palette_label_yields_indices_not_colours(tmp_path):
+    indices = np.random.default_rng(0).integers(0, 21, (8, 6)).astype(np.uint8)
+    indices[0] = 255
+    picture = Image.fromarray(indices, mode="P")
+    picture.putpalette(np.random.default_rng(1).integers(0, 256, 768).astype(np.uint8).tolist())
+    np.testing.assert_array_equal(one_label(tmp_path, picture, num_classes=21), indices)
+
+
+def test_16_bit_label(tmp_path):
+    values = np.arange(48, dtype=np.uint16).reshape(8, 6) % 3
+    np.testing.assert_array_equal(one_label(tmp_path, Image.fromarray(values), num_classes=3), values)
+
+
+@pytest.mark.parametrize("label_values", [[], [0, 1], [0, 255]])
+def test_1_bit_label(tmp_path, label_values):
+    mask = np.arange(48).reshape(8, 6) % 2 == 1
+    np.testing.assert_array_equal(one_label(tmp_path, Image.fromarray(mask), label_values=label_values), mask)
+
+
+@pytest.mark.parametrize(
+    ("label_values", "ignore_index", "raw", "classes"),
+    [
+        ([], 255, [0, 1, 2, 255], [0, 1, 2, 255]),
+        ([0, 255], 254, [0, 255, 0, 254], [0, 1, 0, 254]),
+        ([0, 255], 255, [0, 255, 0, 255], [0, 1, 0, 1]),
+        ([0, 128, 7], 255, [7, 128, 0, 255], [2, 1, 0, 255]),
+        ([2, 1, 0], 3, [0, 1, 2, 3], [2, 1, 0, 3]),
+    ],
+)
+def test_label_values(tmp_path, label_values, ignore_index, raw, classes):
+    pairs(tmp_path, ["other"])
+    save(tmp_path / "images" / "l.png", grey(0, 1, 4))
+    save(tmp_path / "labels" / "l.png", np.array([raw], np.uint8))
+    (tmp_path / "val.txt").write_text("l")
+    cfg = config(
+        tmp_path,
+        num_classes=3,
+        label_values=label_values,
+        ignore_index=ignore_index,
+        val_list=str(tmp_path / "val.txt"),
+    )
+    np.testing.assert_array_equal(Folder(cfg, "val")[0].label, [classes])
+
+
+# Splits
+
+
+def test_seeded_split_is_disjoint_complete_and_repeatable(tmp_path):
+    pairs(tmp_path, range(20))
+
+    def names(**changes):
+        return [Folder(config(tmp_path, **changes), split).names for split in ("train", "val")]
+
+    train, val = names(val_fraction=0.25)
+    assert len(val) == 5
+    assert sorted(train + val, key=int) == [str(number) for number in range(20)]
+    assert names(val_fraction=0.25) == [train, val]
+    assert names(val_fraction=0.25, split_seed=1) != [train, val]
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_each_seeded_split_has_a_sample(tmp_path, fraction, count):
+    pairs(tmp_path, range(count))
+    sizes = [len(Folder(config(tmp_path, val_fraction=fraction), split)) for split in ("train", "val")]
+    assert min(sizes) >= 1
+    assert sum(sizes) == count
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_one_list_leaves_the_rest_to_the_other_split(tmp_path, split):
+    pairs(tmp_path, range(5))
+    (tmp_path / "list.txt").write_text("# chosen by hand\n\n  3 \r\n1\n", encoding="utf-8-sig")
+    other = {"train": "val", "val": "train"}[split]
+    cfg = config(tmp_path, **{f"{split}_list": "list.txt"})
+    assert Folder(cfg, split).names == ["1", "3"]
+    assert Folder(cfg, other).names == ["0", "2", "4"]
+
+
+def test_two_lists_may_leave_samples_out(tmp_path):
+    pairs(tmp_path, range(5))
+    (tmp_path / "t").write_text("0\n4")
+    (tmp_path / "v").write_text("2")
+    cfg = config(tmp_path, train_list="t", val_list="v")
+    assert [Folder(cfg, split).names for split in ("train", "val")] == [["0", "4"], ["2"]]
+
+
+def test_a_list_in_the_working_directory_comes_first(tmp_path, monkeypatch):
+    pairs(tmp_path / "data", range(3))
+    (tmp_path / "data" / "v").write_text("0")
+    (tmp_path / "v").write_text("1")
+    monkeypatch.chdir(tmp_path)
+    assert Folder(config(tmp_path / "data", val_list="v"), "val").names == ["1"]
+
+
+# Errors: one line, with the file, key or value and the way out
+
+
+def test_error_root_missing_or_unset(tmp_path):
+    refused(config(tmp_path / "nowhere"), "dataset.root", "nowhere")
+    refused(FolderConfig(root=None), "dataset.root", "not set")
+
+
+@pytest.mark.parametrize("missing", ["images", "labels"])
+def test_error_folder_missing(tmp_path, missing):
+    pairs(tmp_path, "ab")
+    (tmp_path / missing).rename(tmp_path / "elsewhere")
+    refused(config(tmp_path), str(tmp_path / missing), f"dataset.{missing}")
+
+
+@pytest.mark.parametrize("emptied", ["images", "labels"])
+def test_error_folder_empty(tmp_path, emptied):
+    pairs(tmp_path, "a")
+    (tmp_path / emptied / "a.png").rename(tmp_path / emptied / ".a.png")
+    refused(config(tmp_path), str(tmp_path / emptied), "empty", ".png")
+
+
+def test_error_image_without_label(tmp_path):
+    pairs(tmp_path, range(12))
+    (tmp_path / "labels" / "10.png").unlink()
+    (tmp_path / "labels" / "9.png").unlink()
+    refused(config(tmp_path), str(tmp_path / "images" / "9.png"), "no label", str(tmp_path / "labels"), "1 more")
+
+
+def test_error_label_without_image(tmp_path):
+    pairs(tmp_path, "abc")
+    (tmp_path / "images" / "b.png").unlink()
+    refused(config(tmp_path), str(tmp_path / "labels" / "b.png"), "no image", "remove the label")
+
+
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_error_two_files_of_one_stem(tmp_path, folder):
+    pairs(tmp_path, "ab")
+    save(tmp_path / folder / "a.bmp", grey(0))
+    refused(config(tmp_path), "a.bmp", "a.png", "stem 'a'")
+
+
+def test_error_label_of_another_size(tmp_path):
+    pairs(tmp_path, "ab")
+    save(tmp_path / "labels" / "b.png", grey(0, 6, 8))
+    refused(config(tmp_path), "labels/b.png", "8 x 6", "6 x 8", "images/b.png", read=True)
+
+
+def test_error_label_value_outside_the_classes(tmp_path):
+    pairs(tmp_path, "ab")
+    save(tmp_path / "labels" / "b.png", np.array([[0, 1, 2, 100, 255, 9]] * 8, np.uint8))
+    text = refused(
+        config(tmp_path), "labels/b.png", "2, 9, 100", "2 classes", "label_values", "dataset.num_classes", read=True
+    )
+    assert "255" not in text
+
+
+def test_error_many_label_values(tmp_path):
+    pairs(tmp_path, "ab")
+    save(tmp_path / "labels" / "b.png", np.arange(48, dtype=np.uint8).reshape(8, 6))
+    refused(config(tmp_path), "2, 3, 4, 5, 6 and 41 more", read=True)
+
+
+def test_error_label_value_not_listed(tmp_path):
+    pairs(tmp_path, "ab", classes=1)
+    save(tmp_path / "labels" / "b.png", grey(1))
+    refused(config(tmp_path, label_values=[0, 255]), "labels/b.png", " 1 outside", read=True)
+
+
+def test_error_16_bit_label_value(tmp_path):
+    pairs(tmp_path, "ab")
+    # 256 would become class 0 if it were cut to 8 bits.
+    save(tmp_path / "labels" / "b.png", np.full((8, 6), 256, np.uint16))
+    refused(config(tmp_path), "labels/b.png", "256", read=True)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_error_colour_label(tmp_path, channels):
+    pairs(tmp_path, "ab")
+    save(tmp_path / "labels" / "b.png", np.zeros((8, 6, channels), np.uint8))
+    refused(config(tmp_path), "labels/b.png", "colour", "single-channel", read=True)
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.jpg", "b.bmp", "b.tif"])
+@pytest.mark.parametrize("kept", [0.0, 0.05, 0.5, 0.9])
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_error_damaged_file(tmp_path, folder, name, kept):
+    pairs(tmp_path, "ab")
+    for each in ("images", "labels"):
+        (tmp_path / each / "b.png").unlink()
+        save(tmp_path / each / name, np.zeros((64, 64), np.uint8))
+    damaged = tmp_path / folder / name
+    if folder == "images":
+        save(damaged, np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    data = damaged.read_bytes()
+    damaged.write_bytes(data[: int(len(data) * kept)])
+    refused(config(tmp_path), f"{folder}/{name}", "damaged or truncated", read=True)
+
+
+def test_error_truncated_jpeg_with_thumbnail(tmp_path):
+    pairs(tmp_path, "ab")
+    (tmp_path / "images" / "b.png").unlink()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    path = tmp_path / "images" / "b.jpg"
+    save(path, noise[:8, :6])
+    thumbnail = path.read_bytes()
+    save(path, noise)
+    data = path.read_bytes()
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    path.write_bytes((data[:2] + segment + data[2:])[:-200])
+    refused(config(tmp_path), "images/b.jpg", "damaged or truncated", read=True)
+
+
+def test_error_file_gone_after_listing(tmp_path):
+    pairs(tmp_path, "ab")
+    dataset = Folder(config(tmp_path), "train")
+    name = dataset.names[0]
+    (tmp_path / "labels" / f"{name}.png").unlink()
+    with pytest.raises(DataError, match=f"labels/{name}.png"):
+        dataset[0]
+    (tmp_path / "images" / f"{name}.png").unlink()
+    with pytest.raises(DataError, match=f"images/{name}.png"):
+        dataset[0]
+
+
+def test_error_not_an_image_at_all(tmp_path):
+    pairs(tmp_path, "ab")
+    (tmp_path / "images" / "a.png").write_text("not an image")
+    refused(config(tmp_path), "images/a.png", "damaged", read=True)
+
+
+def test_error_float_image(tmp_path):
+    pairs(tmp_path, "ab")
+    (tmp_path / "images" / "a.png").unlink()
+    save(tmp_path / "images" / "a.tif", np.zeros((8, 6), np.float32))
+    refused(config(tmp_path), "images/a.tif", "float32", read=True)
+
+
+@pytest.mark.parametrize("key", ["train_list", "val_list"])
+def test_error_list_missing_or_unreadable(tmp_path, key):
+    pairs(tmp_path, "ab")
+    refused(config(tmp_path, **{key: "gone.txt"}), f"dataset.{key}", "gone.txt")
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
+    refused(config(tmp_path, **{key: "bad.txt"}), f"dataset.{key}", "bad.txt", "UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a\nnope\n", ["line 2", "'nope'"]),
+        ("a.png\n", ["'a.png'", "write 'a'"]),
+        ("../a\n", ["'../a'", "stem alone"]),
+        ("..\n", ["'..'", "stem alone"]),
+        ("images/a\n", ["'images/a'", "stem alone"]),
+        ("images\\a\n", ["images\\a", "stem alone"]),
+        ("a\nb\na\n", ["line 3", "'a'", "twice"]),
+        ("# nothing\n", ["names no image"]),
+    ],
+)
+def test_error_list_content(tmp_path, content, words):
+    pairs(tmp_path, "abc")
+    (tmp_path / "list.txt").write_text(content)
+    refused(config(tmp_path, val_list="list.txt"), "dataset.val_list", "list.txt", *words)
+
+
+def test_error_lists_overlap(tmp_path):
+    pairs(tmp_path, "abc")
+    (tmp_path / "t").write_text("a\nb")
+    (tmp_path / "v").write_text("b\nc")
+    refused(config(tmp_path, train_list="t", val_list="v"), "dataset.train_list", "dataset.val_list", "name b:")
+
+
+def test_error_empty_split(tmp_path):
+    pairs(tmp_path, "ab")
+    (tmp_path / "v").write_text("a\nb")
+    refused(config(tmp_path, val_list="v"), "train split", "empty", "dataset.val_list")
+
+
+def test_error_a_single_image_cannot_be_split(tmp_path):
+    pairs(tmp_path, "a")
+    refused(config(tmp_path), str(tmp_path), "'a'", "at least 2")
+
+
+def test_error_unknown_split(tmp_path):
+    with pytest.raises(DataError, match=r"'test'.*train, val"):
+        Folder(config(tmp_path), "test")
+
+
+def test_error_label_values_do_not_fit(tmp_path):
+    pairs(tmp_path, "ab")
+    refused(config(tmp_path, label_values=[0, 1, 2]), "dataset.label_values", "dataset.num_classes", error=ConfigError)
+    refused(config(tmp_path, label_values=[7, 7]), "dataset.label_values", "twice", error=ConfigError)

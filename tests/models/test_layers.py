@@ -1,0 +1,118 @@
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from fcnlab.models.layers import BilinearUpsampling, UnfoldConv2d, bilinear_kernel
+
+MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+
+
+class Weighted(nn.Cell):
+    """A scalar of a layer's output, so that its gradient reaches every element with another factor."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def construct(self, features, factors):
+        return (self.layer(features) * factors).sum()
+
+
+def gradients(layer, features, factors):
+    """With respect to the input and to each parameter."""
+    function = ms.grad(Weighted(layer), 0, weights=ms.ParameterTuple(layer.trainable_params()))
+    of_input, of_parameters = function(features, factors)
+    return [of_input.asnumpy(), *(gradient.asnumpy() for gradient in of_parameters)]
+
+
+def normal(generator, *shape):
+    return Tensor(generator.standard_normal(shape).astype(np.float32))
+
+
+@MODES
+@pytest.mark.parametrize("kernel_size", [1, 3, 7])
+def test_unfold_convolution_is_a_convolution(mode, kernel_size):
+    ms.set_context(mode=mode)
+    generator = np.random.default_rng(kernel_size)
+    weight, bias = normal(generator, 4, 3, kernel_size, kernel_size), normal(generator, 4)
+    layer = UnfoldConv2d(3, 4, kernel_size)
+    layer.weight.set_data(weight)
+    layer.bias.set_data(bias)
+    convolution = nn.Conv2d(
+        3, 4, kernel_size, pad_mode="pad", padding=kernel_size // 2, has_bias=True, weight_init=weight, bias_init=bias
+    )
+    features, factors = normal(generator, 2, 3, 5, 9), normal(generator, 2, 4, 5, 9)
+    np.testing.assert_allclose(layer(features).asnumpy(), convolution(features).asnumpy(), atol=1e-4)
+    expected = gradients(convolution, features, factors)
+    for actual, reference in zip(gradients(layer, features, factors), expected, strict=True):
+        np.testing.assert_allclose(actual, reference, atol=1e-4)
+
+
+def test_unfold_convolution_looks_like_a_convolution_to_a_checkpoint():
+    parameters = {parameter.name: parameter.shape for parameter in UnfoldConv2d(3, 4, 7).get_parameters()}
+    assert parameters == {"weight": (4, 3, 7, 7), "bias": (4,)}
+
+
+@pytest.mark.parametrize("kernel_size", [0, 2, -1])
+def test_unfold_convolution_refuses_an_even_kernel(kernel_size):
+    with pytest.raises(ValueError, match=f"kernel_size must be odd and positive, not {kernel_size}"):
+        UnfoldConv2d(3, 4, kernel_size)
+
+
+def test_bilinear_kernel_of_stride_2():
+    profile = np.array([0.25, 0.75, 0.75, 0.25])
+    kernel = bilinear_kernel(2, 2)
+    assert kernel.shape == (2, 2, 4, 4)
+    assert kernel.dtype == np.float32
+    for output, of_output in enumerate(kernel):
+        for source, plane in enumerate(of_output):
+            np.testing.assert_array_equal(plane, np.outer(profile, profile) if output == source else 0)
+
+
+def transposed_convolution(features, weight, stride):
+    """Each input pixel stamps the kernel, times its value, at stride s; then s/2 is cropped on every side."""
+    batch, channels, height, width = features.shape
+    stamped = np.zeros((batch, channels, (height + 1) * stride, (width + 1) * stride))
+    for image, row, column in np.ndindex(batch, height, width):
+        window = np.s_[image, :, row * stride : (row + 2) * stride, column * stride : (column + 2) * stride]
+        stamped[window] += np.einsum("i,iokl->okl", features[image, :, row, column], weight)
+    margin = stride // 2
+    return stamped[:, :, margin:-margin, margin:-margin]
+
+
+@MODES
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_upsampling_is_a_transposed_convolution(mode, stride):
+    ms.set_context(mode=mode)
+    generator = np.random.default_rng(stride)
+    layer = BilinearUpsampling(3, stride)
+    weight = normal(generator, 3, 3, 2 * stride, 2 * stride)
+    layer.weight.set_data(weight)
+    features = normal(generator, 2, 3, 4, 5)
+    output = layer(features).asnumpy()
+    assert output.shape == (2, 3, 4 * stride, 5 * stride)
+    expected = transposed_convolution(features.asnumpy(), weight.asnumpy(), stride)
+    np.testing.assert_allclose(output, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])
+def test_upsampling_starts_as_bilinear_interpolation(stride):
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    layer = BilinearUpsampling(2, stride)
+    rows, columns = np.mgrid[:4, :6].astype(np.float32)
+    features = np.stack([np.ones_like(rows), 1 + 3 * rows - 2 * columns])[None]
+    output = layer(Tensor(features)).asnumpy()
+    # Pixel centres: output pixel p lies at (p + 1/2) / s - 1/2 of the input. Beyond the outermost input centres, the
+    # zeros outside mix in.
+    fine_rows, fine_columns = (np.mgrid[: 4 * stride, : 6 * stride] + 0.5) / stride - 0.5
+    margin = stride // 2
+    inside = np.s_[margin:-margin, margin:-margin]
+    np.testing.assert_allclose(output[0, 0][inside], 1, rtol=1e-5)
+    np.testing.assert_allclose(output[0, 1][inside], (1 + 3 * fine_rows - 2 * fine_columns)[inside], atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [0, 1, 3])
+def test_upsampling_refuses_an_odd_stride(stride):
+    with pytest.raises(ValueError, match=f"stride must be even and positive, not {stride}"):
+        BilinearUpsampling(2, stride)

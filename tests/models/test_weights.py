@@ -1,0 +1,99 @@
+"""Checkpoints: what is written comes back; what does not fit is refused in one line."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+from fcnlab.errors import CheckpointError
+from fcnlab.models import build_model
+from fcnlab.models.weights import initialise_from, load_weights, read_weights, save_weights
+
+WIDTH = 1 / 64
+
+
+def network(name="fcn32s", num_classes=2, seed=0, width=WIDTH, **options):
+    return build_model(name, num_classes=num_classes, width=width, seed=seed, **options)
+
+
+def arrays(net):
+    return {name: parameter.asnumpy() for name, parameter in net.parameters_dict().items()}
+
+
+def refusal(function, *arguments):
+    with pytest.raises(CheckpointError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "deep" / "best.safetensors"
+    source, target = network(seed=1), network(seed=2)
+    save_weights(path, source, {"epoch": 3, "class_names": ["a", "ü"]})
+    loaded, metadata = read_weights(path)
+    assert metadata == {"epoch": 3, "class_names": ["a", "ü"]}
+    load_weights(target, loaded, "best")
+    for name, array in arrays(source).items():
+        np.testing.assert_array_equal(arrays(target)[name], array)
+    assert [file.name for file in path.parent.iterdir()] == ["best.safetensors"]
+
+
+def test_mindspores_own_checkpoints_are_read(tmp_path):
+    source = network(seed=1)
+    ms.save_checkpoint(source, str(tmp_path / "net.ckpt"))
+    loaded, metadata = read_weights(tmp_path / "net.ckpt")
+    assert metadata == {}
+    np.testing.assert_array_equal(loaded["fc6.weight"], arrays(source)["fc6.weight"])
+
+
+@pytest.mark.parametrize("name", ["damaged.safetensors", "damaged.ckpt"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"not a checkpoint at all" * 10)
+    assert name in refusal(read_weights, tmp_path / name)
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    path = tmp_path / "best.safetensors"
+    save_weights(path, network(), {})
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "best.safetensors" in refusal(read_weights, path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "nowhere.safetensors" in refusal(read_weights, tmp_path / "nowhere.safetensors")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    text = refusal(save_weights, tmp_path / "file" / "best.safetensors", network(), {})
+    assert str(tmp_path / "file") in text
+    assert "hydra.run.dir" in text
+
+
+def test_another_width_or_class_count_is_refused():
+    assert "arch.width" in refusal(load_weights, network(), arrays(network(width=1 / 32)), "w")
+    assert "score.weight" in refusal(load_weights, network(), arrays(network(num_classes=5)), "w")
+    assert "score_pool4" in refusal(load_weights, network("fcn16s"), arrays(network()), "w")
+
+
+def test_stages_as_in_the_paper():
+    """FCN-16s starts from FCN-32s: shared layers are taken over, its own skip stays as initialised."""
+    coarse, fine = network(seed=1), network("fcn16s", seed=2)
+    untouched = arrays(network("fcn16s", seed=2))
+    left = initialise_from(fine, arrays(coarse), "fcn32s")
+    assert {"score_pool4.weight", "score_pool4.bias"} <= set(left)
+    assert all(name.startswith(("score", "upsample")) for name in left)
+    for name, array in arrays(fine).items():
+        expected = untouched[name] if name in left else arrays(coarse)[name]
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_other_classes_keep_their_own_head():
+    left = initialise_from(network(num_classes=5), arrays(network()), "two classes")
+    assert {"score.weight", "score.bias"} <= set(left)
+    assert not any(name.startswith(("encoder", "fc")) for name in left)
+
+
+def test_a_start_from_a_foreign_network_is_refused():
+    assert "arch.width" in refusal(initialise_from, network(), arrays(network(width=1 / 32)), "wide")
+    assert "another network" in refusal(initialise_from, network(), {"resnet.weight": np.zeros(3)}, "resnet")

@@ -1,0 +1,120 @@
+"""What is refused, and in which words; and that every option of conf/ composes."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from fcnlab import config as configuration
+from fcnlab.config import Config, compose
+from fcnlab.errors import ConfigError
+
+CONF = configuration.config_folder()
+
+
+def refusal(*overrides):
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["arch=fcn9s"], ["arch=fcn9s", "did you mean arch=fcn", "fcn32s"]),
+        (["experiment=smok"], ["experiment=smok", "did you mean experiment=smoke"]),
+        (["arch.wdth=1"], ["arch.wdth", "no such key", "arch.width"]),
+        (["+trainer.foo=1"], ["trainer.foo", "no such key"]),
+        (["foo=1"], ["foo", "no such key"]),
+        (["optimizer=sgd", "optimizer.beta1=0.5"], ["optimizer.beta1", "no such key"]),
+        (["arch.width=abc"], ["arch.width", "abc", "Float"]),
+        (["trainer.epochs=1.5"], ["trainer.epochs", "1.5", "Integer"]),
+        (["dataset.mean=[a,b,c]"], ["dataset.mean", "'a'"]),
+        (["arch.width=0"], ["arch.width=0", "above 0"]),
+        (["arch.width=nan"], ["arch.width=nan", "finite"]),
+        (["trainer.epochs=0"], ["trainer.epochs=0", "at least 1"]),
+        (["arch.dropout=1"], ["arch.dropout=1", "below 1"]),
+        (["augment.brightness=2"], ["augment.brightness=2", "at most 1"]),
+        (["dataset.std=[0.1,0,0.1]"], ["dataset.std", "above 0"]),
+        (["trainer.device=gpu"], ["trainer.device=gpu", "auto, cpu, ascend"]),
+        (["arch.name=resnet"], ["'resnet'", "fcn8s"]),
+        (["arch.stride=16"], ["arch.stride=16", "use arch=fcn16s"]),
+        (["dataset.ignore_index=1"], ["dataset.ignore_index=1", "255"]),
+        (["dataset.class_names=[a]"], ["dataset.class_names", "dataset.num_classes=2"]),
+        (["dataset.mean=[0.5]"], ["dataset.mean", "three"]),
+        (["augment.scale=[2,1]"], ["augment.scale", "smallest"]),
+        (["loss.class_weights=[1,2,3]"], ["loss.class_weights", "dataset.num_classes=2"]),
+        (["dataset=folder"], ["dataset.root", "give a value"]),
+        (["arch.width"], ["arch.width"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(overrides, words):
+    text = refusal(*overrides)
+    assert all(word in text for word in words), text
+
+
+def test_defaults_are_those_of_the_design():
+    config = compose()
+    assert (config.arch.name, config.arch.stride, config.dataset.name) == ("fcn8s", 8, "cells")
+    assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}={file.stem}")
+def test_every_option_composes(file):
+    overrides = [f"{file.parent.name}={file.stem}"]
+    if file.parent.name == "dataset":
+        overrides.append("dataset.root=somewhere")
+    config = compose(overrides)
+    if file.parent.name not in ("experiment", "trainer", "augment"):
+        assert getattr(config, file.parent.name).name == file.stem
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
+def test_every_key_has_a_comment(file):
+    """A recipe's keys are explained where they are defined."""
+    if file.parent.name == "experiment" or file.name == "train.yaml":
+        return
+    lines = file.read_text().splitlines()
+    keys = [line for line in lines if ":" in line and not line.startswith(("#", "defaults", " "))]
+    assert keys or file.stem == "none"
+    alone = [line for line in keys if "#" not in line and not line.startswith("name:")]
+    assert not alone
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}={file.stem}")
+def test_a_file_states_every_key_of_its_class(file):
+    """Who reads the YAML sees all there is to set (none of tracking has nothing to set)."""
+    if file.parent.name == "experiment" or file.stem == "none" and file.parent.name == "tracking":
+        return
+    section = getattr(compose([f"{file.parent.name}={file.stem}", "+dataset.root=x"]
+                              if file.parent.name != "dataset" else [f"dataset={file.stem}", "dataset.root=x"]),
+                      file.parent.name)  # fmt: skip
+    written = set(OmegaConf.load(file)) - {"defaults"}
+    missing = {name for name in vars(section) if name not in written} - {"root"}
+    assert not missing
+
+
+def test_flatten_and_options_name_every_leaf():
+    config = compose(["arch=fcn16s"])
+    flat = configuration.flatten(config)
+    assert flat["arch.name"] == "fcn16s"
+    assert flat["seed"] == 0
+    assert not any(isinstance(value, dict) for value in flat.values())
+    assert configuration.options(config.optimizer, "lr").keys() == {"weight_decay", "beta1", "beta2", "epsilon"}
+
+
+def test_yaml_says_everything_and_composes_to_the_same():
+    config = compose(["arch=fcn4s", "optimizer=sgd", "loss.class_weights=[1,2]"])
+    parsed = OmegaConf.create(configuration.to_yaml(config))
+    assert OmegaConf.to_container(parsed)["optimizer"]["momentum"] == 0.9
+    assert OmegaConf.to_container(parsed)["loss"]["class_weights"] == [1.0, 2.0]
+
+
+def test_the_conf_tree_is_found_inside_an_installed_package(tmp_path, monkeypatch):
+    package = tmp_path / "fcnlab"
+    (package / "conf").mkdir(parents=True)
+    monkeypatch.setattr(configuration, "__file__", str(package / "config.py"))
+    assert configuration.config_folder() == package / "conf"
+    assert Path(CONF).name == "conf"

@@ -1,0 +1,150 @@
+"""The command, as a user types it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+import fcnlab
+from fcnlab.errors import FcnlabError
+
+
+def command(folder, *overrides, **popen):
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "fcnlab.train", *overrides],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **popen,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=180)
+    return process.returncode, out, err
+
+
+def runs(folder):
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+
+
+def test_the_command_trains_and_shows_a_table(tmp_path, tiny_overrides):
+    code, out, err = finish(command(tmp_path, "arch=fcn8s", *tiny_overrides))
+    assert code == 0, err
+    assert "mean iou" in out
+    assert "membrane" in out
+    assert "step 4/4" in out
+    assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"]
+    assert runs(tmp_path)[0].data.tags["command"].startswith("python -m fcnlab.train arch=fcn8s")
+    output = next((tmp_path / "outputs").glob("*/*"))
+    assert {path.name for path in output.iterdir()} == {".hydra", "checkpoints", "train.log"}
+
+
+def test_a_sweep_makes_a_run_for_each(tmp_path, tiny_overrides):
+    code, _, err = finish(command(tmp_path, "-m", "arch=fcn32s,fcn16s", "trainer.max_steps=1", *tiny_overrides))
+    assert code == 0, err
+    assert {run.data.params["arch.name"] for run in runs(tmp_path)} == {"fcn32s", "fcn16s"}
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_an_interrupted_run_is_killed(tmp_path, tiny_overrides, signal_number, code):
+    process = command(tmp_path, *tiny_overrides, "trainer.max_steps=100000", "trainer.eval_every=100000")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (tmp_path / "mlflow.db").exists():
+        time.sleep(0.2)
+    for line in process.stdout:
+        if "step" in line:
+            break
+    process.send_signal(signal_number)
+    returned, _, err = finish(process)
+    assert returned == code, err
+    assert len(err.strip().splitlines()) == 1, err
+    assert [run.info.status for run in runs(tmp_path)] == ["KILLED"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["arch=fcn9s"], ["arch=fcn9s", "fcn8s"]),
+        (["arch.wdth=1"], ["arch.wdth", "arch.width"]),
+        (["arch.width=abc"], ["arch.width", "abc"]),
+        (["trainer.epochs=0"], ["trainer.epochs=0"]),
+        (["dataset=folder", "dataset.root=nowhere"], ["nowhere"]),
+        (["hydra.run.dir=file/below"], ["file"]),
+        (["init_from=nowhere.safetensors"], ["nowhere.safetensors"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_run(tmp_path, overrides, words):
+    (tmp_path / "file").write_text("")
+    code, _, err = finish(command(tmp_path, *overrides))
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1, err
+    assert all(word in err for word in words), err
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def write_pair(root, name, image, label):
+    for folder, array in (("images", image), ("labels", label)):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        if array is not None:
+            cv2.imwrite(str(root / folder / f"{name}.png"), array)
+
+
+IMAGE = np.full((48, 48, 3), 90, np.uint8)
+LABEL = np.eye(48, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda root: write_pair(root, "c", IMAGE, None), ["c.png", "label"]),
+        (lambda root: write_pair(root, "c", IMAGE, LABEL[:40]), ["c.png", "40"]),
+        (lambda root: write_pair(root, "c", IMAGE, LABEL * 7), ["c.png", "7", "dataset.num_classes"]),
+        (lambda root: write_pair(root, "c", IMAGE, LABEL) or (root / "images/c.png").write_bytes(b"x"), ["c.png"]),
+    ],
+    ids=["no label", "other size", "value outside the classes", "unreadable"],
+)
+def test_bad_data_is_found_before_a_run_begins(tiny, tmp_path, spoil, words):
+    root = tmp_path / "data"
+    for name in ("a", "b"):
+        write_pair(root, name, IMAGE, LABEL)
+    base = tiny()
+    config = fcnlab.compose(["dataset=folder", f"dataset.root={root}", "dataset.crop_size=32", "arch.width=0.03125"])
+    config.trainer = base.trainer
+    assert fcnlab.train(config).steps == 2  # one batch an epoch: the folder is right until it is spoilt
+    (tmp_path / "mlflow.db").unlink()
+    spoil(root)
+    with pytest.raises(FcnlabError) as caught:
+        fcnlab.train(config)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_init_from_starts_from_the_weights(tiny):
+    first = fcnlab.train(tiny("tracking=none", "arch=fcn32s"))
+    config = tiny("tracking=none", f"init_from={first.best_checkpoint}", "optimizer.lr=1e-12", "arch=fcn16s", "seed=9")
+    second = fcnlab.train(config)
+    before = fcnlab.load(first.best_checkpoint).parameters_dict()
+    after = fcnlab.load(second.last_checkpoint).parameters_dict()
+    np.testing.assert_allclose(after["fc6.weight"].asnumpy(), before["fc6.weight"].asnumpy(), atol=1e-6)
+
+
+def test_help_names_every_group(tmp_path):
+    code, out, _ = finish(command(tmp_path, "--help"))
+    assert code == 0
+    for group in (path.name for path in Path(fcnlab.__file__).parent.parent.joinpath("conf").iterdir() if path.is_dir()):
+        assert f"{group}: " in out

@@ -1,0 +1,110 @@
+"""What a run holds, read back with MLflow's own client."""
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from omegaconf import OmegaConf
+
+import fcnlab
+from fcnlab.errors import FcnlabError
+from fcnlab.tracking.mlflow_run import TrackingError, default_run_name, store_uri
+
+
+@pytest.fixture
+def trained(tiny, tmp_path):
+    """A finished run in the working directory's own store, and its client."""
+    config = tiny("seed=3", "tracking.experiment=study", "tracking.overlays=1")
+    result = fcnlab.train(config)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return config, result, client, client.get_run(result.run_id)
+
+
+def test_a_run_holds_what_it_should(trained, tmp_path):
+    config, result, client, run = trained
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == default_run_name(config) == "fcn8s-cells-seed3"
+    assert client.get_experiment(run.info.experiment_id).name == "study"
+
+    assert run.data.params["arch.name"] == "fcn8s"
+    assert run.data.params["optimizer.lr"] == "0.001"
+    assert run.data.params["seed"] == "3"
+    text = (tmp_path / mlflow.artifacts.download_artifacts(run_id=result.run_id, artifact_path="config.yaml",
+            tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")).read_text()  # fmt: skip
+    assert OmegaConf.create(text).dataset.num_train == 4
+
+    for tag in ("host", "cpu", "python", "mindspore", "fcnlab", "seed", "command", "mlflow.user"):
+        assert tag in run.data.tags
+    assert run.data.tags["mindspore"].startswith("2.8")
+
+
+def test_the_metrics_are_the_trainings(trained):
+    _, result, client, run = trained
+    losses = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [metric.step for metric in losses] == [1, 2, 3, 4]
+    np.testing.assert_allclose([metric.value for metric in losses], result.losses)
+    for name in ("train/learning_rate", "train/images_per_second", "train/data_wait_fraction"):
+        assert len(client.get_metric_history(run.info.run_id, name)) == 4
+    for name in ("loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou", "iou/cell"):
+        assert [metric.step for metric in client.get_metric_history(run.info.run_id, f"val/{name}")] == [2, 4]
+    assert max(m.value for m in client.get_metric_history(run.info.run_id, "val/mean_iou")) == pytest.approx(
+        result.best.evaluation.metrics["val/mean_iou"]
+    )
+
+
+def test_overlays_show_each_evaluation_and_the_best_checkpoint_loads(trained, monkeypatch):
+    _, result, client, run = trained
+    images = [item.path for item in client.list_artifacts(run.info.run_id, "images")]
+    assert len([path for path in images if path.endswith(".png")]) == 2
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    mlflow.set_tracking_uri(None)
+    network = fcnlab.load(f"runs:/{run.info.run_id}")
+    saved = fcnlab.load(result.best_checkpoint)
+    for name, parameter in network.parameters_dict().items():
+        np.testing.assert_array_equal(parameter.asnumpy(), saved.parameters_dict()[name].asnumpy())
+
+
+def test_a_training_that_fails_is_failed_and_one_interrupted_is_killed(tiny, tmp_path, monkeypatch):
+    from fcnlab.training.step import TrainStep
+
+    for error, status in ((RuntimeError("broken"), "FAILED"), (KeyboardInterrupt(), "KILLED")):
+
+        def raise_it(self, *arguments, error=error):
+            raise error
+
+        monkeypatch.setattr(TrainStep, "__call__", raise_it)
+        with pytest.raises(type(error)):
+            fcnlab.train(tiny(f"tracking.run_name={status}"))
+    runs = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"])
+    assert {run.info.run_name: run.info.status for run in runs} == {"FAILED": "FAILED", "KILLED": "KILLED"}
+
+
+def test_without_mlflow_nothing_is_written_but_checkpoints(tiny, tmp_path):
+    result = fcnlab.train(tiny("tracking=none"), tmp_path / "out")
+    assert result.run_id is None
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert {path.name for path in (tmp_path / "out/checkpoints").iterdir()} == {"best.safetensors", "last.safetensors"}
+
+
+def test_a_store_that_cannot_be_reached_is_one_line(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FcnlabError) as caught:
+        fcnlab.train(tiny(f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db"))
+    assert "\n" not in str(caught.value)
+    assert "tracking=none" in str(caught.value)
+
+
+def test_a_deleted_experiment_says_how_to_restore_it(tiny, tmp_path):
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.delete_experiment(client.create_experiment("gone"))
+    with pytest.raises(TrackingError, match="mlflow experiments restore"):
+        fcnlab.train(tiny("tracking.experiment=gone"))
+
+
+def test_the_store_is_the_key_then_the_environment_then_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert store_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert store_uri(None) == "http://127.0.0.1:5000"
+    assert store_uri("sqlite:///other.db") == "sqlite:///other.db"

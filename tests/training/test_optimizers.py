@@ -1,0 +1,83 @@
+"""Each optimizer against the formula of its paper, in float64 numpy."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor
+
+from fcnlab.training.optimizers import SGD, Adam, AdamW
+
+LEARNING_RATE = 0.01
+
+
+def run(optimizer_class, start, gradients, **options):
+    """Three arrays, a few steps; returns where they end."""
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+    parameters = [Parameter(Tensor(array.astype(np.float32)), name=f"p{index}") for index, array in enumerate(start)]
+    optimizer = optimizer_class(parameters, **options)
+    for step in gradients:
+        optimizer(tuple(Tensor(array.astype(np.float32)) for array in step), Tensor(LEARNING_RATE, ms.float32))
+    return [parameter.asnumpy() for parameter in parameters]
+
+
+@pytest.fixture
+def problem():
+    generator = np.random.default_rng(0)
+    shapes = [(4, 3, 3, 3), (4,), (5, 7)]
+    start = [generator.normal(size=shape) for shape in shapes]
+    gradients = [[generator.normal(size=shape) for shape in shapes] for _ in range(4)]
+    return start, gradients
+
+
+def adam_by_hand(start, gradients, *, l2=0.0, decoupled=0.0, beta1=0.9, beta2=0.999, epsilon_hat=1e-8):
+    parameters = [array.copy() for array in start]
+    first = [np.zeros_like(array) for array in start]
+    second = [np.zeros_like(array) for array in start]
+    for t, step in enumerate(gradients, 1):
+        for i, gradient in enumerate(step):
+            decays = start[i].ndim > 1
+            gradient = gradient + l2 * decays * parameters[i]
+            parameters[i] = parameters[i] * (1 - LEARNING_RATE * decoupled * decays)
+            first[i] = beta1 * first[i] + (1 - beta1) * gradient
+            second[i] = beta2 * second[i] + (1 - beta2) * gradient**2
+            rate = LEARNING_RATE * np.sqrt(1 - beta2**t) / (1 - beta1**t)
+            parameters[i] = parameters[i] - rate * first[i] / (np.sqrt(second[i]) + epsilon_hat)
+    return parameters
+
+
+def assert_all_close(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adam_is_the_papers(problem, weight_decay):
+    start, gradients = problem
+    actual = run(Adam, start, gradients, weight_decay=weight_decay, beta1=0.8, beta2=0.95)
+    assert_all_close(actual, adam_by_hand(start, gradients, l2=weight_decay, beta1=0.8, beta2=0.95))
+
+
+def test_adamw_decays_apart_from_the_gradient(problem):
+    start, gradients = problem
+    actual = run(AdamW, start, gradients, weight_decay=0.5)
+    assert_all_close(actual, adam_by_hand(start, gradients, decoupled=0.5))
+
+
+def test_sgd_is_momentum_with_l2(problem):
+    start, gradients = problem
+    expected = [array.copy() for array in start]
+    velocity = [np.zeros_like(array) for array in start]
+    for step in gradients:
+        for i, gradient in enumerate(step):
+            velocity[i] = 0.9 * velocity[i] + gradient + 0.1 * (start[i].ndim > 1) * expected[i]
+            expected[i] = expected[i] - LEARNING_RATE * velocity[i]
+    assert_all_close(run(SGD, start, gradients, weight_decay=0.1, momentum=0.9), expected)
+
+
+@pytest.mark.parametrize("optimizer_class", [Adam, AdamW, SGD])
+def test_weight_decay_spares_biases_and_normalisation(problem, optimizer_class):
+    start, _ = problem
+    still = [[np.zeros_like(array) for array in start]] * 2
+    end = run(optimizer_class, start, still, weight_decay=0.5)
+    np.testing.assert_array_equal(end[1], start[1].astype(np.float32))
+    assert np.abs(end[0]).sum() < np.abs(start[0]).sum()

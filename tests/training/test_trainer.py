@@ -1,0 +1,203 @@
+"""The loop's decisions, with the real network where its numbers matter and a scripted one where only the order does."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+import fcnlab
+from fcnlab.config import TrainerConfig
+from fcnlab.errors import ConfigError, TrainingError
+from fcnlab.metrics import ConfusionMatrix
+from fcnlab.models import build_model
+from fcnlab.training.callbacks import Callback
+from fcnlab.training.evaluation import Evaluation
+from fcnlab.training.trainer import Trainer
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.events = []
+        self.steps = []
+        self.evaluations = []
+
+    def on_start(self, plan):
+        self.events.append("start")
+        self.plan = plan
+
+    def on_step(self, record):
+        self.steps.append(record)
+
+    def on_evaluation(self, record):
+        self.evaluations.append(record)
+
+    def on_checkpoint(self, kind, path):
+        self.events.append((kind, path.name))
+
+    def on_end(self, status):
+        self.events.append(status)
+
+
+class Loader:
+    batch_size = 2
+    steps_per_epoch = 2
+
+    def epoch(self, number):
+        for step in range(self.steps_per_epoch):
+            yield SimpleNamespace(images=np.zeros(1), labels=np.zeros(1), names=(f"e{number}s{step}", "b"))
+
+
+class Step:
+    """Gives scripted losses; its network is real, as checkpoints are written from it."""
+
+    network = build_model("fcn32s", num_classes=2, width=1 / 64)
+
+    def __init__(self, losses=None):
+        self.losses = iter(losses or [])
+        self.rates = []
+
+    def __call__(self, images, labels, learning_rate):
+        self.rates.append(float(learning_rate.asnumpy()))
+        return Tensor(np.float32(next(self.losses, 1.0)))
+
+
+class Scripted:
+    """Evaluations whose mean IoU and loss follow a script."""
+
+    class_names = ("a", "b")
+
+    def __init__(self, hits, losses=None):
+        self.hits = iter(hits)
+        self.losses = iter(losses or [])
+
+    def __call__(self):
+        confusion = ConfusionMatrix(2, 255)
+        hits = next(self.hits)
+        labels = np.array([0] * 10 + [1] * 10)
+        predictions = labels.copy()
+        predictions[hits // 2 : 10] = 1
+        predictions[10 + hits // 2 :] = 0
+        confusion.update(labels, predictions)
+        return Evaluation(next(self.losses, 0.5), confusion, self.class_names, [])
+
+
+def make(tmp_path, evaluator, *, step=None, recorder=None, rate=lambda step, total: 0.1, **config):
+    recorder = recorder or Recorder()
+    trainer = Trainer(
+        step or Step(), Loader(), evaluator, rate, TrainerConfig(**config), tmp_path, {"arch": {}}, [recorder]
+    )
+    return trainer, recorder
+
+
+def test_evaluates_every_k_epochs_and_at_the_end(tmp_path):
+    trainer, recorder = make(tmp_path, Scripted([10] * 9), epochs=5, eval_every=2)
+    trainer.fit()
+    assert [record.epoch for record in recorder.evaluations] == [2, 4, 5]
+    assert [record.step for record in recorder.steps] == list(range(1, 11))
+    assert recorder.events[0] == "start"
+    assert recorder.events[-1] == "finished"
+
+
+def test_max_steps_ends_within_an_epoch_and_may_pass_the_epochs(tmp_path):
+    trainer, recorder = make(tmp_path, Scripted([10] * 9), epochs=1, max_steps=5, eval_every=9)
+    assert trainer.fit().steps == 5
+    assert [record.epoch for record in recorder.evaluations] == [3]
+
+
+def test_best_last_and_kept_checkpoints(tmp_path):
+    trainer, _ = make(tmp_path, Scripted([8, 16, 12, 14]), epochs=4, eval_every=1, save_every=2)
+    result = trainer.fit()
+    assert result.best.epoch == 2
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"best.safetensors", "last.safetensors", "epoch_0002.safetensors", "epoch_0004.safetensors"}
+    assert result.best_checkpoint == tmp_path / "best.safetensors"
+
+
+def test_a_loss_is_better_when_lower(tmp_path):
+    evaluator = Scripted([8, 16, 18], losses=[0.5, 0.3, 0.4])
+    trainer, _ = make(tmp_path, evaluator, epochs=3, eval_every=1, monitor="val/loss")
+    assert trainer.fit().best.epoch == 2
+
+
+def test_an_unknown_metric_to_monitor_lists_the_known(tmp_path):
+    with pytest.raises(ConfigError, match=r"trainer.monitor=val/iou/cat: choose one of val/loss.*val/iou/b"):
+        make(tmp_path, Scripted([]), monitor="val/iou/cat")
+
+
+def test_early_stopping_waits_for_its_patience(tmp_path):
+    trainer, recorder = make(tmp_path, Scripted([8, 16, 12, 15, 18]), epochs=5, eval_every=1, patience=2)
+    result = trainer.fit()
+    assert result.stopped_early
+    assert [record.epoch for record in recorder.evaluations] == [1, 2, 3, 4]
+
+
+def test_the_learning_rate_is_the_schedules(tmp_path):
+    step = Step()
+    trainer, recorder = make(
+        tmp_path, Scripted([10]), step=step, epochs=2, eval_every=9, rate=lambda step, total: (step + 1) / total
+    )
+    trainer.fit()
+    assert step.rates == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert [record.learning_rate for record in recorder.steps] == [0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_and_says_where(tmp_path, bad):
+    trainer, recorder = make(tmp_path, Scripted([10] * 9), step=Step([1, 1, 1, bad]), epochs=3, eval_every=1)
+    with pytest.raises(TrainingError) as caught:
+        trainer.fit()
+    text = str(caught.value)
+    assert "step 4" in text
+    assert "e1s1, b" in text
+    assert "optimizer.lr" in text
+    assert "best.safetensors" in text
+    assert recorder.events[-1] == "failed"
+
+
+def test_ctrl_c_is_told_to_the_callbacks(tmp_path):
+    class Interrupting(Recorder):
+        def on_step(self, record):
+            raise KeyboardInterrupt
+
+    trainer, recorder = make(tmp_path, Scripted([10]), recorder=Interrupting(), epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert recorder.events[-1] == "killed"
+
+
+@pytest.mark.parametrize("mode", ["graph", "pynative"])
+def test_a_network_learns(tiny, mode):
+    config = tiny(
+        "tracking=none", f"trainer.mode={mode}", "trainer.epochs=15", "trainer.eval_every=15", "optimizer.lr=0.003",
+        "arch.dropout=0", "augment=none",
+    )  # fmt: skip
+    result = fcnlab.train(config)
+    assert np.mean(result.losses[-5:]) < 0.8 * np.mean(result.losses[:5])
+
+
+def test_the_same_seed_gives_the_same_curve_and_another_does_not(tiny):
+    curves = [fcnlab.train(tiny("tracking=none", f"seed={seed}")).losses for seed in (1, 1, 2)]
+    assert curves[0] == curves[1]
+    assert curves[0] != curves[2]
+
+
+def test_the_number_of_workers_changes_nothing(tiny):
+    curves = [fcnlab.train(tiny("tracking=none", f"dataset.num_workers={workers}")).losses for workers in (1, 3)]
+    assert curves[0] == curves[1]
+
+
+def test_clipping_bounds_the_update(tiny):
+    config = ("tracking=none", "optimizer=sgd", "optimizer.momentum=0", "optimizer.weight_decay=0",
+              "optimizer.lr=1", "schedule=constant", "trainer.max_steps=1", "arch.norm=none")  # fmt: skip
+    before = build_model("fcn8s", num_classes=2, width=0.03125, norm="none", seed=0).parameters_dict()
+    norms = []
+    for clip in ("null", "0.01"):
+        result = fcnlab.train(tiny(*config, f"trainer.clip_norm={clip}"))
+        after = fcnlab.load(result.last_checkpoint).parameters_dict()
+        norms.append(
+            math.sqrt(sum(float(((after[name].asnumpy() - before[name].asnumpy()) ** 2).sum()) for name in before))
+        )
+    assert norms[1] == pytest.approx(0.01, rel=1e-3)
+    assert norms[0] > 0.02
