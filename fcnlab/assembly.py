@@ -71,7 +71,9 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep:
 
 def build_loss(config: Config) -> nn.Cell:
     """The loss over logits and labels."""
-    return LOSSES.get(config.loss.name)(ignore_index=config.dataset.ignore_index, **options(config.loss))
+    return LOSSES.get(config.loss.name)(
+        ignore_index=config.dataset.ignore_index, num_classes=config.dataset.num_classes, **options(config.loss)
+    )
 
 
 def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, callbacks: list[Callback]) -> Trainer:

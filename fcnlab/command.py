@@ -1,7 +1,8 @@
-"""How every command behaves on the command line: one-line errors, exit codes, signals."""
+"""How every command behaves on the command line: log lines, one-line errors, exit codes, signals."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import NoReturn
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from rich import get_console
 
 from fcnlab import config as configuration
 from fcnlab.errors import FcnlabError
@@ -18,6 +20,13 @@ from fcnlab.errors import FcnlabError
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes log lines through the console that draws the progress bar, so that they stay above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        get_console().print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
 
 class Terminated(KeyboardInterrupt):

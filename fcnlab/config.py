@@ -213,7 +213,7 @@ class CrossEntropyConfig(LossConfig):
 class TrainerConfig:
     """How long to train, on what, and what to keep: see `fcnlab.training.trainer`."""
 
-    epochs: int = ranged(30, minimum=1)
+    epochs: int = ranged(20, minimum=1)
     max_steps: Optional[int] = ranged(None, minimum=1)
     batch_size: int = ranged(8, minimum=1)
     eval_every: int = ranged(5, minimum=1)

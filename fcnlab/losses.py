@@ -70,6 +70,8 @@ def check_class_weights(class_weights: Sequence[float], num_classes: int) -> Non
     """
     values = list(class_weights)
     if len(values) != num_classes:
-        raise ConfigError(f"loss.class_weights must have one weight for each of {num_classes} classes, not {len(values)}")
+        raise ConfigError(
+            f"loss.class_weights must have one weight for each of {num_classes} classes, not {len(values)}"
+        )
     if not all(0 <= weight < math.inf for weight in values) or sum(values) == 0:
         raise ConfigError(f"loss.class_weights must be numbers from 0 up, not all of them 0; got {values}")

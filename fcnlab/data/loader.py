@@ -87,7 +87,7 @@ class TrainLoader:
             raise DataError("the training split is empty: there is nothing to make batches of")
         self._dataset = dataset
         self._transform = transform
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._crops_per_image = crops_per_image
         self._mean = tuple(mean)
         self._std = tuple(std)
@@ -98,7 +98,7 @@ class TrainLoader:
     @property
     def steps_per_epoch(self) -> int:
         """Full batches in an epoch; at least 1, filled up by repetition."""
-        return max(1, len(self._dataset) * self._crops_per_image // self._batch_size)
+        return max(1, len(self._dataset) * self._crops_per_image // self.batch_size)
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch.
@@ -114,10 +114,10 @@ class TrainLoader:
             DataError: At its turn, for a sample that cannot be read.
         """
         order = self._generator(number).permutation(len(self._dataset) * self._crops_per_image)
-        items = np.resize(order, self.steps_per_epoch * self._batch_size) % len(self._dataset)
+        items = np.resize(order, self.steps_per_epoch * self.batch_size) % len(self._dataset)
 
         def make(step: int) -> Batch:
-            positions = range(step * self._batch_size, (step + 1) * self._batch_size)
+            positions = range(step * self.batch_size, (step + 1) * self.batch_size)
             crops = (
                 self._transform(self._dataset[int(items[position])], self._generator(number, position))
                 for position in positions

@@ -91,7 +91,7 @@ class MLflowRun(Callback):
                     num_classes=dataset.num_classes,
                     ignore_index=dataset.ignore_index,
                 )
-                self._client.log_image(self.run_id, picture, key=f"val/{sample.name}", step=record.step)
+                self._client.log_image(self.run_id, picture, key=f"overlay/{sample.name}", step=record.step)
 
     def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
         if kind == "best":

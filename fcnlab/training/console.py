@@ -90,7 +90,7 @@ def summary_table(evaluation: Evaluation, title: str) -> Table:
     table = Table("class", "IoU", "pixels", title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    pixels = evaluation.confusion.matrix.sum(axis=1)
+    pixels = evaluation.confusion.counts.sum(axis=1)
     for name, iou, count in zip(evaluation.class_names, evaluation.confusion.iou, pixels, strict=True):
         table.add_row(name, f"{iou:.4f}", f"{count / max(pixels.sum(), 1):.1%}")
     table.add_section()

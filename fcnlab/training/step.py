@@ -37,6 +37,11 @@ class TrainStep(nn.Cell):
         self.value_and_gradients = ms.value_and_grad(self.forward, None, optimizer.parameters)
         self.set_train(True)
 
+    @property
+    def network(self) -> nn.Cell:
+        """What is trained."""
+        return self.forward.network
+
     def construct(self, images: Tensor, labels: Tensor, learning_rate: Tensor) -> Tensor:
         loss, gradients = self.value_and_gradients(images, labels)
         if self.clip_norm is not None:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ class Trainer:
             status = "killed"
             raise
         finally:
-            self._notify("on_end", status)
+            self._end(status)
         return self.result
 
     def _train_epoch(self, epoch: int) -> None:
@@ -193,6 +194,12 @@ class Trainer:
             "lower optimizer.lr, add schedule.warmup_steps or set trainer.clip_norm; "
             + (f"the best checkpoint so far is {kept}" if kept else "no checkpoint was written yet")
         )
+
+    def _end(self, status: Status) -> None:
+        """Every callback gets to close what it opened, even after one of them has failed."""
+        with ExitStack() as stack:
+            for callback in reversed(self.callbacks):  # the stack unwinds backwards
+                stack.callback(callback.on_end, status)
 
     def _notify(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:

@@ -26,7 +26,10 @@ def test_five_pooled_maps_each_half_the_size(norm):
 
 
 def test_parameter_names_of_a_block():
-    names = {norm: [parameter.name for parameter in VGG16Encoder(1 / 64, norm).get_parameters()] for norm in ("batch", "none")}
+    names = {
+        norm: [parameter.name for parameter in VGG16Encoder(1 / 64, norm).get_parameters()]
+        for norm in ("batch", "none")
+    }
     normalised = [name for name in names["batch"] if name.startswith("block1.")]
     assert sorted(normalised) == sorted(
         f"block1.{layer}"

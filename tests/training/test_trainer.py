@@ -201,3 +201,16 @@ def test_clipping_bounds_the_update(tiny):
         )
     assert norms[1] == pytest.approx(0.01, rel=1e-3)
     assert norms[0] > 0.02
+
+
+def test_every_callback_hears_the_end_even_if_one_fails(tmp_path):
+    class Failing(Recorder):
+        def on_end(self, status):
+            raise OSError("no space")
+
+    recorder = Recorder()
+    trainer, _ = make(tmp_path, Scripted([10]), recorder=Failing(), epochs=1, eval_every=1)
+    trainer.callbacks.append(recorder)
+    with pytest.raises(OSError, match="no space"):
+        trainer.fit()
+    assert recorder.events[-1] == "finished"
