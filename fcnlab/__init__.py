@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from fcnlab import device
+from fcnlab import environment
 
 __version__ = "0.1.0"
 
@@ -27,9 +27,7 @@ _LAZY = {
 
 __all__ = ["__version__", "build_model", "compose", "load", "train"]
 
-# Both have no effect once MindSpore is imported, so they stand at the very beginning.
-device.quiet_mindspore()
-device.cap_onednn()
+environment.prepare()
 
 
 def __getattr__(name: str) -> Any:

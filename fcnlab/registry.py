@@ -105,7 +105,7 @@ DATASETS = Registry(
 """Called with the data set's configuration and a split ("train" or "val"); returns a `fcnlab.data.Dataset`."""
 
 LOSSES = Registry("loss", "fcnlab.losses", {"cross_entropy": "fcnlab.losses:CrossEntropy"})
-"""Called with ``ignore_index``, ``num_classes`` and the loss's own keys; returns a cell from logits and labels to a scalar."""
+"""Called with ``ignore_index, num_classes`` and the loss's own keys; returns a cell, logits and labels to a scalar."""
 
 OPTIMIZERS = Registry(
     "optimizer",

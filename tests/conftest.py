@@ -23,13 +23,14 @@ def tiny_overrides():
     return list(TINY)
 
 
+def compose_tiny(*overrides):
+    """A tiny configuration with overrides of its own."""
+    return compose([*TINY, *overrides])
+
+
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """Composes a tiny configuration from overrides; the working directory is a fresh one."""
+    """Composes a tiny configuration; the working directory is a fresh one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-    def compose_tiny(*overrides):
-        return compose([*TINY, *overrides])
-
     return compose_tiny

@@ -86,7 +86,7 @@ def test_every_key_has_a_comment(file):
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}={file.stem}")
 def test_a_file_states_every_key_of_its_class(file):
     """Who reads the YAML sees all there is to set (none of tracking has nothing to set)."""
-    if file.parent.name == "experiment" or file.stem == "none" and file.parent.name == "tracking":
+    if file.parent.name == "experiment" or (file.stem == "none" and file.parent.name == "tracking"):
         return
     section = getattr(compose([f"{file.parent.name}={file.stem}", "+dataset.root=x"]
                               if file.parent.name != "dataset" else [f"dataset={file.stem}", "dataset.root=x"]),

@@ -146,5 +146,7 @@ def test_init_from_starts_from_the_weights(tiny):
 def test_help_names_every_group(tmp_path):
     code, out, _ = finish(command(tmp_path, "--help"))
     assert code == 0
-    for group in (path.name for path in Path(fcnlab.__file__).parent.parent.joinpath("conf").iterdir() if path.is_dir()):
+    for group in (
+        path.name for path in Path(fcnlab.__file__).parent.parent.joinpath("conf").iterdir() if path.is_dir()
+    ):
         assert f"{group}: " in out

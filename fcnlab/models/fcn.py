@@ -74,17 +74,17 @@ class FCN(nn.Cell):
         self.score = score_layer(hidden, num_classes)
 
         if stride <= 16:
-            self.upsample_pool4 = BilinearUpsampling(num_classes, 2)
             self.score_pool4 = score_layer(channels[3], num_classes)
+            self.upsample_pool4 = BilinearUpsampling(num_classes, 2)
         if stride <= 8:
-            self.upsample_pool3 = BilinearUpsampling(num_classes, 2)
             self.score_pool3 = score_layer(channels[2], num_classes)
+            self.upsample_pool3 = BilinearUpsampling(num_classes, 2)
         if stride <= 4:
-            self.upsample_pool2 = BilinearUpsampling(num_classes, 2)
             self.score_pool2 = score_layer(channels[1], num_classes)
+            self.upsample_pool2 = BilinearUpsampling(num_classes, 2)
         if stride <= 2:
-            self.upsample_pool1 = BilinearUpsampling(num_classes, 2)
             self.score_pool1 = score_layer(channels[0], num_classes)
+            self.upsample_pool1 = BilinearUpsampling(num_classes, 2)
         self.upsample = BilinearUpsampling(num_classes, stride)
 
         initialise(self, seed)

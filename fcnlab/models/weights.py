@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def save_weights(path: Path, network: nn.Cell, metadata: Mapping[str, Any]) -> N
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise CheckpointError(
             f"{path}: cannot write the checkpoint ({error.strerror}); free space or choose another "
             "output folder with hydra.run.dir=..."

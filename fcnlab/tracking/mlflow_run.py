@@ -23,7 +23,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
-from fcnlab.device import describe_cpu
+from fcnlab.environment import describe_cpu
 from fcnlab.errors import FcnlabError
 from fcnlab.tracking.images import comparison
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord

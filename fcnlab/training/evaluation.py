@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
@@ -86,6 +87,10 @@ class Evaluator:
         keep: int = 0,
     ) -> None:
         self.step = _EvaluationStep(network, loss)
+        # Images may be of many sizes; a dynamic height and width compile once for all of them, and run as fast.
+        self.step.set_inputs(
+            Tensor(shape=[None, 3, None, None], dtype=ms.float32), Tensor(shape=[None, None, None], dtype=ms.int32)
+        )
         self.loader = loader
         self.num_classes = num_classes
         self.ignore_index = ignore_index

@@ -81,7 +81,7 @@ def test_names_are_the_vocabulary_of_checkpoints():
     pools = [
         f"{layer}_pool{pool}.{kind}"
         for pool in (4, 3, 2, 1)
-        for layer, kind in (("upsample", "weight"), ("score", "weight"), ("score", "bias"))
+        for layer, kind in (("score", "weight"), ("score", "bias"), ("upsample", "weight"))
     ]
     head = ["fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias", "score.weight", "score.bias"]
     assert [name for name in names if not name.startswith("encoder.")] == [*head, *pools, "upsample.weight"]

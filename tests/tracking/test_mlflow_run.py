@@ -1,8 +1,11 @@
 """What a run holds, read back with MLflow's own client."""
 
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import pytest
+from conftest import compose_tiny
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
@@ -11,17 +14,21 @@ from fcnlab.errors import FcnlabError
 from fcnlab.tracking.mlflow_run import TrackingError, default_run_name, store_uri
 
 
-@pytest.fixture
-def trained(tiny, tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     """A finished run in the working directory's own store, and its client."""
-    config = tiny("seed=3", "tracking.experiment=study", "tracking.overlays=1")
-    result = fcnlab.train(config)
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    return config, result, client, client.get_run(result.run_id)
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        config = compose_tiny("seed=3", "tracking.experiment=study", "tracking.overlays=1")
+        result = fcnlab.train(config)
+        yield config, result, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
 
 
-def test_a_run_holds_what_it_should(trained, tmp_path):
-    config, result, client, run = trained
+def test_a_run_holds_what_it_should(trained):
+    config, result, client = trained
+    run = client.get_run(result.run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == default_run_name(config) == "fcn8s-cells-seed3"
     assert client.get_experiment(run.info.experiment_id).name == "study"
@@ -29,8 +36,7 @@ def test_a_run_holds_what_it_should(trained, tmp_path):
     assert run.data.params["arch.name"] == "fcn8s"
     assert run.data.params["optimizer.lr"] == "0.001"
     assert run.data.params["seed"] == "3"
-    text = (tmp_path / mlflow.artifacts.download_artifacts(run_id=result.run_id, artifact_path="config.yaml",
-            tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")).read_text()  # fmt: skip
+    text = Path(client.download_artifacts(result.run_id, "config.yaml")).read_text()
     assert OmegaConf.create(text).dataset.num_train == 4
 
     for tag in ("host", "cpu", "python", "mindspore", "fcnlab", "seed", "command", "mlflow.user"):
@@ -39,26 +45,26 @@ def test_a_run_holds_what_it_should(trained, tmp_path):
 
 
 def test_the_metrics_are_the_trainings(trained):
-    _, result, client, run = trained
-    losses = client.get_metric_history(run.info.run_id, "train/loss")
+    _, result, client = trained
+    losses = client.get_metric_history(result.run_id, "train/loss")
     assert [metric.step for metric in losses] == [1, 2, 3, 4]
     np.testing.assert_allclose([metric.value for metric in losses], result.losses)
     for name in ("train/learning_rate", "train/images_per_second", "train/data_wait_fraction"):
-        assert len(client.get_metric_history(run.info.run_id, name)) == 4
+        assert len(client.get_metric_history(result.run_id, name)) == 4
     for name in ("loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou", "iou/cell"):
-        assert [metric.step for metric in client.get_metric_history(run.info.run_id, f"val/{name}")] == [2, 4]
-    assert max(m.value for m in client.get_metric_history(run.info.run_id, "val/mean_iou")) == pytest.approx(
+        assert [metric.step for metric in client.get_metric_history(result.run_id, f"val/{name}")] == [2, 4]
+    assert max(m.value for m in client.get_metric_history(result.run_id, "val/mean_iou")) == pytest.approx(
         result.best.evaluation.metrics["val/mean_iou"]
     )
 
 
 def test_overlays_show_each_evaluation_and_the_best_checkpoint_loads(trained, monkeypatch):
-    _, result, client, run = trained
-    images = [item.path for item in client.list_artifacts(run.info.run_id, "images")]
+    _, result, client = trained
+    images = [item.path for item in client.list_artifacts(result.run_id, "images")]
     assert len([path for path in images if path.endswith(".png")]) == 2
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     mlflow.set_tracking_uri(None)
-    network = fcnlab.load(f"runs:/{run.info.run_id}")
+    network = fcnlab.load(f"runs:/{result.run_id}")
     saved = fcnlab.load(result.best_checkpoint)
     for name, parameter in network.parameters_dict().items():
         np.testing.assert_array_equal(parameter.asnumpy(), saved.parameters_dict()[name].asnumpy())
