@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -41,7 +43,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     """
     configuration.register_schemas()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print and exit by itself, in many lines
-    signal.signal(signal.SIGTERM, _terminate)
+    _watch_signals()
     try:
         command()
     except FcnlabError as error:
@@ -67,6 +69,24 @@ def leave(code: int, reason: str) -> NoReturn:
     """Say why in one line on standard error, and exit."""
     print(f"fcnlab: {reason}", file=sys.stderr)
     sys.exit(code)
+
+
+def _watch_signals() -> None:
+    """Take Ctrl-C and SIGTERM in a thread of their own, and hand them to the main thread as exceptions.
+
+    MindSpore puts a handler of its own on SIGINT while a graph runs, which turns it into SIGTERM. Blocked in every
+    thread (those of MindSpore start later and inherit that), the signals reach this one thread only.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminate)
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def watch() -> None:
+        while True:
+            _thread.interrupt_main(signal.sigwait(signals))
+
+    threading.Thread(target=watch, name="fcnlab-signals", daemon=True).start()
 
 
 def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
