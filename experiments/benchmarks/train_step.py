@@ -61,9 +61,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     seconds = []
     for _ in range(arguments.warmup + arguments.steps):
         start = time.perf_counter()
-        # Fetching the loss alone might not wait for the update; a graph, however, returns as a whole.
-        result = step(images, labels)
-        loss = float((result[0] if isinstance(result, tuple) else result).asnumpy())
+        loss = float(step(images, labels).asnumpy())
         seconds.append(time.perf_counter() - start)
     return {"first": seconds[0], "steps": seconds[arguments.warmup :], "loss": loss}
 
