@@ -25,7 +25,7 @@ def comparison(
     ignore_index: int,
     height: int = 512,
 ) -> np.ndarray:
-    """The image, its label and the prediction side by side, with wrong pixels in red.
+    """The image, its label and the prediction side by side, with wrong pixels in yellow.
 
     Args:
         image: H x W x 3 uint8 RGB.
@@ -42,7 +42,7 @@ def comparison(
     colours[:num_classes] = palette(num_classes)
     predicted = cv2.addWeighted(image, 0.5, colours[prediction.astype(np.uint8)], 0.5, 0)
     wrong = (prediction != label) & (label != ignore_index)
-    predicted[wrong] = (255, 0, 0)
+    predicted[wrong] = (255, 255, 0)
     gap = np.full((image.shape[0], max(image.shape[1] // 64, 2), 3), 255, dtype=np.uint8)
     picture = np.hstack([image, gap, colours[label.astype(np.uint8)], gap, predicted])
     factor = min(height / picture.shape[0], 1.0)

@@ -50,9 +50,13 @@ class ConsoleProgress(Callback):
             self._bar.update(
                 self._task, completed=record.step, epoch=record.epoch, loss=record.loss, rate=record.images_per_second
             )
-        elif time.monotonic() - self._spoke >= self.seconds_between_lines or record.step == self.plan.total_steps:
-            self._spoke = time.monotonic()
-            left = (self._spoke - self._began) / record.step * (self.plan.total_steps - record.step)
+            return
+        now = time.monotonic()
+        if record.step == 1:  # compiling took most of it: no measure of what is left
+            self._began = now
+        if now - self._spoke >= self.seconds_between_lines or record.step == self.plan.total_steps:
+            self._spoke = now
+            left = (now - self._began) / max(record.step - 1, 1) * (self.plan.total_steps - record.step)
             log.info(
                 "epoch %d/%d  step %d/%d  loss %.4f  %.1f images/s  left %s",
                 record.epoch,
@@ -61,7 +65,7 @@ class ConsoleProgress(Callback):
                 self.plan.total_steps,
                 record.loss,
                 record.images_per_second,
-                _clock(left),
+                _clock(left) if record.step > 1 else "unknown",
             )
 
     def on_evaluation(self, record: EvaluationRecord) -> None:

@@ -11,7 +11,7 @@ def test_the_palette_is_vocs():
     assert len({tuple(colour) for colour in palette(255)}) == 255
 
 
-def test_wrong_pixels_are_red_and_void_is_not_wrong():
+def test_wrong_pixels_are_yellow_and_void_is_not_wrong():
     image = np.full((64, 64, 3), 200, np.uint8)
     label = np.zeros((64, 64), np.uint8)
     label[0, 0] = 255
@@ -22,8 +22,8 @@ def test_wrong_pixels_are_red_and_void_is_not_wrong():
     assert picture.shape == (64, 3 * 64 + 2 * 2, 3)
     np.testing.assert_array_equal(picture[:, :64], image)
     np.testing.assert_array_equal(picture[0, 66], [128, 128, 128])
-    red = (picture == (255, 0, 0)).all(axis=2)
-    assert np.argwhere(red).tolist() == [[5, 132 + 7]]
+    yellow = (picture == (255, 255, 0)).all(axis=2)
+    assert np.argwhere(yellow).tolist() == [[5, 132 + 7]]
 
 
 def test_a_large_picture_is_made_smaller():
