@@ -6,7 +6,8 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from fcnlab import registry as registries
-from fcnlab.config import DatasetConfig, compose
+from fcnlab.config import compose
+from fcnlab.config.schema import DatasetConfig
 from fcnlab.errors import ConfigError
 from fcnlab.registry import REGISTRIES, Registry
 

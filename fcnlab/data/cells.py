@@ -16,7 +16,7 @@ import numpy as np
 from fcnlab.data.dataset import SPLITS, Dataset, Sample, require_split
 
 if TYPE_CHECKING:
-    from fcnlab.config import CellsConfig
+    from fcnlab.config.schema import CellsConfig
 
 MEMBRANE, CELL = 0, 1
 

@@ -15,7 +15,7 @@ from fcnlab.data.decode import EXTENSIONS, read_image, read_label
 from fcnlab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from fcnlab.config import FolderConfig
+    from fcnlab.config.schema import FolderConfig
 
 
 class Folder(Dataset):

@@ -15,7 +15,7 @@ from fcnlab.data.dataset import Sample
 from fcnlab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fcnlab.config import AugmentConfig
+    from fcnlab.config.schema import AugmentConfig
 
 
 def crop_window(sample: Sample, top: int, left: int, side: int, ignore_index: int) -> Sample:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import mindspore as ms
 from mindspore import Tensor
 
-from fcnlab.config import TrainerConfig
+from fcnlab.config.schema import TrainerConfig
 from fcnlab.errors import ConfigError, TrainingError
 from fcnlab.models.weights import save_weights
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord

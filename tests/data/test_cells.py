@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fcnlab.config import CellsConfig
+from fcnlab.config.schema import CellsConfig
 from fcnlab.data.cells import Cells
 from fcnlab.errors import DataError
 

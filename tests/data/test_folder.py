@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcnlab.config import FolderConfig
+from fcnlab.config.schema import FolderConfig
 from fcnlab.data.folder import Folder
 from fcnlab.errors import ConfigError, DataError
 

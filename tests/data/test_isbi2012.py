@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fcnlab.config import Isbi2012Config
+from fcnlab.config.schema import Isbi2012Config
 from fcnlab.data.isbi2012 import Isbi2012
 from fcnlab.errors import DataError
 

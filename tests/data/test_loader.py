@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcnlab.config import AugmentConfig
+from fcnlab.config.schema import AugmentConfig
 from fcnlab.data import Dataset, EvalLoader, Sample, TrainLoader, TrainTransform, normalise
 from fcnlab.errors import DataError
 

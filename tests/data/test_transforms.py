@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcnlab.config import AugmentConfig
+from fcnlab.config.schema import AugmentConfig
 from fcnlab.data import Sample, TrainTransform
 from fcnlab.data.transforms import adjust, crop_window, flip, resize, rotate90
 from fcnlab.errors import ConfigError

@@ -8,7 +8,7 @@ import pytest
 from mindspore import Tensor
 
 import fcnlab
-from fcnlab.config import TrainerConfig
+from fcnlab.config.schema import TrainerConfig
 from fcnlab.errors import ConfigError, TrainingError
 from fcnlab.metrics import ConfusionMatrix
 from fcnlab.models import build_model

@@ -1,0 +1,22 @@
+"""The configuration: typed keys, their ranges, and how they are composed.
+
+What leaves this package is a plain `Config`, no OmegaConf node.
+"""
+
+from fcnlab.config.composition import compose, config_folder, from_node, register_schemas, to_yaml
+from fcnlab.config.messages import one_line
+from fcnlab.config.schema import Config, flatten, options
+from fcnlab.config.validation import validate
+
+__all__ = [
+    "Config",
+    "compose",
+    "config_folder",
+    "flatten",
+    "from_node",
+    "one_line",
+    "options",
+    "register_schemas",
+    "to_yaml",
+    "validate",
+]

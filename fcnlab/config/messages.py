@@ -1,0 +1,55 @@
+"""What Hydra and OmegaConf say in many lines, said in one that names the key and the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable
+
+from hydra.errors import MissingConfigException
+
+from fcnlab.config.schema import SCHEMAS, Config, leaves
+
+
+def one_line(error: BaseException) -> str:
+    """An error of Hydra's or OmegaConf's, for a user."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    for cause in causes:
+        if isinstance(cause, MissingConfigException) and cause.options is not None:
+            return _unknown_option(cause)
+    text = "\n".join(map(str, causes))
+    override = re.search(r"Could not override '([^']+)'", text)
+    full_key = re.search(r"full_key: (\S+)", text)
+    if override or re.search(r"Key '[^']+' (is )?not in ", text):
+        return unknown_key((override or full_key)[1])
+    first = next((line.strip() for line in str(causes[-1]).splitlines() if line.strip()), type(error).__name__)
+    return f"{full_key[1]}: {first}" if full_key else first
+
+
+def unknown_key(key: str) -> str:
+    """That there is no such key, with the nearest that there is."""
+    known = _known_keys()
+    if key in known:
+        return f"{key}: no such key with the {key.partition('.')[0]} that is chosen (`--cfg job` prints all)"
+    return f"{key}: no such key; {_nearest(key, known)}`--cfg job` prints all"
+
+
+def _unknown_option(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    return f"{group}={name}: {_nearest(name, error.options, group + '=')}known are {', '.join(error.options)}"
+
+
+def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {prefix}{nearest[0]}? " if nearest else ""
+
+
+def _known_keys() -> list[str]:
+    keys = {item.name for item in dataclasses.fields(Config)} | {key for key, *_ in leaves(Config())}
+    for group, schemas in SCHEMAS.items():
+        for schema in schemas.values():
+            keys.update(key for key, *_ in leaves(schema(), f"{group}."))
+    return sorted(keys)

@@ -1,0 +1,95 @@
+"""The range of every value, and the rules that tie two keys together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import MISSING
+
+from fcnlab.config.messages import unknown_key
+from fcnlab.config.schema import Config, leaves
+from fcnlab.errors import ConfigError
+from fcnlab.registry import REGISTRIES
+
+_BOUNDS = {
+    "minimum": (operator.ge, "at least"),
+    "maximum": (operator.le, "at most"),
+    "above": (operator.gt, "above"),
+    "below": (operator.lt, "below"),
+}
+
+
+def validate(config: Config) -> None:
+    """Check every value's range and the rules that tie two keys together.
+
+    Raises:
+        ConfigError: Naming the key, its value and what is allowed.
+    """
+    _check_no_extra(config)
+    for key, value, metadata in leaves(config):
+        _check_value(key, value, metadata)
+    for group, registry in REGISTRIES.items():
+        registry.check(getattr(config, group).name)
+    _check_relations(config)
+
+
+def _check_no_extra(section: Any, prefix: str = "") -> None:
+    """``+trainer.foo=1`` gets past Hydra, and would be ignored."""
+    names = {item.name for item in dataclasses.fields(section)}
+    for name, value in vars(section).items():
+        if name not in names:
+            raise ConfigError(unknown_key(f"{prefix}{name}"))
+        if dataclasses.is_dataclass(value):
+            _check_no_extra(value, f"{prefix}{name}.")
+
+
+def _check_value(key: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    if value == MISSING or (value is None and metadata.get("required")):
+        raise ConfigError(f"{key}: give a value, as in {key}=...")
+    choices = metadata.get("choices")
+    if choices is not None and value not in choices:
+        raise ConfigError(f"{key}={value}: choose one of {', '.join(map(str, choices))}")
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            continue
+        if not math.isfinite(number):
+            raise ConfigError(f"{key}={value}: must be a finite number")
+        for bound, (holds, words) in _BOUNDS.items():
+            if bound in metadata and not holds(number, metadata[bound]):
+                raise ConfigError(f"{key}={value}: must be {words} {metadata[bound]:g}")
+
+
+def _check_relations(config: Config) -> None:
+    arch, dataset = config.arch, config.dataset
+    named = re.fullmatch(r"fcn(\d+)s", arch.name)
+    if named and int(named[1]) != arch.stride:
+        raise ConfigError(
+            f"arch.stride={arch.stride} is not the stride of arch.name={arch.name}; use arch=fcn{arch.stride}s"
+        )
+    if dataset.ignore_index < dataset.num_classes:
+        raise ConfigError(
+            f"dataset.ignore_index={dataset.ignore_index} is one of dataset.num_classes={dataset.num_classes}; "
+            "use one that is not, such as 255"
+        )
+    if dataset.class_names and len(dataset.class_names) != dataset.num_classes:
+        raise ConfigError(
+            f"dataset.class_names has {len(dataset.class_names)} names for dataset.num_classes={dataset.num_classes}; "
+            "give one for each class"
+        )
+    for key in ("mean", "std"):
+        if len(getattr(dataset, key)) != 3:
+            raise ConfigError(f"dataset.{key}={getattr(dataset, key)}: give three values, for red, green and blue")
+    scale = config.augment.scale
+    if len(scale) != 2 or scale[0] > scale[1]:
+        raise ConfigError(f"augment.scale={scale}: give the smallest and the largest factor, as in [0.75,1.5]")
+    weights = getattr(config.loss, "class_weights", None)
+    if weights is not None and len(weights) != dataset.num_classes:
+        raise ConfigError(
+            f"loss.class_weights has {len(weights)} values for dataset.num_classes={dataset.num_classes}; "
+            "give one for each class"
+        )
