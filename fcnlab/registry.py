@@ -32,6 +32,7 @@ class Registry:
     def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
         self.kind = kind
         self.group = group
+        self._builtin = frozenset(builtin)
         self._factories: dict[str, str | Callable[..., Any]] = dict(builtin)
 
     def register(self, name: str, factory: Callable[..., Any]) -> None:
@@ -51,6 +52,10 @@ class Registry:
     def plugins(self) -> dict[str, Callable[..., Any]]:
         """What other packages declare, loaded, by name."""
         return {name: entry_point.load() for name, entry_point in self._plugins().items()}
+
+    def is_builtin(self, name: str) -> bool:
+        """Whether a name is this package's own, neither a plug-in nor registered at run time."""
+        return name in self._builtin
 
     def check(self, name: str) -> None:
         """Refuse an unknown name without importing a known one.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 import types
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.errors import FcnlabError
+from fcnlab.registry import REGISTRIES
 
 if TYPE_CHECKING:
     from fcnlab.training.trainer import TrainResult
@@ -74,12 +77,37 @@ def _command(node: DictConfig) -> float | None:
     """Returns the monitored metric, which a Hydra sweeper may optimise."""
     try:
         config = configuration.from_node(node)
-        result = train(config, HydraConfig.get().runtime.output_dir)
+        with _reused_graphs(config):
+            result = train(config, HydraConfig.get().runtime.output_dir)
     except FcnlabError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the other runs of the sweep go on
         command.leave(command.EXIT_ERROR, str(error))
     return result.best.evaluation.metrics.get(config.trainer.monitor) if result.best else None
+
+
+def _reused_graphs(config: Config) -> AbstractContextManager:
+    """The compile cache, where it can be trusted: one training of this package's own parts in a fresh process."""
+    own = all(registry.is_builtin(getattr(config, group).name) for group, registry in REGISTRIES.items())
+    single = HydraConfig.get().mode == RunMode.RUN
+    if not (config.trainer.compile_cache and config.trainer.mode == "graph" and own and single):
+        return nullcontext()
+    from fcnlab.compile_cache import reused_graphs
+
+    return reused_graphs(graph_shape(config))
+
+
+def graph_shape(config: Config) -> dict[str, Any]:
+    """Everything of a configuration that is compiled into its graphs."""
+    dataset, trainer = config.dataset, config.trainer
+    return {
+        "arch": asdict(config.arch),
+        "loss": asdict(config.loss),
+        "optimizer": asdict(config.optimizer),
+        "dataset": [dataset.num_classes, dataset.ignore_index, dataset.crop_size],
+        "trainer": [trainer.batch_size, trainer.clip_norm, trainer.device],
+        "seed": config.seed if config.arch.dropout > 0 else None,  # the masks' generator is part of the graph
+    }
 
 
 class _CallableModule(types.ModuleType):

@@ -204,6 +204,7 @@ class TrainerConfig:
     eval_every: int = ranged(5, minimum=1)
     mode: str = one_of("graph", ("graph", "pynative"))
     device: str = one_of("auto", ("auto", "cpu", "ascend"))
+    compile_cache: bool = True
     clip_norm: Optional[float] = ranged(None, above=0)
     monitor: str = "val/mean_iou"
     patience: Optional[int] = ranged(None, minimum=1)

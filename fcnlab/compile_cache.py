@@ -1,0 +1,91 @@
+"""Compiled graphs that outlive the process, so that only the first run of a kind waits for the compiler.
+
+MindSpore can store its graphs and load them in another process, but it trusts the folder it is given: the n-th graph it
+compiles is the n-th file. So an entry here is a whole folder, named by a digest of everything that shapes the graphs,
+used by a process that has compiled nothing yet, and never written to once it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+MAX_ENTRIES = 64
+"""The oldest go first; an entry takes about 1 MiB."""
+
+_SOURCES = ("models", "losses.py", "training/step.py", "training/optimizers.py", "training/evaluation.py")
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/fcnlab/graphs``, or ``~/.cache/fcnlab/graphs``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fcnlab" / "graphs"
+
+
+def entry_name(shape: Mapping[str, Any]) -> str:
+    """A digest of what shapes the graphs: the caller's part, the versions and the source of the networks."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+    digest.update(f"{version('mindspore')} {platform.python_version()} {platform.machine()}".encode())
+    for name in _SOURCES:
+        path = package / name
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+@contextmanager
+def reused_graphs(shape: Mapping[str, Any], folder: Path | None = None) -> Iterator[bool]:
+    """Load what an earlier process compiled, or keep what this one compiles. Only for a process that is yet to compile.
+
+    A folder that cannot be written costs the reuse, not the training.
+
+    Args:
+        shape: Everything of the configuration that shapes the graphs.
+        folder: Of all entries.
+
+    Yields:
+        Whether there was an entry.
+    """
+    import mindspore as ms
+
+    folder = folder or cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # MindSpore writes into the folder it loads from, so each process works on a copy of its own.
+        private = Path(tempfile.mkdtemp(prefix=".private-", dir=folder))
+    except OSError:
+        yield False
+        return
+    entry = folder / entry_name(shape)
+    found = False
+    try:
+        with suppress(OSError):
+            shutil.copytree(entry, private, dirs_exist_ok=True)
+            os.utime(entry)
+            found = True
+        ms.set_context(enable_compile_cache=True, compile_cache_path=str(private))
+        yield found
+        if not found:
+            with suppress(OSError):  # another process was faster, or the disk is full
+                private.rename(entry)
+                _prune(folder)
+    finally:
+        ms.set_context(enable_compile_cache=False)
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _prune(folder: Path) -> None:
+    entries = sorted(
+        (path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.stat().st_mtime
+    )
+    for entry in entries[:-MAX_ENTRIES]:
+        shutil.rmtree(entry, ignore_errors=True)
