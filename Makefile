@@ -56,8 +56,14 @@ format: $(VENV)/installed-test ## put the formatting right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(VENV)/installed ## time a training step against a plain MindSpore one
-	$(BIN)/python experiments/benchmarks/train_step.py $(ARGS)
+$(VENV)/installed-benchmark: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[benchmark]'
+	@touch $(VENV)/installed $@
+
+benchmark: $(VENV)/installed-benchmark ## time a step and inference against plain MindSpore and PyTorch
+	$(BIN)/python experiments/benchmarks/train_step.py --against reference $(ARGS)
+	$(BIN)/python experiments/benchmarks/train_step.py --against pytorch $(ARGS)
+	$(BIN)/python experiments/benchmarks/train_step.py --against pytorch --what inference $(ARGS)
 
 lock: $(VENV)/bin/python ## renew .ci/constraints.txt from pyproject.toml
 	$(BIN)/python -m pip install --quiet 'uv>=0.8'

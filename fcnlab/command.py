@@ -77,6 +77,8 @@ def _watch_signals() -> None:
     MindSpore puts a handler of its own on SIGINT while a graph runs, which turns it into SIGTERM. Blocked in every
     thread (those of MindSpore start later and inherit that), the signals reach this one thread only.
     """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        return
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
     signals = {signal.SIGINT, signal.SIGTERM}

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 import fcnlab
 from fcnlab import assembly
 from fcnlab.config import config_folder
-from fcnlab.errors import FcnlabError
+from fcnlab.errors import FcnlabError, TrainingError
 
 
 def command(folder, *overrides, **popen):
@@ -132,6 +132,16 @@ def test_bad_data_is_found_before_a_run_begins(tiny, tmp_path, spoil, words):
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_loss_that_runs_away_is_one_line_and_a_failed_run(tiny, tmp_path):
+    config = tiny("optimizer=sgd", "optimizer.lr=1e30", "schedule=constant", "arch.norm=none", "trainer.mode=pynative")
+    with pytest.raises(
+        TrainingError, match=r"loss is (nan|inf) at step \d+ on .*train-.*: lower optimizer\.lr"
+    ) as caught:
+        fcnlab.train(config)
+    assert "\n" not in str(caught.value)
+    assert [run.info.status for run in runs(tmp_path)] == ["FAILED"]
 
 
 def test_init_from_starts_from_the_weights(tiny):

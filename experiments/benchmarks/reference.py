@@ -80,7 +80,6 @@ class Loss(nn.Cell):
         return ops.cross_entropy(self.network(images), labels, ignore_index=255)
 
 
-def build_step(num_classes: int, width: float, learning_rate: float) -> nn.Cell:
+def build_step(network: FCN8s, learning_rate: float) -> nn.Cell:
     """Called with images and labels; updates the weights and returns the loss."""
-    network = FCN8s(num_classes, width)
     return nn.TrainOneStepCell(Loss(network), nn.Adam(network.trainable_params(), learning_rate)).set_train()
