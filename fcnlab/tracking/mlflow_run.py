@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import shlex
 import socket
 import sys
@@ -14,12 +15,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
@@ -64,11 +65,14 @@ class MLflowRun(Callback):
             name = self.config.tracking.run_name or default_run_name(self.config)
             tags = {**resolve_tags(), **environment_tags(self.config), MLFLOW_RUN_NAME: name}
             self.run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
-            parameters = [Param(key, str(value)) for key, value in configuration.flatten(self.config).items()]
+            parameters = [
+                Param(key, str(value)[:MAX_PARAM_VAL_LENGTH])  # whole in config.yaml
+                for key, value in configuration.flatten(self.config).items()
+            ]
             for first in range(0, len(parameters), 100):
                 self._client.log_batch(self.run_id, params=parameters[first : first + 100])
             self._client.log_text(self.run_id, configuration.to_yaml(self.config), "config.yaml")
-        log.info("MLflow run %s (%s) in %s", name, self.run_id, self.uri)
+        log.info("MLflow run %s (%s), to look at with: %s", name, self.run_id, ui_command(self.uri))
 
     def on_step(self, record: StepRecord) -> None:
         now = int(time.time() * 1000)
@@ -79,7 +83,9 @@ class MLflowRun(Callback):
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
         now = int(time.time() * 1000)
-        self._pending += [Metric(key, value, now, record.step) for key, value in record.evaluation.metrics.items()]
+        self._pending += [
+            Metric(_allowed(key), value, now, record.step) for key, value in record.evaluation.metrics.items()
+        ]
         self._write()
         dataset = self.config.dataset
         with _one_line_errors(self.uri):
@@ -91,7 +97,7 @@ class MLflowRun(Callback):
                     num_classes=dataset.num_classes,
                     ignore_index=dataset.ignore_index,
                 )
-                self._client.log_image(self.run_id, picture, key=f"overlay/{sample.name}", step=record.step)
+                self._client.log_image(self.run_id, picture, key=_allowed(f"overlay/{sample.name}"), step=record.step)
 
     def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
         if kind == "best":
@@ -122,7 +128,12 @@ class MLflowRun(Callback):
 
 def store_uri(configured: str | None) -> str:
     """Where runs go: the key, MLflow's own environment variable, or ``mlflow.db`` in the working directory."""
-    return configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    return configured or os.environ.get("MLFLOW_TRACKING_URI") or _default_store()
+
+
+def _allowed(name: str) -> str:
+    """A class's or file's name as MLflow takes it in the name of a metric or image."""
+    return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)
 
 
 def default_run_name(config: Config) -> str:
@@ -184,9 +195,11 @@ def _one_line_errors(uri: str) -> Iterator[None]:
 
 
 def ui_command(uri: str) -> str:
-    """What to type to look at the run."""
-    default = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    return "mlflow ui" if uri == default else f"mlflow ui --backend-store-uri {uri}"
+    """What to type to look at a run, or where a server shows it."""
+    if uri.startswith(("http://", "https://")):
+        return uri
+    return "mlflow ui" if uri == _default_store() else f"mlflow ui --backend-store-uri {uri}"
 
 
-__all__ = ["MLflowRun", "TrackingError", "default_run_name", "environment_tags", "mlflow", "store_uri", "ui_command"]
+def _default_store() -> str:
+    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 import fcnlab
 from fcnlab.errors import FcnlabError
-from fcnlab.tracking.mlflow_run import TrackingError, default_run_name, store_uri
+from fcnlab.tracking.mlflow_run import TrackingError, default_run_name, store_uri, ui_command
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,15 @@ def test_a_store_that_cannot_be_reached_is_one_line(tiny, tmp_path):
     assert "tracking=none" in str(caught.value)
 
 
+def test_names_that_mlflow_refuses_do_not_cost_the_run(tiny, tmp_path):
+    config = tiny("trainer.mode=pynative", "trainer.max_steps=1", "tracking.overlays=1")
+    config.dataset.class_names = ["boy's (left)", "Zelle:ä"]
+    config.tracking.run_name = "x" * 200
+    result = fcnlab.train(config)
+    metrics = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_run(result.run_id).data.metrics
+    assert "val/iou/boy_s _left_" in metrics
+
+
 def test_a_deleted_experiment_says_how_to_restore_it(tiny, tmp_path):
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     client.delete_experiment(client.create_experiment("gone"))
@@ -114,3 +123,10 @@ def test_the_store_is_the_key_then_the_environment_then_the_working_directory(tm
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert store_uri(None) == "http://127.0.0.1:5000"
     assert store_uri("sqlite:///other.db") == "sqlite:///other.db"
+
+
+def test_what_to_type_to_look_at_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ui_command(store_uri(None)) == "mlflow ui"
+    assert ui_command("sqlite:///other.db") == "mlflow ui --backend-store-uri sqlite:///other.db"
+    assert ui_command("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
