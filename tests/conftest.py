@@ -17,6 +17,14 @@ TINY = [
 ]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory):
+    """Compiled graphs of the tests' own commands, shared among them and kept out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def tiny_overrides():
     """Command-line words for a training of two epochs, two steps each, on generated images."""
