@@ -22,7 +22,6 @@ _LAZY = {
     "build_model": "fcnlab.models",
     "compose": "fcnlab.config",
     "load": "fcnlab.loading",
-    "train": "fcnlab",  # the module of the command, which is callable
 }
 
 __all__ = ["__version__", "build_model", "compose", "load", "train"]

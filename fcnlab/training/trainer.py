@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,8 +22,6 @@ from fcnlab.training.step import TrainStep
 
 if TYPE_CHECKING:
     from fcnlab.data.loader import Batch, TrainLoader
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
