@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fcnlab.data.background import map_ahead
+from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.errors import DataError
 
 SPLITS = ("train", "val")
@@ -27,6 +28,11 @@ class Sample(NamedTuple):
     image: np.ndarray
     label: np.ndarray
     name: str
+
+    def fingerprint(self) -> str:
+        """A digest of the name and the pixels."""
+        image, label, name = self
+        return digest_of([name, image.shape, digest(image.tobytes()), digest(label.tobytes())])
 
 
 class Dataset(ABC):
@@ -49,6 +55,11 @@ class Dataset(ABC):
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def source(self) -> str:
+        """Where the samples come from, in a few words for people."""
+        return type(self).__name__
+
     def check(self) -> None:
         """Read every sample once, so that bad data are found before a run starts.
 
@@ -57,6 +68,17 @@ class Dataset(ABC):
         """
         for _ in map_ahead(self.__getitem__, range(len(self)), workers=2, ahead=4):
             pass
+
+    def fingerprint(self) -> str:
+        """A digest of what the split holds, 32 hexadecimal characters: another one if anything in it is another.
+
+        By default it is that of all samples' names and pixels, each of which is read for it.
+
+        Raises:
+            DataError: For the first bad sample, in order.
+        """
+        samples = map_ahead(lambda index: self[index].fingerprint(), range(len(self)), workers=2, ahead=4)
+        return digest_of(list(samples))
 
 
 class Cached(Dataset):
@@ -80,6 +102,11 @@ class Cached(Dataset):
     def names(self) -> list[str]:
         """The samples' names, in order."""
         return self._dataset.names
+
+    @property
+    def source(self) -> str:
+        """Where the wrapped data set's samples come from."""
+        return self._dataset.source
 
     @property
     def nbytes(self) -> int:
@@ -106,12 +133,27 @@ class Cached(Dataset):
         return sample
 
     def check(self) -> None:
-        """Let the wrapped data set check itself.
+        """Let the wrapped data set check itself; if that is to read every sample, what fits is kept.
 
         Raises:
             DataError: For its first bad sample.
         """
-        self._dataset.check()
+        if self._inherits("check"):
+            super().check()
+        else:
+            self._dataset.check()
+
+    def fingerprint(self) -> str:
+        """That of the wrapped data set; if it takes the samples' pixels, those that are kept are not read again.
+
+        Raises:
+            DataError: For its first bad sample.
+        """
+        return super().fingerprint() if self._inherits("fingerprint") else self._dataset.fingerprint()
+
+    def _inherits(self, method: str) -> bool:
+        """Whether the wrapped data set has `Dataset`'s own method, which reads samples and so may go through here."""
+        return getattr(type(self._dataset), method) is getattr(Dataset, method)
 
 
 def require_split(split: str) -> None:

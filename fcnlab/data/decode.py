@@ -32,7 +32,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         DataError: If the file cannot be read, is truncated, or has pixels that are neither 8 nor 16 bits.
     """
-    data = _read(path, "image")
+    data = read_file(path, "image")
     try:
         # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
@@ -68,7 +68,7 @@ def read_label(path: Path, *, white: int) -> np.ndarray:
     Raises:
         DataError: If the file cannot be read or is truncated, or if it has several channels.
     """
-    data = _read(path, "label")
+    data = read_file(path, "label")
     try:
         # Not OpenCV: it turns a palette's indices into colours.
         with Image.open(BytesIO(data)) as image:
@@ -88,7 +88,12 @@ def read_label(path: Path, *, white: int) -> np.ndarray:
     return values * np.uint8(white) if mode == "1" else values
 
 
-def _read(path: Path, kind: str) -> bytes:
+def read_file(path: Path, kind: str) -> bytes:
+    """A file's content, as it is stored.
+
+    Raises:
+        DataError: If it cannot be read; the text calls it a ``kind``, "image" or "label".
+    """
     try:
         return path.read_bytes()
     except OSError as error:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fcnlab.data.background import map_ahead
 from fcnlab.data.dataset import Dataset, Sample, require_split
-from fcnlab.data.decode import EXTENSIONS, read_image, read_label
+from fcnlab.data.decode import EXTENSIONS, read_file, read_image, read_label
+from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from fcnlab.config.schema import FolderConfig
+    from fcnlab.config.schema import FolderConfig, PairedFilesConfig
 
 
-class Folder(Dataset):
+class PairedFiles(Dataset):
     """Images in ``root/images`` and labels in ``root/labels``, paired by stem; their extensions may differ.
 
     A sample's name is its stem. Samples are sorted naturally: "2" before "10". The splits are those of ``train_list``
-    and ``val_list``; if just one of them is given, the other split is the rest. Without a list, a share of
-    ``val_fraction`` of the samples is drawn for validation, by ``split_seed``.
+    and ``val_list``; if just one of them is given, the other split is the rest. What they are without a list is left
+    to the classes that derive from this one.
 
     A label is a single-channel or palette image. Without ``label_values`` its pixels are class indices; with it, the
     position of a value in the list is its class. ``ignore_index`` stands for itself unless the list has it.
@@ -40,11 +43,12 @@ class Folder(Dataset):
         ConfigError: If ``label_values`` has a value twice or more values than there are classes.
     """
 
-    def __init__(self, config: FolderConfig, split: str) -> None:
+    def __init__(self, config: PairedFilesConfig, split: str) -> None:
         require_split(split)
         self._config = config
         self._table, self._known = _label_table(config)
         root = _root(config)
+        self._source = f"{config.name} {root.resolve()}"
         self._images = _files_by_stem(root / config.images, "images")
         self._labels = _files_by_stem(root / config.labels, "labels")
         _require_partners(self._images, root / config.labels, self._labels, "image", "label")
@@ -60,6 +64,11 @@ class Folder(Dataset):
         """The split's stems, in natural order."""
         return self._names
 
+    @property
+    def source(self) -> str:
+        """The kind of data set and its folder's absolute path."""
+        return self._source
+
     def __getitem__(self, index: int) -> Sample:
         name = self._names[index]
         image_path, label_path = self._images[name], self._labels[name]
@@ -71,6 +80,28 @@ class Folder(Dataset):
                 "a label must have its image's size"
             )
         return Sample(image, self._classes(values, label_path), name)
+
+    def fingerprint(self) -> str:
+        """A digest of the split's files, by name and content, and of what their labels mean.
+
+        Reading them for this, without decoding them, takes 6 to 20 % of what `check` does.
+
+        Raises:
+            DataError: For the first file, in order, that cannot be read.
+        """
+        config = self._config
+        meaning = [_label_values(config), config.num_classes, config.ignore_index, config.class_names]
+        return digest_of([meaning, list(map_ahead(self._stored, self._names, workers=2, ahead=4))])
+
+    def _stored(self, name: str) -> list[str]:
+        """The file names of a sample's image and label, each followed by its content's digest."""
+        image, label = self._images[name], self._labels[name]
+        return [
+            f"{name}{image.suffix}",  # not its path's own name: see _files_by_stem on the forms of letters
+            digest(read_file(image, "image")),
+            f"{name}{label.suffix}",
+            digest(read_file(label, "label")),
+        ]
 
     def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         """The stems of both splits."""
@@ -93,15 +124,9 @@ class Folder(Dataset):
             )
         return listed
 
+    @abstractmethod
     def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         """The stems of both splits where no list says so."""
-        if len(stems) < 2:
-            raise DataError(f"'{root}' has just one image, '{stems[0]}': two splits need at least 2")
-        config = self._config
-        count = min(max(1, round(len(stems) * config.val_fraction)), len(stems) - 1)
-        shuffled = np.random.default_rng(config.split_seed).permutation(len(stems))
-        validation = {stems[position] for position in shuffled[:count]}
-        return {"train": set(stems) - validation, "val": validation}
 
     def _classes(self, values: np.ndarray, path: Path) -> np.ndarray:
         """Turn a label's raw values into class indices."""
@@ -116,7 +141,31 @@ class Folder(Dataset):
         return self._table[values]
 
 
-def _root(config: FolderConfig) -> Path:
+class Folder(PairedFiles):
+    """`PairedFiles` that validate on a share of ``val_fraction``, drawn by ``split_seed``, unless lists say otherwise.
+
+    Args:
+        config: Where the files are, what labels mean and how to split.
+        split: "train" or "val".
+
+    Raises:
+        DataError: As `PairedFiles` does, and if there is a single image but no list.
+        ConfigError: As `PairedFiles` does.
+    """
+
+    _config: FolderConfig
+
+    def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
+        if len(stems) < 2:
+            raise DataError(f"'{root}' has just one image, '{stems[0]}': two splits need at least 2")
+        config = self._config
+        count = min(max(1, round(len(stems) * config.val_fraction)), len(stems) - 1)
+        shuffled = np.random.default_rng(config.split_seed).permutation(len(stems))
+        validation = {stems[position] for position in shuffled[:count]}
+        return {"train": set(stems) - validation, "val": validation}
+
+
+def _root(config: PairedFilesConfig) -> Path:
     if not config.root:
         raise DataError("dataset.root is not set: give the folder that holds images and labels, dataset.root=<folder>")
     root = Path(config.root).expanduser()
@@ -184,9 +233,14 @@ def _read_list(location: str, key: str, root: Path, stems: list[str]) -> set[str
     return named
 
 
-def _label_table(config: FolderConfig) -> tuple[np.ndarray, np.ndarray]:
+def _label_values(config: PairedFilesConfig) -> list[int]:
+    """The raw value of each class, in order."""
+    return list(config.label_values) or list(range(config.num_classes))
+
+
+def _label_table(config: PairedFilesConfig) -> tuple[np.ndarray, np.ndarray]:
     """For each raw value its class (256 uint8), and whether it has one (256 bool)."""
-    values = list(config.label_values) or list(range(config.num_classes))
+    values = _label_values(config)
     if len(set(values)) < len(values):
         raise ConfigError(f"dataset.label_values={values} has a value twice: each class needs its own")
     if len(values) > config.num_classes:

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcnlab.data.folder import Folder
+from fcnlab.data.folder import PairedFiles
 from fcnlab.errors import DataError
 
 NUM_SLICES = 30
 NUM_TRAIN = 24
 
 
-class Isbi2012(Folder):
-    """A `Folder` whose slices 0 to 23 are for training and 24 to 29 for validation, unless lists say otherwise.
+class Isbi2012(PairedFiles):
+    """`PairedFiles` of which slices 0 to 23 are for training and 24 to 29 for validation, unless lists say otherwise.
 
-    Neighbouring slices are alike, so that a random split would flatter the validation: ``val_fraction`` and
-    ``split_seed`` have no effect.
+    Neighbouring slices are alike: a random split would flatter the validation.
 
     Args:
         config: Where the files are, and what their labels mean.
         split: "train" or "val".
 
     Raises:
-        DataError: As `Folder` does, and if the stems are not 0 to 29.
+        DataError: As `PairedFiles` does, and if the stems are not 0 to 29.
     """
 
     def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -86,9 +87,103 @@ def test_cached_negative_and_out_of_range_indices():
         cached[3]
 
 
-def test_cached_check_is_the_wrapped_ones():
-    with pytest.raises(DataError, match="sample 1 is bad"):
-        Cached(Counting(3, bad=1), limit_mib=10).check()
+def test_cached_check_keeps_what_it_reads():
+    inner = Counting(6)
+    cached = Cached(inner, limit_mib=1.5)  # five samples
+    cached.check()
+    assert inner.reads == [1] * 6
+    assert cached.nbytes == 5 * 256 * 300 * 4
+    assert [(sample.label == index).all() for index, sample in enumerate(cached)] == [True] * 6
+    assert sum(inner.reads) == 7
+
+
+def test_cached_check_raises_for_the_first_bad_sample_in_order():
+    class Late(Counting):
+        """All samples from 2 on are bad, and 2 itself turns out so last."""
+
+        def __getitem__(self, index: int) -> Sample:
+            if index == 2:
+                time.sleep(0.2)
+            if index >= 2:
+                raise DataError(f"sample {index} is bad")
+            return super().__getitem__(index)
+
+    with pytest.raises(DataError, match="sample 2 is bad"):
+        Cached(Late(9), limit_mib=10).check()
+
+
+def test_cached_leaves_the_check_to_a_data_set_that_has_its_own():
+    class Own(Counting):
+        def check(self) -> None:
+            raise DataError("the archive is damaged")
+
+    inner = Own(3)
+    with pytest.raises(DataError, match="archive is damaged"):
+        Cached(inner, limit_mib=10).check()
+    assert inner.reads == [0] * 3
+
+
+class Given(Dataset):
+    """The samples it is given."""
+
+    def __init__(self, *samples: Sample) -> None:
+        self.samples = samples
+
+    @property
+    def names(self) -> list[str]:
+        return [sample.name for sample in self.samples]
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+def test_default_fingerprint_changes_with_names_pixels_shapes_and_order():
+    rng = np.random.default_rng(0)
+    one, other = (
+        Sample(rng.integers(0, 256, (4, 6, 3)).astype(np.uint8), rng.integers(0, 2, (4, 6)).astype(np.uint8), name)
+        for name in "ab"
+    )
+    image, label = one.image.copy(), one.label.copy()
+    image[3, 5, 2] ^= 1
+    label[3, 5] ^= 1
+    datasets = [
+        Given(one, other),
+        Given(other, one),
+        Given(one),
+        Given(one, other, other),
+        Given(one._replace(name="c"), other),
+        Given(one._replace(image=image), other),
+        Given(one._replace(label=label), other),
+        Given(Sample(one.image.reshape(6, 4, 3), one.label.reshape(6, 4), "a"), other),
+        Given(one._replace(image=other.image), other._replace(image=one.image)),
+    ]
+    found = [dataset.fingerprint() for dataset in datasets]
+    assert len(set(found)) == len(found)
+    assert all(len(text) == 32 and set(text) <= set("0123456789abcdef") for text in found)
+    # The same pixels, but not in one piece of memory.
+    strided = Sample(np.repeat(one.image, 2, axis=1)[:, ::2], np.asfortranarray(one.label), "a")
+    assert Given(strided, other).fingerprint() == found[0]
+
+
+def test_default_fingerprint_raises_for_the_first_bad_sample():
+    with pytest.raises(DataError, match="sample 3 is bad"):
+        Counting(9, bad=3).fingerprint()
+
+
+def test_cached_fingerprint_does_not_read_again_what_the_check_kept():
+    inner = Counting(3)
+    cached = Cached(inner, limit_mib=10)
+    cached.check()
+    assert cached.fingerprint() == Counting(3).fingerprint()
+    assert inner.reads == [1] * 3
+
+
+def test_source_is_the_class_name_unless_the_data_set_says_more():
+    class Told(Counting):
+        source = "a shelf in the cellar"
+
+    assert Counting(1).source == Cached(Counting(1), limit_mib=1).source == "Counting"
+    assert Cached(Told(1), limit_mib=1).source == "a shelf in the cellar"
 
 
 def test_cached_from_many_threads_stays_within_its_limit():

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import time
 import unicodedata
 from pathlib import Path
 
@@ -9,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fcnlab.config.schema import FolderConfig
+from fcnlab.data import Cached
 from fcnlab.data.folder import Folder
 from fcnlab.errors import ConfigError, DataError
 
@@ -267,6 +272,153 @@ def test_a_list_in_the_working_directory_comes_first(tmp_path, monkeypatch):
     (tmp_path / "v").write_text("1")
     monkeypatch.chdir(tmp_path)
     assert Folder(config(tmp_path / "data", val_list="v"), "val").names == ["1"]
+
+
+# Fingerprints
+
+
+@pytest.fixture
+def five(tmp_path):
+    """A root with samples a to e, of which d and e validate."""
+    root = tmp_path / "five"
+    pairs(root, "abcde")
+    (root / "val.txt").write_text("d\ne")
+    return root
+
+
+def fingerprints(root: Path, **changes) -> list[str]:
+    """Of both splits."""
+    cfg = config(root, **{"val_list": "val.txt", **changes})
+    return [Folder(cfg, split).fingerprint() for split in ("train", "val")]
+
+
+def rename(root: Path, old: str, new: str) -> None:
+    for folder in ("images", "labels"):
+        (root / folder / old).rename(root / folder / new)
+
+
+def swap(one: Path, other: Path) -> None:
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+
+
+def test_fingerprint_is_the_one_that_earlier_runs_recorded(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for path in ("images/1.png", "labels/1.tif", "images/2.png", "labels/2.png"):
+        (tmp_path / path).write_bytes(path.encode())
+    (tmp_path / "val.txt").write_text("2")
+
+    def half(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    image, label = half("images/1.png"), half("labels/1.tif")
+    expected = half(f'[[[0, 1, 2], 3, 254, ["x", "y", "z"]], [["1.png", "{image}", "1.tif", "{label}"]]]')
+    cfg = config(tmp_path, num_classes=3, ignore_index=254, class_names=["x", "y", "z"], val_list="val.txt")
+    assert Folder(cfg, "train").fingerprint() == expected
+
+
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_fingerprint_changes_with_any_byte(five, folder):
+    train, val = fingerprints(five)
+    path = five / folder / "b.png"
+    data = path.read_bytes()
+    seen = {train}
+    for position in range(len(data)):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        seen.add(Folder(config(five, val_list="val.txt"), "train").fingerprint())
+    assert len(seen) == len(data) + 1
+    assert fingerprints(five)[1] == val
+    path.write_bytes(data + b"\0")
+    assert fingerprints(five)[0] not in seen
+    path.write_bytes(data)
+    assert fingerprints(five) == [train, val]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: pairs(root, "f"),
+        lambda root: [(root / folder / "c.png").unlink() for folder in ("images", "labels")],
+        lambda root: rename(root, "b.png", "bb.png"),
+        lambda root: rename(root, "b.png", "b.PNG"),
+        lambda root: swap(root / "images" / "a.png", root / "images" / "b.png"),
+        lambda root: swap(root / "images" / "c.png", root / "labels" / "c.png"),
+    ],
+    ids=["added", "removed", "renamed", "other extension", "images exchanged", "image and label exchanged"],
+)
+def test_fingerprint_changes_with_its_own_split_alone(five, change):
+    train, val = fingerprints(five)
+    change(five)
+    assert fingerprints(five)[0] != train
+    assert fingerprints(five)[1] == val
+
+
+def test_fingerprint_of_both_splits_changes_when_a_sample_moves(five):
+    before = fingerprints(five)
+    (five / "val.txt").write_text("c\nd\ne")
+    assert len({*before, *fingerprints(five)}) == 4
+
+
+def test_fingerprint_changes_with_what_labels_mean(five):
+    meanings = [
+        {},
+        {"label_values": [1, 0]},
+        {"label_values": [0, 255]},
+        {"num_classes": 3},
+        {"num_classes": 3, "label_values": [0, 1]},
+        {"ignore_index": 254},
+        {"class_names": ["membrane", "cell"]},
+        {"class_names": ["cell", "membrane"]},
+    ]
+    for split in zip(*(fingerprints(five, **meaning) for meaning in meanings), strict=True):
+        assert len(set(split)) == len(meanings)
+
+
+def test_fingerprint_does_not_change_with_anything_else(five, tmp_path, monkeypatch):
+    before = fingerprints(five)
+    (five / "notes.txt").write_text("not a sample")
+    (five / "train.txt").write_text("c\nb\na")
+    for path in five.rglob("*.png"):
+        os.utime(path, (0, time.time() - 10_000))
+    elsewhere = tmp_path / "copy" / "of it"
+    shutil.copytree(five, elsewhere)
+    (elsewhere / "images").rename(elsewhere / "raw")
+    assert fingerprints(elsewhere, images="raw") == before
+    assert fingerprints(five, val_list=None, train_list="train.txt") == before
+    assert fingerprints(five, label_values=[0, 1]) == before  # said in other words
+    assert fingerprints(five, crop_size=64, crops_per_image=3, cache_mib=0, num_workers=2) == before
+    assert fingerprints(five, val_fraction=0.5, split_seed=3, mean=[0, 0, 0]) == before  # there is a list
+    listing = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: sorted(listing(path), reverse=True))
+    assert fingerprints(five) == before
+
+
+def test_fingerprint_does_not_depend_on_the_form_of_letters(tmp_path):
+    for form in ("NFC", "NFD"):
+        pairs(tmp_path / form, [unicodedata.normalize(form, "é"), "b"])
+        (tmp_path / form / "val.txt").write_text("b")
+    assert fingerprints(tmp_path / "NFC") == fingerprints(tmp_path / "NFD")
+
+
+def test_fingerprint_needs_no_decodable_file_but_a_readable_one(five):
+    (five / "images" / "b.png").write_text("not an image")
+    before = fingerprints(five)
+    dataset = Folder(config(five, val_list="val.txt"), "train")
+    assert dataset.fingerprint() == before[0]
+    for name in "cb":
+        (five / "labels" / f"{name}.png").unlink()
+    with pytest.raises(DataError, match=r"cannot read label .*labels/b\.png"):
+        dataset.fingerprint()
+
+
+def test_cached_fingerprint_and_source_are_the_folders(five, monkeypatch):
+    dataset = Folder(config(five, val_list="val.txt"), "train")
+    cached = Cached(dataset, limit_mib=1)
+    assert cached.fingerprint() == dataset.fingerprint() == fingerprints(five)[0]
+    monkeypatch.chdir(five.parent)
+    assert cached.source == Folder(FolderConfig(root="five"), "val").source == f"folder {five.resolve()}"
 
 
 # Errors: one line, with the file, key or value and the way out

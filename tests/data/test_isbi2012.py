@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from fcnlab import compose
 from fcnlab.config.schema import Isbi2012Config
 from fcnlab.data.isbi2012 import Isbi2012
-from fcnlab.errors import DataError
+from fcnlab.errors import ConfigError, DataError
 
 
 def write(root, stems):
@@ -39,6 +40,24 @@ def test_a_list_wins(tmp_path):
     config = Isbi2012Config(root=str(tmp_path), val_list="val.txt")
     assert Isbi2012(config, "val").names == ["0", "3"]
     assert len(Isbi2012(config, "train")) == 28
+
+
+@pytest.mark.parametrize(("key", "value"), [("val_fraction", 0.3), ("split_seed", 5)])
+def test_a_key_of_the_random_split_is_refused(key, value):
+    words = ["dataset.root=somewhere", f"dataset.{key}={value}"]
+    compose(["dataset=folder", *words])
+    with pytest.raises(ConfigError, match=rf"^dataset\.{key}: no such key with the dataset that is chosen.*$"):
+        compose(["dataset=isbi2012", *words])
+
+
+def test_fingerprint_and_source(tmp_path):
+    write(tmp_path, range(30))
+    train, val = (Isbi2012(Isbi2012Config(root=str(tmp_path)), split) for split in ("train", "val"))
+    before = train.fingerprint(), val.fingerprint()
+    (tmp_path / "labels" / "24.png").write_bytes(b"changed")
+    assert train.fingerprint() == before[0]
+    assert val.fingerprint() != before[1]
+    assert train.source == f"isbi2012 {tmp_path.resolve()}"
 
 
 @pytest.mark.parametrize("stems", [range(29), range(1, 31), [*range(29), "x"], range(31)])
