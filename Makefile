@@ -33,6 +33,10 @@ $(VENV)/installed-test: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[test]'
 	@touch $(VENV)/installed $@
 
+$(VENV)/installed-slow: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[test,slow]'
+	@touch $(VENV)/installed $(VENV)/installed-test $@
+
 train: $(VENV)/installed ## train FCN-8s on generated images, about three minutes
 	$(BIN)/python -m fcnlab.train arch=fcn8s $(ARGS)
 
@@ -45,7 +49,7 @@ ui: $(VENV)/installed ## look at the runs in a browser
 test: $(VENV)/installed-test ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
-test-slow: $(VENV)/installed-test ## run the tests that take minutes
+test-slow: $(VENV)/installed-slow ## run the tests that take minutes: PostgreSQL and Chromium where they are installed
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/installed-test ## check style and formatting
@@ -67,7 +71,7 @@ benchmark: $(VENV)/installed-benchmark ## time a step and inference against plai
 
 lock: $(VENV)/bin/python ## renew .ci/constraints.txt from pyproject.toml
 	$(BIN)/python -m pip install --quiet 'uv>=0.8'
-	$(BIN)/uv pip compile --universal --python-version 3.10 --extra test --upgrade --quiet --no-annotate --no-header \
+	$(BIN)/uv pip compile --universal --python-version 3.10 --extra test --extra slow --upgrade --quiet --no-annotate --no-header \
 		pyproject.toml --output-file .ci/constraints.txt
 
 clean: ## remove .venv and caches; runs and checkpoints stay

@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "build_model": "fcnlab.models",
-    "compose": "fcnlab.config",
+    "compose": "fcnlab.reproduce",
     "load": "fcnlab.loading",
 }
 

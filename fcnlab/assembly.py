@@ -16,6 +16,7 @@ from fcnlab.data.transforms import TrainTransform
 from fcnlab.models import build_model
 from fcnlab.models.weights import initialise_from, read_weights
 from fcnlab.registry import DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
+from fcnlab.tracking.recorder import Input
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.evaluation import Evaluator
 from fcnlab.training.step import TrainStep
@@ -42,6 +43,14 @@ def build_data(config: Config) -> Data:
     for split in splits:
         split.check()
     return Data(*splits)
+
+
+def describe_inputs(config: Config, data: Data) -> list[Input]:
+    """What a run says of the images it was made from."""
+    return [
+        Input(config.dataset.name, context, split.fingerprint(), split.source, len(split))
+        for context, split in zip(("training", "validation"), data, strict=True)
+    ]
 
 
 def build_network(config: Config) -> nn.Cell:

@@ -6,9 +6,12 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Iterator, MutableMapping
+from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
 log = logging.getLogger(__name__)
 
@@ -19,28 +22,51 @@ _notices: list[str] = []
 
 
 def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set them, each unless the user has.
-
-    Raises:
-        ImportError: If it is too late, because another package has loaded protobuf in a way that MindSpore cannot use.
-    """
+    """Set them, each unless the user has; after ``import mlflow``, load MindSpore at once."""
     if "mindspore" in sys.modules:
         return
     environment.setdefault("GLOG_v", "3")  # errors only: MindSpore's warnings speak to its developers
-    use_python_protobuf(environment)
     cap_onednn(environment)
+    use_python_protobuf(environment)
 
 
 def use_python_protobuf(environment: MutableMapping[str, str]) -> None:
-    """Select protobuf's Python implementation, as MindSpore does itself: its generated code is too old for the other.
+    """Let MindSpore have protobuf's Python implementation: its generated code is too old for the others.
 
-    Raises:
-        ImportError: If protobuf runs another one already, as after ``import mlflow``.
+    Whatever loaded another one before, such as MLflow, keeps that. MindSpore is then imported here, with a copy of
+    protobuf that nothing else sees.
     """
-    environment.setdefault(PROTOBUF, "python")
     loaded = sys.modules.get("google.protobuf.internal.api_implementation")
-    if loaded is not None and loaded.Type() != "python":
-        raise ImportError(f"import fcnlab before mlflow, or set {PROTOBUF}=python: MindSpore 2.8 cannot load after it")
+    if loaded is None or loaded.Type() == "python":
+        environment.setdefault(PROTOBUF, "python")
+    else:
+        with _second_protobuf(environment):
+            import_module("mindspore")
+
+
+@contextmanager
+def _second_protobuf(environment: MutableMapping[str, str]) -> Iterator[None]:
+    """Whoever imports protobuf meanwhile gets a copy of its own, in Python; later, the modules are as before."""
+    modules = _take_protobuf()
+    variable = environment.get(PROTOBUF)
+    environment[PROTOBUF] = "python"
+    try:
+        yield
+    finally:
+        _take_protobuf()
+        sys.modules.update(modules)
+        sys.modules["google"].protobuf = modules["google.protobuf"]
+        if variable is None:
+            del environment[PROTOBUF]  # the choice was this process's, not that of the processes it starts
+        else:
+            environment[PROTOBUF] = variable
+
+
+def _take_protobuf() -> dict[str, ModuleType]:
+    """Remove protobuf from what is imported, and return it."""
+    names = [name for name in sys.modules if name == "google.protobuf" or name.startswith("google.protobuf.")]
+    vars(sys.modules["google"]).pop("protobuf", None)
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def cap_onednn(environment: MutableMapping[str, str]) -> None:

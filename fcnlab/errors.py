@@ -21,3 +21,7 @@ class CheckpointError(FcnlabError):
 
 class TrainingError(FcnlabError):
     """Training cannot go on, such as after a loss that is not a number."""
+
+
+class TrackingError(FcnlabError):
+    """The tracking store or the local journal cannot be reached, or refuses."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import types
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
@@ -20,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fcnlab import command
+from fcnlab import command, reproduce
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.errors import FcnlabError
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, folder: Path | str | None = None) -> TrainResult:
+def train(config: Config, folder: Path | str | None = None, overrides: Sequence[str] = ()) -> TrainResult:
     """Train what a configuration describes.
 
     Args:
         config: From `fcnlab.compose`, or built by hand.
-        folder: Where the checkpoints go; by default a new folder below ``outputs``.
+        folder: Where the checkpoints and the journal go; by default a new folder below ``outputs``.
+        overrides: What Hydra was told to change, for the record.
 
     Returns:
         The losses, the best evaluation, the checkpoints and the MLflow run.
@@ -51,6 +53,7 @@ def train(config: Config, folder: Path | str | None = None) -> TrainResult:
     from rich import get_console
 
     from fcnlab import assembly, device
+    from fcnlab.tracking.recorder import Recorder
     from fcnlab.training.console import ConsoleProgress
 
     device.configure(config.trainer.device, config.trainer.mode)
@@ -58,27 +61,39 @@ def train(config: Config, folder: Path | str | None = None) -> TrainResult:
     folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     data = assembly.build_data(config)
     network = assembly.build_network(config)
-    callbacks = [ConsoleProgress(get_console())]
-    if config.tracking.name == "mlflow":
-        from fcnlab.tracking.mlflow_run import MLflowRun
-
-        callbacks.append(MLflowRun(config))
-    trainer = assembly.build_trainer(config, network, data, folder, callbacks)
+    inputs = assembly.describe_inputs(config, data)
     parameters = sum(parameter.size for parameter in network.trainable_params())
+    recorder = Recorder(config, folder, inputs, parameters, overrides)
+    trainer = assembly.build_trainer(config, network, data, folder, [ConsoleProgress(get_console()), recorder])
+    if config.from_run is not None:
+        reproduce.compare_inputs(config, inputs)
     log.info("%s with %s parameters, width %g", config.arch.name, f"{parameters:,}", config.arch.width)
     log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), folder)
+    upload = None
+    if config.tracking.name == "mlflow":
+        from fcnlab.tracking.upload import MLflowUpload
+
+        upload = MLflowUpload(config, folder)  # asks the store: not before everything else is known to be right
+        trainer.callbacks.append(upload)
     result = trainer.fit()
-    result.run_id = getattr(callbacks[-1], "run_id", None)
+    result.run_id = upload.run_id if upload else None
     return result
 
 
-@hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name="train")
+def _main() -> None:
+    """Hydra's command line, composing on ``conf/train.yaml`` or on what the run of ``from_run=...`` recorded."""
+    with reproduce.primary(sys.argv[1:]) as name:
+        hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name=name)(_command)()
+
+
 def _command(node: DictConfig) -> float | None:
     """Returns the monitored metric, which a Hydra sweeper may optimise."""
     try:
         config = configuration.from_node(node)
+        reproduce.check(config, HydraConfig.get().job.config_name)
         with _reused_graphs(config):
-            result = train(config, HydraConfig.get().runtime.output_dir)
+            hydra_config = HydraConfig.get()
+            result = train(config, hydra_config.runtime.output_dir, hydra_config.overrides.task)
     except FcnlabError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the other runs of the sweep go on
@@ -120,4 +135,4 @@ class _CallableModule(types.ModuleType):
 sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
-    command.run(_command)
+    command.run(_main)

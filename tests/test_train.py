@@ -49,7 +49,9 @@ def test_the_command_trains_and_shows_a_table(tmp_path, tiny_overrides):
     assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"]
     assert runs(tmp_path)[0].data.tags["command"].startswith("python -m fcnlab.train arch=fcn8s")
     output = next((tmp_path / "outputs").glob("*/*"))
-    assert {path.name for path in output.iterdir()} == {".hydra", "checkpoints", "train.log"}
+    assert {path.name for path in output.iterdir()} >= {
+        *(".hydra", "checkpoints", "config.yaml", "figures", "journal.jsonl", "model", "overlays", "train.log")
+    }
 
 
 def test_a_sweep_makes_a_run_for_each(tmp_path, tiny_overrides):

@@ -3,12 +3,21 @@
 What leaves this package is a plain `Config`, no OmegaConf node.
 """
 
-from fcnlab.config.composition import compose, config_folder, from_node, register_schemas, to_yaml
+from fcnlab.config.composition import (
+    RECORDED,
+    compose,
+    config_folder,
+    from_node,
+    recorded_base,
+    register_schemas,
+    to_yaml,
+)
 from fcnlab.config.messages import one_line
 from fcnlab.config.schema import Config, flatten, options
 from fcnlab.config.validation import validate
 
 __all__ = [
+    "RECORDED",
     "Config",
     "compose",
     "config_folder",
@@ -16,6 +25,7 @@ __all__ = [
     "from_node",
     "one_line",
     "options",
+    "recorded_base",
     "register_schemas",
     "to_yaml",
     "validate",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose as hydra_compose
@@ -13,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fcnlab import __version__
 from fcnlab.config.messages import one_line
 from fcnlab.config.schema import SCHEMAS, Config
 from fcnlab.config.validation import validate
@@ -20,6 +23,9 @@ from fcnlab.errors import ConfigError
 from fcnlab.registry import REGISTRIES
 
 PACKAGE = Path(__file__).resolve().parents[1]
+
+RECORDED = "from_run"
+"""Name of the primary configuration that `recorded_base` makes, and of the option in each group that it chooses."""
 
 
 def config_folder() -> Path:
@@ -44,7 +50,11 @@ def register_schemas() -> None:
 
 
 def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Config:
-    """The configuration that ``python -m fcnlab.train <overrides>`` would use: a notebook's way in.
+    """Compose a configuration in this process; `fcnlab.compose` is the same and knows ``from_run``.
+
+    Args:
+        overrides: As on the command line.
+        config_name: The primary configuration: a file of ``conf/``, or what `recorded_base` yields.
 
     Raises:
         ConfigError: In one line that names the key, for anything Hydra or `validate` refuses.
@@ -57,6 +67,63 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Config
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error)) from error
     return from_node(node)
+
+
+@contextmanager
+def recorded_base(recorded: DictConfig) -> Iterator[str]:
+    """Compose on a recorded configuration in place of the choices and values of ``conf/train.yaml``.
+
+    Each recorded section becomes an option of its group, and a primary configuration chooses these options. Whatever
+    chooses another one (a word of the command line, an experiment) so replaces the section, as it replaces a default.
+
+    Args:
+        recorded: What `to_yaml` wrote, parsed. A key that it lacks takes the default of its class, and a section that
+            it lacks the option that ``conf/train.yaml`` chooses.
+
+    Yields:
+        The name of the primary configuration, as `compose` and ``hydra.main`` take it.
+
+    Raises:
+        ConfigError: If a recorded key does not exist or its value is of the wrong type.
+    """
+    register_schemas()
+    typed = _typed(recorded)
+    store = ConfigStore.instance()
+    primary = OmegaConf.load(config_folder() / "train.yaml")
+    for choice in filter(OmegaConf.is_dict, primary.defaults):
+        choice.update({group: RECORDED for group in choice if group in recorded})
+    groups = [key for key in recorded if OmegaConf.is_dict(typed[key])]
+    for group in groups:
+        store.store(group=group, name=RECORDED, node=typed[group])
+    primary.update({key: typed[key] for key in recorded if key not in groups})
+    store.store(name=RECORDED, node=primary)
+    try:
+        yield RECORDED
+    finally:
+        for options in (store.repo, *(store.repo[group] for group in groups)):
+            del options[f"{RECORDED}.yaml"]
+
+
+def _typed(recorded: DictConfig) -> DictConfig:
+    """A recorded configuration, checked against today's classes."""
+    recorded, sections = recorded.copy(), {}
+    try:
+        for group, default in vars(Config()).items():
+            if not dataclasses.is_dataclass(default):
+                continue
+            name = OmegaConf.select(recorded, f"{group}.name")
+            if group in REGISTRIES and name not in (None, *REGISTRIES[group].names()):
+                recorded[group] = {"name": name}  # a plug-in that is not installed: `validate` says so if it is used
+            sections[group] = _schema(group, name, type(default))()
+        return OmegaConf.merge(OmegaConf.structured(Config(**sections)), recorded)
+    except OmegaConfBaseException as error:
+        raise ConfigError(one_line(error)) from error
+
+
+def _schema(group: str, name: str | None, default: type) -> type:
+    """The class of an option's keys."""
+    plugin = REGISTRIES[group].plugins().get(name) if group in REGISTRIES else None
+    return getattr(plugin, "Config", None) or SCHEMAS.get(group, {}).get(name, default)
 
 
 def from_node(node: DictConfig) -> Config:
@@ -74,5 +141,5 @@ def from_node(node: DictConfig) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    """The whole configuration as YAML, in the order of the classes."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    """The whole configuration as YAML, in the order of the classes, below a line with the version that wrote it."""
+    return f"# fcnlab {__version__}\n{OmegaConf.to_yaml(OmegaConf.structured(config))}"

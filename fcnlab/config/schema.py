@@ -76,22 +76,28 @@ class CellsConfig(DatasetConfig):
 
 
 @dataclass
-class FolderConfig(DatasetConfig):
-    """A folder of images and one of labels: see `fcnlab.data.folder`."""
+class PairedFilesConfig(DatasetConfig):
+    """What every folder of images with one of labels has: see `fcnlab.data.folder`."""
 
-    name: str = "folder"
     root: Optional[str] = field(default=None, metadata={"required": True})
     images: str = "images"
     labels: str = "labels"
     label_values: list[int] = ranged([], minimum=0, maximum=255)
     train_list: Optional[str] = None
     val_list: Optional[str] = None
+
+
+@dataclass
+class FolderConfig(PairedFilesConfig):
+    """Any images: see `fcnlab.data.folder`."""
+
+    name: str = "folder"
     val_fraction: float = ranged(0.2, above=0, below=1)
     split_seed: int = ranged(0, minimum=0)
 
 
 @dataclass
-class Isbi2012Config(FolderConfig):
+class Isbi2012Config(PairedFilesConfig):
     """The ISBI 2012 challenge's slices: see `fcnlab.data.isbi2012`."""
 
     name: str = "isbi2012"
@@ -220,6 +226,10 @@ class TrackingConfig:
     experiment: str = "fcnlab"
     run_name: Optional[str] = None
     overlays: int = ranged(3, minimum=0)
+    system_metrics_every: Optional[float] = ranged(10.0, minimum=0.1)
+    wait: float = ranged(60.0, minimum=0)
+    register_as: Optional[str] = None
+    alias: str = "champion"
 
 
 @dataclass
@@ -236,6 +246,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = ranged(0, minimum=0, maximum=2**31 - 1)
     init_from: Optional[str] = None
+    from_run: Optional[str] = None
 
 
 SCHEMAS: dict[str, dict[str, type]] = {

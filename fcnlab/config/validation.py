@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from fcnlab.config.messages import unknown_key
-from fcnlab.config.schema import Config, leaves
+from fcnlab.config.schema import Config, TrackingConfig, leaves
+from fcnlab.credentials import has_password
 from fcnlab.errors import ConfigError
 from fcnlab.registry import REGISTRIES
 
@@ -36,6 +37,22 @@ def validate(config: Config) -> None:
     for group, registry in REGISTRIES.items():
         registry.check(getattr(config, group).name)
     _check_relations(config)
+    _check_tracking(config.tracking)
+
+
+def _check_tracking(tracking: TrackingConfig) -> None:
+    """What MLflow would refuse only after the training, and what must not be recorded."""
+    if tracking.uri is not None and has_password(tracking.uri):
+        raise ConfigError(
+            "tracking.uri: holds a password, which would be recorded; set MLFLOW_TRACKING_URI to it instead, or give "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    if tracking.register_as is not None and (not tracking.register_as.strip() or set(tracking.register_as) & set("/:")):
+        raise ConfigError(f"tracking.register_as={tracking.register_as}: give a name without slashes and colons")
+    if not re.fullmatch(r"(?!latest$|v\d+$)[\w\-]{1,255}", tracking.alias, re.ASCII | re.IGNORECASE):
+        raise ConfigError(
+            f"tracking.alias={tracking.alias}: give letters, digits, - and _, and neither latest nor v and a number"
+        )
 
 
 def _check_no_extra(section: Any, prefix: str = "") -> None:

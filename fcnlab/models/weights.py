@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,33 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
-    try:
+    with _readable(path):
         if path.suffix == ".ckpt":
             return {name: parameter.asnumpy() for name, parameter in ms.load_checkpoint(str(path)).items()}, {}
         with safe_open(str(path), framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read a safetensors checkpoint's JSON document alone, however large the weights are.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another kind.
+    """
+    with _readable(path), safe_open(str(path), framework="numpy") as file:
+        return _metadata(file)
+
+
+def _metadata(file: safe_open) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    try:
+        yield
     except (SafetensorError, ValueError, OSError, RuntimeError, TypeError) as error:
         raise CheckpointError(
             f"{path}: not a readable checkpoint ({str(error).strip().splitlines()[0]}); "

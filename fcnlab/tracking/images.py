@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import cv2
 import numpy as np
+
+from fcnlab.errors import TrackingError
 
 
 def palette(num_classes: int) -> np.ndarray:
@@ -47,3 +52,22 @@ def comparison(
     picture = np.hstack([image, gap, colours[label.astype(np.uint8)], gap, predicted])
     factor = min(height / picture.shape[0], 1.0)
     return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else picture
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write a uint8 RGB picture; its folder is made when missing.
+
+    Raises:
+        TrackingError: If the disk does not take it.
+    """
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise TrackingError(f"{path}: cannot write the picture ({error.strerror}); free space") from error
+
+
+def allowed_name(name: str) -> str:
+    """A class's or file's name as MLflow takes it in the name of a metric or image."""
+    return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)

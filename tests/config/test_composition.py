@@ -3,6 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
+import fcnlab
 from fcnlab import config as configuration
 from fcnlab.config import Config, compose, composition
 from fcnlab.errors import ConfigError
@@ -108,6 +109,20 @@ def test_yaml_says_everything_and_composes_to_the_same():
     parsed = OmegaConf.create(configuration.to_yaml(config))
     assert OmegaConf.to_container(parsed)["optimizer"]["momentum"] == 0.9
     assert OmegaConf.to_container(parsed)["loss"]["class_weights"] == [1.0, 2.0]
+    with configuration.recorded_base(parsed) as name:
+        assert compose(config_name=name) == config
+        assert compose(["optimizer=adamw"], name).optimizer == compose(["optimizer=adamw"]).optimizer
+
+
+def test_yaml_begins_with_the_version_that_wrote_it():
+    assert configuration.to_yaml(compose()).splitlines()[0] == f"# fcnlab {fcnlab.__version__}"
+
+
+@pytest.mark.parametrize(("section", "words"), [({"lr": "fast"}, "optimizer.lr"), ({"speed": 1}, "optimizer.speed")])
+def test_a_recorded_configuration_is_typed(section, words):
+    recorded = OmegaConf.create({"optimizer": {"name": "sgd", **section}})
+    with pytest.raises(ConfigError, match=words), configuration.recorded_base(recorded):
+        pass
 
 
 def test_the_conf_tree_is_found_inside_an_installed_package(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from fcnlab.errors import CheckpointError
 from fcnlab.models import build_model
-from fcnlab.models.weights import initialise_from, load_weights, read_weights, save_weights
+from fcnlab.models.weights import initialise_from, load_weights, read_metadata, read_weights, save_weights
 
 WIDTH = 1 / 64
 
@@ -31,7 +31,7 @@ def test_round_trip(tmp_path):
     source, target = network(seed=1), network(seed=2)
     save_weights(path, source, {"epoch": 3, "class_names": ["a", "ü"]})
     loaded, metadata = read_weights(path)
-    assert metadata == {"epoch": 3, "class_names": ["a", "ü"]}
+    assert metadata == read_metadata(path) == {"epoch": 3, "class_names": ["a", "ü"]}
     load_weights(target, loaded, "best")
     for name, array in arrays(source).items():
         np.testing.assert_array_equal(arrays(target)[name], array)

@@ -1,5 +1,8 @@
 """What a run holds, read back with MLflow's own client."""
 
+import json
+import secrets
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -10,8 +13,12 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 import fcnlab
-from fcnlab.errors import FcnlabError
-from fcnlab.tracking.mlflow_run import TrackingError, default_run_name, store_uri, ui_command
+from fcnlab import assembly
+from fcnlab.errors import ConfigError, FcnlabError, TrackingError
+from fcnlab.tracking import journal
+from fcnlab.tracking.recorder import default_run_name
+from fcnlab.tracking.store import store_uri, ui_command
+from fcnlab.tracking.upload import sync
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +28,10 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        config = compose_tiny("seed=3", "tracking.experiment=study", "tracking.overlays=1")
-        result = fcnlab.train(config)
+        config = compose_tiny(
+            "seed=3", "tracking.experiment=study", "tracking.overlays=1", "tracking.register_as=study", "dataset.seed=5"
+        )
+        result = fcnlab.train(config, folder / "out", ["seed=3"])
         yield config, result, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
 
 
@@ -42,6 +51,48 @@ def test_a_run_holds_what_it_should(trained):
     for tag in ("host", "cpu", "python", "mindspore", "fcnlab", "seed", "command", "mlflow.user"):
         assert tag in run.data.tags
     assert run.data.tags["mindspore"].startswith("2.8")
+    assert run.data.tags["hydra.overrides"] == "seed=3"
+    assert f"from_run={result.run_id}" in run.data.tags["mlflow.note.content"]
+    assert "finished" in run.data.tags["mlflow.note.content"]
+
+    artifacts = {item.path for top in ("checkpoints", "figures") for item in client.list_artifacts(result.run_id, top)}
+    assert artifacts >= {"checkpoints/best.safetensors", "checkpoints/last.safetensors", "figures/learning_curves.png"}
+    counts = Path(client.download_artifacts(result.run_id, "figures/confusion_matrix.csv")).read_text()
+    assert counts.count("membrane") == 2  # once as a row, once as a column
+
+
+def test_the_images_are_inputs_with_digests(trained):
+    config, result, client = trained
+    inputs = {item.tags[0].value: item.dataset for item in client.get_run(result.run_id).inputs.dataset_inputs}
+    splits = dict(zip(("training", "validation"), assembly.build_data(config), strict=True))
+    assert {context: dataset.digest for context, dataset in inputs.items()} == {
+        context: split.fingerprint() for context, split in splits.items()
+    }
+    assert inputs["training"].digest != inputs["validation"].digest
+    assert json.loads(inputs["validation"].profile) == {"images": 2}
+
+
+def test_processor_and_memory_are_recorded(trained):
+    _, result, client = trained
+    for name in ("system/cpu_utilization_percentage", "system/process_memory_megabytes"):
+        assert client.get_metric_history(result.run_id, name)
+
+
+def test_the_best_model_is_registered_and_gives_label_maps(trained):
+    config, result, client = trained
+    version = client.get_model_version_by_alias("study", "champion")
+    assert version.run_id == result.run_id
+    mlflow.set_tracking_uri(client.tracking_uri)
+    model = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
+    registered = mlflow.pyfunc.load_model("models:/study@champion")
+    mlflow.set_tracking_uri(None)
+    image = next(iter(assembly.build_data(config).val)).image
+    label = model.predict(image[np.newaxis])
+    assert label.shape == (1, *image.shape[:2])
+    assert label.dtype == np.int32
+    np.testing.assert_array_equal(registered.predict(image[np.newaxis]), label)
+    (_, prediction), *_ = result.best.evaluation.samples
+    np.testing.assert_array_equal(label[0], prediction)
 
 
 def test_the_metrics_are_the_trainings(trained):
@@ -85,11 +136,41 @@ def test_a_training_that_fails_is_failed_and_one_interrupted_is_killed(tiny, tmp
     assert {run.info.run_name: run.info.status for run in runs} == {"FAILED": "FAILED", "KILLED": "KILLED"}
 
 
-def test_without_mlflow_nothing_is_written_but_checkpoints(tiny, tmp_path):
+def test_without_mlflow_there_is_the_journal_which_can_be_sent_later(tiny, tmp_path, empty_store):
     result = fcnlab.train(tiny("tracking=none"), tmp_path / "out")
     assert result.run_id is None
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     assert {path.name for path in (tmp_path / "out/checkpoints").iterdir()} == {"best.safetensors", "last.safetensors"}
+    losses = journal.history(tmp_path / "out" / journal.FILE)["train/loss"]
+    assert losses == list(enumerate(result.losses, start=1))
+
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    run_id = sync(tmp_path / "out")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert client.get_run(run_id).info.status == "FINISHED"
+    points = client.get_metric_history(run_id, "train/loss")
+    assert [(point.step, point.value) for point in points] == losses
+    assert client.search_logged_models(["1"])[0].source_run_id == run_id
+
+
+def test_a_second_training_does_not_write_over_the_first(tiny, tmp_path):
+    first = fcnlab.train(tiny("tracking=none", "trainer.max_steps=1"), tmp_path / "out")
+    before = first.best_checkpoint.read_bytes()
+    with pytest.raises(TrackingError, match="already holds a training"):
+        fcnlab.train(tiny("tracking=none", "seed=1"), tmp_path / "out")
+    assert first.best_checkpoint.read_bytes() == before
+
+
+def test_no_password_is_recorded(tiny, tmp_path, monkeypatch, caplog):
+    with pytest.raises(ConfigError, match=r"tracking\.uri: holds a password.*MLFLOW_TRACKING_URI"):
+        tiny("tracking.uri='http://user:s3cret@127.0.0.1:1'")
+    password = secrets.token_hex(8)  # not written here: a run holds this file when it is not committed
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:{password}@127.0.0.1:1")
+    with pytest.raises(TrackingError) as caught:
+        fcnlab.train(tiny(), tmp_path / "out")
+    assert "127.0.0.1:1" in str(caught.value)
+    assert password not in str(caught.value) + caplog.text
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
 
 
 def test_a_store_that_cannot_be_reached_is_one_line(tiny, tmp_path):

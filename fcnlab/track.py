@@ -1,0 +1,65 @@
+"""``python -m fcnlab.track``: what to do with the journals of trainings that are over."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fcnlab import command
+from fcnlab.errors import FcnlabError
+
+JOURNAL = "journal.jsonl"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command.
+
+    Raises:
+        SystemExit: With code 1 if a folder could not be sent; the others are sent nevertheless.
+    """
+    arguments = _parser().parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    failed = False
+    for folder in (folder for given in arguments.run_dir for folder in _run_folders(given)):
+        try:
+            print(f"{folder}: all of it is in run {_sync(folder, arguments.uri)}")
+        except FcnlabError as error:
+            failed = True
+            print(f"fcnlab: {error}", file=sys.stderr)
+    if failed:
+        sys.exit(command.EXIT_ERROR)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m fcnlab.track", description=__doc__.partition(": ")[2])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    sync = commands.add_parser(
+        "sync",
+        help="send to the tracking store what it does not have yet",
+        description="Send to an MLflow store what it does not have yet of trainings that are over: those that were "
+        "made with tracking=none, ended while the store was away, or were killed. What is there is not sent again.",
+    )
+    sync.add_argument(
+        "run_dir", nargs="+", type=Path, metavar="RUN_DIR", help="output folder of a training, or a folder of several"
+    )
+    sync.add_argument("--uri", help="the store; by default the one it was begun in, MLFLOW_TRACKING_URI or mlflow.db")
+    return parser
+
+
+def _run_folders(given: Path) -> Iterator[Path]:
+    """The folder itself, or the trainings anywhere below it."""
+    below = sorted(path.parent for path in given.rglob(JOURNAL)) if not (given / JOURNAL).is_file() else []
+    yield from below or [given]
+
+
+def _sync(folder: Path, uri: str | None) -> str:
+    from fcnlab.tracking.upload import sync  # not at the top: --help should not wait for MLflow
+
+    return sync(folder, uri)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,148 @@
+"""The local record of a run: whatever is to be known of it stands here first, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fcnlab.errors import TrackingError
+from fcnlab.tracking.lock import FolderLock
+
+log = logging.getLogger(__name__)
+
+FILE = "journal.jsonl"
+
+
+class Entry(NamedTuple):
+    """One line of a journal.
+
+    Attributes:
+        kind: Such as ``metrics``; `fcnlab.tracking.recorder` writes them, `fcnlab.tracking.upload` sends them.
+        fields: What it says; ``time`` is in milliseconds since 1970.
+        end: Bytes from the beginning of the file to the end of this line.
+    """
+
+    kind: str
+    fields: dict[str, Any]
+    end: int
+
+
+class Journal:
+    """Writes a journal. A line is handed to the operating system whole, at once, so that it outlives this process.
+
+    Args:
+        folder: The run's output folder, made when missing.
+
+    Raises:
+        TrackingError: If the folder already holds the journal of a training, or cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self._guard = threading.Lock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(folder / ".journal.lock")
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+            self._file = os.open(self.path, flags, 0o644)
+        except FileExistsError:
+            raise TrackingError(
+                f"{folder} already holds a training, which this one would write over: choose another hydra.run.dir"
+            ) from None
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Write one entry, with the time.
+
+        Raises:
+            TrackingError: If the disk does not take it; nothing of the line is left behind then.
+        """
+        entry = {"kind": kind, "time": int(time.time() * 1000), **fields}
+        line = (json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+        with self._guard:
+            before = os.fstat(self._file).st_size
+            try:
+                _write_whole(self._file, line)
+            except OSError as error:
+                os.ftruncate(self._file, before)
+                raise cannot_write(self.path, error) from error
+
+    def flush(self) -> None:
+        """Make what is written outlive a power cut.
+
+        Raises:
+            TrackingError: If the disk refuses.
+        """
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def close(self) -> None:
+        """Nothing can be appended afterwards."""
+        os.close(self._file)
+        self._lock.release()
+
+
+def is_being_written(folder: Path) -> bool:
+    """Whether a training that is still alive writes the journal of this folder."""
+    try:
+        FolderLock(folder / ".journal.lock").release()
+    except BlockingIOError:
+        return True
+    return False
+
+
+def read(path: Path, offset: int = 0) -> Iterator[Entry]:
+    """The entries from a byte offset on.
+
+    A line without an end is still being written, or was cut off by a crash: it is left out. A damaged line is skipped
+    and logged.
+
+    Raises:
+        TrackingError: If there is no such file.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise TrackingError(f"{path}: cannot read the journal ({error.strerror})") from error
+    with file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            try:
+                fields = json.loads(line)
+                yield Entry(fields.pop("kind"), fields, offset)
+            except (ValueError, KeyError, AttributeError):
+                log.warning("%s: the line that ends at byte %d is damaged and was skipped", path, offset)
+
+
+def history(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every metric of a journal: its values with their steps, in the order of writing."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for entry in read(path):
+        if entry.kind == "metrics":
+            for name, value in entry.fields["values"].items():
+                series.setdefault(name, []).append((entry.fields["step"], value))
+    return series
+
+
+def _write_whole(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def cannot_write(path: Path, error: OSError) -> TrackingError:
+    """What a user is told when the disk does not take a file of the run."""
+    return TrackingError(
+        f"{path}: cannot write ({error.strerror}); free space or choose another output folder with hydra.run.dir=..."
+    )

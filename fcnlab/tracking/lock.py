@@ -1,0 +1,38 @@
+"""A lock that a crash cannot leave behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock, and so no protection from a second process
+    fcntl = None  # type: ignore[assignment]
+
+
+class FolderLock:
+    """Held by one process at a time; the operating system gives it back when that process ends.
+
+    Args:
+        path: A file that is made when missing, and left.
+
+    Raises:
+        BlockingIOError: If another process, or another lock of this one, holds it.
+        OSError: If the file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let others have it; again does nothing."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

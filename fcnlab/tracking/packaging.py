@@ -1,0 +1,106 @@
+"""From a checkpoint to an MLflow model: a folder with all that is needed to use the network, and no pickle."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import mlflow.pyfunc
+import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+import fcnlab
+from fcnlab.errors import CheckpointError, TrackingError
+from fcnlab.models.weights import read_metadata
+from fcnlab.registry import ARCHITECTURES
+from fcnlab.tracking.images import palette
+
+REQUIREMENTS = ("mindspore", "mlflow", "numpy", "opencv-python-headless", "safetensors")
+"""The distributions that the code of a model imports."""
+
+_SIGNATURE = ModelSignature(
+    inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
+    outputs=Schema([TensorSpec(np.dtype(np.int32), (-1, -1, -1))]),
+)
+_EXAMPLE = np.zeros((1, 32, 32, 3), np.uint8)
+_PACKAGE = Path(fcnlab.__file__).parent
+_UV_FILES = ("uv.lock", "pyproject.toml", ".python-version")
+
+
+def package(checkpoint: Path, folder: Path) -> None:
+    """Write an MLflow model that takes uint8 RGB images, N x H x W x 3, and gives int32 class indices, N x H x W.
+
+    The folder appears whole or not at all. No tracking store is needed.
+
+    Args:
+        checkpoint: A ``.safetensors`` checkpoint of a training. Where the file system allows, the model shares it
+            as a hard link, so that it takes no more room.
+        folder: Where to; there must be nothing yet.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read, or does not say which network it is of.
+        TrackingError: If the folder cannot be written.
+    """
+    metadata = read_metadata(checkpoint)
+    missing = {"arch", "class_names", "normalisation"} - metadata.keys()
+    if missing:
+        raise CheckpointError(f"{checkpoint}: does not say its {', '.join(sorted(missing))}; give one of a training")
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        with _quiet():
+            mlflow.pyfunc.save_model(
+                path=partial,
+                python_model=_PACKAGE / "tracking" / "served_model.py",
+                artifacts={"checkpoint": str(checkpoint)},
+                code_paths=[str(_PACKAGE)],
+                signature=_SIGNATURE,
+                input_example=_EXAMPLE,
+                pip_requirements=requirements(metadata["arch"]["name"]),
+                metadata={
+                    "class_names": metadata["class_names"],
+                    "palette": palette(len(metadata["class_names"])).tolist(),
+                },
+            )
+        for name in _UV_FILES:  # MLflow adds those of the working directory, of whatever project that is
+            (partial / name).unlink(missing_ok=True)
+        _share(checkpoint, partial / "artifacts" / checkpoint.name)
+        partial.rename(folder)
+    except (MlflowException, OSError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TrackingError(f"{folder}: cannot write the MLflow model ({reason})") from error
+
+
+def requirements(architecture: str) -> list[str]:
+    """What to install for a model, pinned to the versions installed here, as pip takes it."""
+    plugins = entry_points(group=ARCHITECTURES.group, name=architecture)
+    names = {*REQUIREMENTS, *(plugin.dist.name for plugin in plugins if plugin.dist)}
+    return [f"{name}=={version(name)}" for name in sorted(names)]
+
+
+def _share(original: Path, copy: Path) -> None:
+    """Replace a copy by a hard link. A checkpoint is never written in place, so that what is shared does not change."""
+    link = copy.with_name(f".{copy.name}.link")
+    with suppress(OSError):  # another file system, or one without links: the copy stays
+        os.link(original, link)
+        link.replace(copy)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow tells each step that it takes; warnings stay."""
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

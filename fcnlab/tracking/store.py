@@ -1,0 +1,272 @@
+"""The one place that talks to a tracking store: each method is one request, or a few that may be repeated."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    RunTag,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME
+from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
+from PIL import Image
+
+from fcnlab.credentials import redact
+from fcnlab.errors import TrackingError
+
+JOURNAL_TAG = "fcnlab.journal"
+"""Which journal a run was made from, so that a request whose answer was lost does not make a second run."""
+
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+_MODEL = "model"
+
+
+class RefusedError(TrackingError):
+    """The store answered, and will answer the same next time."""
+
+
+class Store:
+    """A tracking store, by MLflow's client.
+
+    Every method may be called again with the same arguments when its outcome is unknown: the store then holds each
+    thing once.
+
+    Args:
+        uri: As MLflow takes it; `store_uri` finds the default.
+    """
+
+    def __init__(self, uri: str) -> None:
+        # Whoever calls asks again anyway; MLflow's own seven attempts take minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        # A new sqlite store logs every table it makes; nobody wants to read that.
+        for name in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.uri = uri
+        with self.errors():
+            self._client = MlflowClient(tracking_uri=uri)
+
+    def open_experiment(self, name: str) -> str:
+        """Make an experiment, or find it.
+
+        Returns:
+            Its id.
+
+        Raises:
+            TrackingError: If the store cannot be reached, or the experiment was deleted.
+        """
+        with self.errors():
+            return self._experiment(name)
+
+    def open_run(self, journal: str, experiment: str, name: str, tags: Mapping[str, str], start_time: int) -> str:
+        """Make the run of a journal, or find it.
+
+        Args:
+            journal: The journal's own identifier.
+            experiment: Name of the experiment, made when missing.
+            name: Of the run.
+            tags: Of the run.
+            start_time: Milliseconds since 1970.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            TrackingError: If the store cannot be reached, or the experiment was deleted.
+        """
+        with self.errors():
+            experiment_id = self._experiment(experiment)
+            found = self._client.search_runs([experiment_id], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
+            if found:
+                return found[0].info.run_id
+            tags = {**tags, JOURNAL_TAG: journal, MLFLOW_RUN_NAME: name}
+            return self._client.create_run(experiment_id, start_time, tags, name).info.run_id
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Log parameters; what is longer than MLflow takes is cut (``config.yaml`` has it whole)."""
+        entities = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in params.items()]
+        with self.errors():
+            for first in range(0, len(entities), MAX_PARAMS_TAGS_PER_BATCH):
+                self._client.log_batch(run_id, params=entities[first : first + MAX_PARAMS_TAGS_PER_BATCH])
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        with self.errors():
+            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_metrics(self, run_id: str, points: Sequence[tuple[str, float, int, int]], unsure: bool = False) -> None:
+        """Log points: name, value, milliseconds since 1970, step.
+
+        Args:
+            run_id: Of the run.
+            points: At most 1000; a database takes a point that it has as no new one.
+            unsure: Whether some may be in the store already; a store of files does not see that by itself.
+        """
+        metrics = [Metric(*point) for point in points]
+        with self.errors():
+            if unsure and self._keeps_files():
+                metrics = self._missing(run_id, metrics)
+            for first in range(0, len(metrics), MAX_METRICS_PER_BATCH):
+                self._client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS_PER_BATCH])
+
+    def log_inputs(self, run_id: str, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Log data sets: ``name``, ``digest``, ``source``, ``profile`` (JSON) and the ``context`` they were used in."""
+        inputs = [
+            DatasetInput(
+                Dataset(item["name"], item["digest"], "fcnlab", item["source"], profile=item["profile"]),
+                [InputTag(MLFLOW_DATASET_CONTEXT, item["context"])],
+            )
+            for item in datasets
+        ]
+        with self.errors():
+            self._client.log_inputs(run_id, inputs)
+
+    def log_artifact(self, run_id: str, path: Path, folder: str | None) -> None:
+        """Copy a file or a whole folder to the run's artifacts."""
+        with self.errors():
+            if path.is_dir():
+                self._client.log_artifacts(run_id, str(path), folder)
+            else:
+                self._client.log_artifact(run_id, str(path), folder)
+
+    def log_image(self, run_id: str, path: Path, key: str, step: int, timestamp: int, unsure: bool = False) -> None:
+        """Log a picture that the UI shows over time."""
+        with self.errors():
+            if unsure:
+                name = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{timestamp}+"
+                paths = [item.path for item in self._client.list_artifacts(run_id, "images")]
+                if sum(path.startswith(name) for path in paths) == 2:  # the picture and its thumbnail
+                    return
+            with Image.open(path) as image:
+                self._client.log_image(run_id, image, key=key, step=step, timestamp=timestamp)
+
+    def log_model(self, run_id: str, folder: Path) -> str:
+        """Log an MLflow model folder as the run's ``model``.
+
+        Returns:
+            The model's id.
+        """
+        with self.errors():
+            experiment_id = self._client.get_run(run_id).info.experiment_id
+            mine = f"source_run_id = '{run_id}' AND name = '{_MODEL}'"
+            found = self._client.search_logged_models([experiment_id], mine, max_results=1)
+            model = found[0] if found else self._client.create_logged_model(experiment_id, _MODEL, run_id)
+            if str(model.status) != "READY":
+                self._client.log_model_artifacts(model.model_id, str(folder))
+                self._client.finalize_logged_model(model.model_id, "READY")
+            self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+            return model.model_id
+
+    def register_model(self, run_id: str, model_id: str, **registration: Any) -> str:
+        """Put a logged model into the registry, as `fcnlab.tracking.model_registry.register` says.
+
+        Returns:
+            What became of it, in words.
+        """
+        from fcnlab.tracking.model_registry import register
+
+        with self.errors():
+            return register(
+                self._client, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, **registration
+            ).reason
+
+    def end_run(self, run_id: str, status: str, end_time: int) -> None:
+        """Set the run's status: FINISHED, FAILED or KILLED."""
+        with self.errors():
+            self._client.set_terminated(run_id, status, end_time)
+
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether somebody deleted the run."""
+        try:
+            with self.errors():
+                return self._client.get_run(run_id).info.lifecycle_stage != "active"
+        except RefusedError:
+            return True
+
+    def read_text(self, run_id: str, artifact: str) -> str:
+        """A text artifact of a run.
+
+        Raises:
+            TrackingError: If there is none.
+        """
+        with self.errors(), tempfile.TemporaryDirectory() as folder:
+            return Path(self._client.download_artifacts(run_id, artifact, folder)).read_text(encoding="utf-8")
+
+    def input_digests(self, run_id: str) -> dict[str, str]:
+        """The digest of each data set of a run, by the context that it was used in."""
+        with self.errors():
+            inputs = self._client.get_run(run_id).inputs.dataset_inputs
+        return {
+            tag.value: item.dataset.digest for item in inputs for tag in item.tags if tag.key == MLFLOW_DATASET_CONTEXT
+        }
+
+    def _experiment(self, name: str) -> str:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                return self._client.create_experiment(name)
+            except MlflowException:  # another process was faster
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+        if experiment.lifecycle_stage != "active":
+            raise RefusedError(
+                f"tracking.experiment={name}: was deleted; restore it with `mlflow experiments restore -x "
+                f"{experiment.experiment_id}` or choose another name"
+            )
+        return experiment.experiment_id
+
+    def _keeps_files(self) -> bool:
+        return "://" not in self.uri or self.uri.startswith("file:")
+
+    def _missing(self, run_id: str, metrics: list[Metric]) -> list[Metric]:
+        held = {
+            (metric.key, metric.step, metric.timestamp)
+            for key in {metric.key for metric in metrics}
+            for metric in self._client.get_metric_history(run_id, key)
+        }
+        return [metric for metric in metrics if (metric.key, metric.step, metric.timestamp) not in held]
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Say what went wrong in one line, without a password, and whether asking again may help."""
+        try:
+            yield
+        except TrackingError:
+            raise
+        except (MlflowException, OSError, ModuleNotFoundError) as error:  # the last: a database's driver
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
+            raise (RefusedError if refused else TrackingError)(
+                f"tracking store {redact(self.uri)}: {redact(reason)[:300]}"
+            ) from error
+
+
+def store_uri(configured: str | None) -> str:
+    """Where runs go: the key, MLflow's own environment variable, or ``mlflow.db`` in the working directory."""
+    return configured or os.environ.get("MLFLOW_TRACKING_URI") or _default_store()
+
+
+def ui_command(uri: str) -> str:
+    """What to type to look at a run, or where a server shows it."""
+    if uri.startswith(("http://", "https://")):
+        return redact(uri)
+    return "mlflow ui" if uri == _default_store() else f"mlflow ui --backend-store-uri {redact(uri)}"
+
+
+def _default_store() -> str:
+    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
