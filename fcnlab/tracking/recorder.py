@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from fcnlab.tracking.journal import Journal
 from fcnlab.tracking.system_metrics import SystemMetrics
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
 from fcnlab.training.evaluation import higher_is_better
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 
@@ -67,11 +70,11 @@ class Recorder(Callback):
         self._checkpoints: dict[CheckpointKind, Path] = {}
 
     def on_start(self, plan: Plan) -> None:
-        self._journal = Journal(self.folder)
-        self._began = time.monotonic()
         git = provenance.git_state(provenance.repository_folder())
         words = provenance.command_words()
         self._summary = note.Summary(self.config, self.parameters, self.inputs, words, git)
+        self._began = time.monotonic()
+        self._journal = Journal(self.folder)
         self._journal.append(
             "run",
             journal=uuid.uuid4().hex,
@@ -143,15 +146,7 @@ class Recorder(Callback):
             self._journal.close()
 
     def _record_results(self, status: Status) -> None:
-        folder = self.folder / "figures"
-        figures.learning_curves(journal.history(self.folder / journal.FILE), folder / "learning_curves.png")
-        if self._best is not None:
-            evaluation = self._best.evaluation
-            counts, names = evaluation.confusion.counts, evaluation.class_names
-            figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
-            figures.write_confusion_csv(counts, names, folder / "confusion_matrix.csv")
-        if folder.is_dir():
-            self._journal.append("artifact", path="figures", to="figures")
+        self._draw()
         self._write_note(status)
         for kind in ("best", "last"):
             if kind in self._checkpoints:
@@ -159,6 +154,20 @@ class Recorder(Callback):
         if "best" in self._checkpoints:
             register = self._registration() if status == "finished" else None
             self._journal.append("model", checkpoint=self._relative(self._checkpoints["best"]), register=register)
+
+    def _draw(self) -> None:
+        folder = self.folder / "figures"
+        try:
+            figures.learning_curves(journal.history(self.folder / journal.FILE), folder / "learning_curves.png")
+            if self._best is not None:
+                evaluation = self._best.evaluation
+                counts, names = evaluation.confusion.counts, evaluation.class_names
+                figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
+                figures.write_confusion_csv(counts, names, folder / "confusion_matrix.csv")
+        except OSError as error:  # the numbers are in the journal: no reason to call the training failed
+            log.warning("%s: cannot draw the figures (%s)", folder, error.strerror)
+        if folder.is_dir():
+            self._journal.append("artifact", path="figures", to="figures")
 
     def _registration(self) -> dict[str, Any] | None:
         """How the best model enters the registry, if it is to."""

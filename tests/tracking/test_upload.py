@@ -229,6 +229,7 @@ def server(tmp_path, empty_store):
     server.kill()
 
 
+@pytest.mark.slow
 def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(tiny, tmp_path, server, monkeypatch):
     """Training goes on while the server is away; a second one, for which it never comes back, is sent later."""
     seconds_away = []
