@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -53,10 +53,10 @@ class Pages:
     def __exit__(self, *error: object) -> None:
         self.driver.quit()
 
-    def runs(self, experiment: str) -> str:
-        """The text of the page that lists an experiment's runs."""
+    def runs(self, experiment: str, names: Iterable[str]) -> str:
+        """The text of the page that lists an experiment's runs, once all of these are there."""
         self._open(f"experiments/{experiment}/runs?startTime=ALL")
-        self._wait(lambda: self.text if "matching runs" in self.text else None)
+        self._wait(lambda: all(name in self.text for name in names))
         self._close_assistant()
         return self.text
 
@@ -64,7 +64,8 @@ class Pages:
         """The page that compares runs by one metric; the number of lines that are drawn."""
         names = [f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in self._metric_page(runs, metric)]
         self._open(f"metric?{'&'.join(names)}&experiments=[%22{experiment}%22]&x_axis=step&y_axis_scale=linear")
-        return len(self._wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, ".scatterlayer .trace .lines")))
+        lines = self._wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, ".scatterlayer .trace .js-line"))
+        return len({line.value_of_css_property("stroke") for line in lines})  # a run's smoothed line has its colour
 
     def overlay(self, experiment: str, run: str) -> tuple[int, int]:
         """The last overlay on a run's page, enlarged; the width and height of its file, in pixels."""
@@ -135,7 +136,7 @@ def main(url: str, folder: str) -> None:
     experiment, out = runs[0].info.experiment_id, Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     with Pages(url, out / ".profile") as pages:
-        pages.runs(experiment)
+        pages.runs(experiment, [run.info.run_name for run in runs])
         pages.save(out / "runs.png")
         pages.compared(experiment, [run.info.run_id for run in runs], "val/mean_iou")
         pages.save(out / "compare.png")
