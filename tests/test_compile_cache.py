@@ -11,7 +11,7 @@ from fcnlab.compile_cache import MAX_ENTRIES, entry_name, reused_graphs
 from fcnlab.train import graph_shape
 
 SCRIPT = """
-import json, sys
+import json, sys, tempfile
 from pathlib import Path
 from conftest import compose_tiny
 import fcnlab
@@ -20,7 +20,7 @@ from fcnlab.train import graph_shape
 
 config = compose_tiny("tracking=none", *sys.argv[2:])
 with reused_graphs(graph_shape(config), Path(sys.argv[1]) / "cache") as found:
-    result = fcnlab.train(config, Path(sys.argv[1]) / "out")
+    result = fcnlab.train(config, tempfile.mkdtemp(dir=sys.argv[1]))
 print(json.dumps([found, result.losses, result.best.evaluation.metrics["val/loss"]]))
 """
 
