@@ -198,6 +198,7 @@ def test_what_a_record_lacks_is_todays_default(old, tmp_path):
     ids=["null", "null last"],
 )
 @pytest.mark.usefixtures("old")
+@pytest.mark.slow
 def test_null_is_as_without(words):
     assert fcnlab.compose(words) == fcnlab.compose()
 
@@ -207,6 +208,7 @@ def test_null_is_as_without(words):
     [["from_run='é = è'"], ['from_run="é = è"'], ["++from_run='é = è'"], ["from_run=elsewhere", "from_run='é = è'"]],
     ids=" ".join,
 )
+@pytest.mark.slow
 def test_quotes_quote_and_the_last_one_counts(record, unusual, words):
     old = record(unusual, "é = è")
     new = fcnlab.compose(words)
@@ -255,6 +257,7 @@ def refusal(*words):
     ids=lambda value: " ".join(value)[:40],
 )
 @pytest.mark.usefixtures("old")
+@pytest.mark.slow
 def test_a_mistake_is_one_line(tmp_path, words, expected):
     text = refusal(*words)
     assert all(word in text for word in expected), text
@@ -273,6 +276,7 @@ def test_a_mistake_is_one_line(tmp_path, words, expected):
         ("  power: 2.0\n", "  power: -2.0\n", ["schedule.power=-2.0", "above 0"]),
     ],
 )
+@pytest.mark.slow
 def test_a_record_that_does_not_fit_this_version_is_one_line(record, unusual, before, after, expected):
     record(unusual, edit=replace((before, after), (f"fcnlab {fcnlab.__version__}", "fcnlab 0.0.9")))
     text = refusal("from_run=old")
@@ -353,6 +357,7 @@ def command(*words):
     )
 
 
+@pytest.mark.slow
 def test_the_same_losses_again(tiny_overrides, tmp_path):
     """The one that matters: in graph mode, with dropout, augmentation and batches in random order."""
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")

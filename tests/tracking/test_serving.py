@@ -21,6 +21,8 @@ from fcnlab.tracking.packaging import package
 
 START = 120  # seconds at most
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
