@@ -5,14 +5,26 @@ Needs Selenium (the extra ``slow``) and Chromium with its driver. The pages are 
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, urlencode
 
 from mlflow import MlflowClient
+from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -21,9 +33,47 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 60  # to wait for anything to appear
+METRIC = "val/mean_iou"
 
-_CARD = '[data-testid="experiment-view-compare-runs-card"]'
-_SEARCH = 'input[placeholder="Search metric charts"]'
+_FLAGS = (
+    *("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-quic", "no-first-run"),
+    *("disable-background-networking", "disable-component-update", "disable-sync", "hide-scrollbars"),
+)
+_NOT_YET = (
+    *(NoSuchElementException, StaleElementReferenceException),
+    *(ElementNotInteractableException, ElementClickInterceptedException),
+)
+_SCREEN = {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+
+_CARD = "experiment-view-compare-runs-card"
+_COLUMNS = "//*[@data-testid='column-selector-tree']"
+_FOLDED = "//*[contains(@class, 'tree-switcher_close')]"
+_CLOSE_ASSISTANT = '[data-component-id="mlflow.assistant.chat_panel.close"]'
+
+# The grid splits a row into one element for its pinned and one for its other columns.
+_ROWS = """
+const rows = {};
+for (const row of document.querySelectorAll('.ag-row')) {
+    const cell = name => row.querySelector(`[col-id="${name}"]`);
+    const [name, value] = [cell('attributes.`Run Name`'), cell('metrics.`' + arguments[0] + '`')];
+    const known = rows[row.getAttribute('row-id')] ??= ['', ''];
+    if (name) known[0] = name.querySelector('a').innerText;
+    if (value) known[1] = value.innerText;
+}
+return Object.fromEntries(Object.values(rows).filter(([name, value]) => name && value));
+"""
+
+# What is drawn, not what was to be: the corners of each path, fewer than it has points where it is straight. By name,
+# for MLflow has so few colours that two runs often share one.
+_LINES = """
+const lines = {};
+for (const trace of arguments[0].querySelectorAll('.scatterlayer .trace'))
+    for (const path of trace.querySelectorAll('.js-line'))
+        lines[trace.__data__[0].trace.name] = path.getAttribute('d').match(/[ML]/g).length;
+return lines;
+"""
+
+Seen = TypeVar("Seen")
 
 
 def installed() -> str | None:
@@ -33,116 +83,198 @@ def installed() -> str | None:
 
 
 class Pages:
-    """MLflow's pages in a browser of their own; closed at the end of the ``with``."""
+    """MLflow's pages in a browser of their own, 1400 x 900 pixels; closed at the end of the ``with``.
 
-    def __init__(self, url: str, profile: Path) -> None:
+    Every method opens a page and waits for what it returns.
+
+    Args:
+        url: Where MLflow listens.
+        folder: For a picture of the page on which something did not appear.
+
+    Raises:
+        TimeoutException: By every method, if what it waits for does not appear.
+    """
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         options = webdriver.ChromeOptions()
         options.binary_location = installed()
-        for flag in (
-            *("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1400,900"),
-            *("disable-quic", "no-first-run", "disable-background-networking", "disable-component-update"),
-            *("disable-sync", "hide-scrollbars", f"user-data-dir={profile}"),
-        ):
+        for flag in (*_FLAGS, f"user-data-dir={self._profile.name}"):
             options.add_argument(f"--{flag}")
-        self.url = url
         self.driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
 
     def __enter__(self) -> Pages:
+        try:
+            self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", _SCREEN)
+            self._open("")
+            self._click(By.CSS_SELECTOR, _CLOSE_ASSISTANT)  # it opens by itself once, over a quarter of the page
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
         self.driver.quit()
+        self._profile.cleanup()
 
-    def runs(self, experiment: str, names: Iterable[str]) -> str:
-        """The text of the page that lists an experiment's runs, once all of these are there."""
-        self._open(f"experiments/{experiment}/runs?startTime=ALL")
-        self._wait(lambda: all(name in self.text for name in names))
-        self._close_assistant()
-        return self.text
+    def runs(self, experiment: str, metric: str) -> dict[str, str]:
+        """The table of an experiment's runs: their names, each with the metric as it is shown.
 
-    def compared(self, experiment: str, runs: list[str], metric: str) -> int:
-        """The page that compares runs by one metric; the number of lines that are drawn."""
-        names = [f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in self._metric_page(runs, metric)]
-        self._open(f"metric?{'&'.join(names)}&experiments=[%22{experiment}%22]&x_axis=step&y_axis_scale=linear")
-        lines = self._wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, ".scatterlayer .trace .js-line"))
-        return len({line.value_of_css_property("stroke") for line in lines})  # a run's smoothed line has its colour
+        To be called once: the column that is added for the metric stays.
+        """
+        order = {"startTime": "ALL", "orderByKey": f"metrics.`{metric}`", "orderByAsc": "false"}
+        self._open(f"experiments/{experiment}/runs", **order)
+        self._toggle_column(metric)
+        self._toggle_column("Dataset")  # there is no room for both
+        return self._wait("runs", lambda: self.driver.execute_script(_ROWS, metric))
+
+    def compared(self, experiment: str, runs: Sequence[str], metric: str) -> dict[str, int]:
+        """The page that compares runs by a metric: the names of the runs, each with the corners of its line.
+
+        Args:
+            experiment: Its id.
+            runs: Ids of them.
+            metric: Its name.
+        """
+        query = {"runs": runs, "experiments": [experiment], "metric": metric, "plot_metric_keys": [metric]}
+        query["plot_layout"] = {"autosize": True}
+        query = {key: json.dumps(value, separators=(",", ":")) for key, value in query.items()}
+        self._open("metric", **query, x_axis="step", y_axis_scale="linear")
+        return self._lines(self._find(By.TAG_NAME, "body"), len(runs))
+
+    def curve(self, experiment: str, run: str, chart: str) -> int:
+        """The corners of the line that is drawn in a chart on a run's page."""
+        (corners,) = self._lines(self._open_chart(experiment, run, chart), 1).values()
+        return corners
 
     def overlay(self, experiment: str, run: str) -> tuple[int, int]:
-        """The last overlay on a run's page, enlarged; the width and height of its file, in pixels."""
-        self._open(f"experiments/{experiment}/runs/{run}/model-metrics")
-        self._search("overlay")
-        card = self._cards()[0]
-        slider = card.find_element(By.CSS_SELECTOR, "[role=slider]")
-        slider.click()
-        self._wait(lambda: self._is_last(slider))
-        card.find_elements(By.TAG_NAME, "button")[0].click()
-        image = self._wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, "[role=dialog] .rc-image img"))[0]
-        # MLflow lists every parameter above it.
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", image)
-        size = "return [arguments[0].naturalWidth, arguments[0].naturalHeight]"
-        return self._wait(lambda: min(self.driver.execute_script(size, image)) and image.is_displayed()) and tuple(
-            self.driver.execute_script(size, image)
-        )
+        """The last of the first overlay on a run's page, enlarged; the width and height of its file, in pixels."""
+        card = self._open_chart(experiment, run, "overlay/")
+        self._click(By.CSS_SELECTOR, "[role=slider]", card)
+        slider = self._find(By.CSS_SELECTOR, "[role=slider]", card)
 
-    def _is_last(self, slider: WebElement) -> bool:
-        slider.send_keys(Keys.ARROW_RIGHT)
-        return slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
+        def is_last() -> bool:
+            if slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax"):
+                return True
+            slider.send_keys(Keys.ARROW_RIGHT)  # one more than needed, and MLflow goes to step infinity
+            return False
+
+        self._wait("last step", is_last)
+        self._click(By.CSS_SELECTOR, ".rc-image img", card)
+        return self._size(".rc-image-preview-img")
+
+    def figure(self, experiment: str, run: str, path: str) -> tuple[int, int]:
+        """A picture among a run's artifacts; the width and height of its file, in pixels."""
+        self._open(f"experiments/{experiment}/runs/{run}/artifacts/{path}")
+        return self._size("img[src^='blob:']")
 
     def description(self, experiment: str, run: str) -> str:
-        """The text of a run's own page, whose description is a run's note."""
+        """The text of a run's own page, which shows its note under the heading Description."""
         self._open(f"experiments/{experiment}/runs/{run}")
-        self._wait(lambda: "Description" in self.text)
-        return self.text
+        return self._wait("description", lambda: self.text if "Description" in self.text else None)
 
-    def save(self, path: Path) -> None:
-        """Write what is seen now as a PNG."""
-        self.driver.save_screenshot(str(path))
+    def models(self) -> str:
+        """The text of the model registry."""
+        self._open("models")
+        self._find(By.CSS_SELECTOR, "a[href*='#/models/']")
+        return self.text
 
     @property
     def text(self) -> str:
         """All text of the page."""
         return self.driver.execute_script("return document.body.innerText")
 
-    def _metric_page(self, runs: list[str], metric: str) -> list[tuple[str, object]]:
-        return [("runs", runs), ("metric", metric), ("plot_metric_keys", [metric]), ("plot_layout", {"autosize": True})]
+    def save(self, path: Path) -> None:
+        """Write what is seen, once nothing moves any more, as a PNG of 256 colours."""
+        shots = [b""]
 
-    def _open(self, page: str) -> None:
-        self.driver.get(f"{self.url}/#/{page}")
-        self.driver.refresh()  # another fragment alone does not load a page anew
-        self._close_assistant()
+        def rests() -> bool:
+            shots.append(self.driver.get_screenshot_as_png())
+            return shots[-1] == shots[-2]
 
-    def _close_assistant(self) -> None:
-        self.driver.execute_script(
-            "document.querySelectorAll('button').forEach(b => /close/i.test(b.ariaLabel || '') && b.click())"
-        )
+        self._wait("rest", rests)
+        with Image.open(io.BytesIO(shots[-1])) as image:
+            image.convert("RGB").quantize(256).save(path, optimize=True)
 
-    def _cards(self) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, _CARD)
+    def _open(self, page: str, **query: str) -> None:
+        self.driver.get("about:blank")  # another fragment alone does not load a page anew
+        # Otherwise MLflow shows its other half, for language models. Last: its metric page wants `runs` to be first.
+        query["workflowType"] = "machine_learning"
+        self.driver.get(f"{self.url}/#/{page}?{urlencode(query, quote_via=quote)}")
 
-    def _search(self, words: str) -> None:
-        fields = self._wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, _SEARCH))
-        self._close_assistant()
-        fields[0].send_keys(words)
-        self._wait(lambda: self._cards() and all(words in card.text for card in self._cards()))
+    def _toggle_column(self, name: str) -> None:
+        self._click(By.XPATH, "//button[starts-with(normalize-space(), 'Columns')]")
+        search = self._find(By.CSS_SELECTOR, 'input[placeholder="Search columns"]')
+        search.send_keys(name)
 
-    def _wait(self, condition: Callable[[], object]) -> object:
-        return WebDriverWait(self.driver, SECONDS, ignored_exceptions=[Exception]).until(lambda _: condition())
+        def toggle() -> bool:
+            found = self.driver.find_elements(By.XPATH, f"{_COLUMNS}//strong[text()='{name}']")
+            # Open or not, depending on what came first, the words or the columns.
+            for element in found or self.driver.find_elements(By.XPATH, f"{_COLUMNS}{_FOLDED}"):
+                element.click()
+            return bool(found)
+
+        self._wait(f"column {name}", toggle)
+        search.send_keys(Keys.ESCAPE)
+
+    def _open_chart(self, experiment: str, run: str, title: str) -> WebElement:
+        """The first chart on a run's page whose title has these words."""
+        self._open(f"experiments/{experiment}/runs/{run}/model-metrics")
+        return self._find(By.XPATH, f"//*[@data-testid='{_CARD}'][.//h4[contains(., '{title}')]]")
+
+    def _lines(self, within: WebElement, runs: int) -> dict[str, int]:
+        def lines() -> dict[str, int] | None:
+            drawn = self.driver.execute_script(_LINES, within)
+            return drawn if len(drawn) == runs else None
+
+        return self._wait(f"lines of {runs} runs", lines)
+
+    def _size(self, picture: str) -> tuple[int, int]:
+        def size() -> tuple[int, int] | None:
+            image = self.driver.find_element(By.CSS_SELECTOR, picture)
+            width, height = (int(image.get_property(name)) for name in ("naturalWidth", "naturalHeight"))
+            return (width, height) if width and image.is_displayed() else None
+
+        return self._wait("picture", size)
+
+    def _click(self, by: str, where: str, within: WebElement | None = None) -> None:
+        def click() -> bool:
+            (within or self.driver).find_element(by, where).click()
+            return True
+
+        self._wait(where, click)
+
+    def _find(self, by: str, where: str, within: WebElement | None = None) -> WebElement:
+        def displayed() -> WebElement | None:
+            element = (within or self.driver).find_element(by, where)
+            return element if element.is_displayed() else None
+
+        return self._wait(where, displayed)
+
+    def _wait(self, what: str, condition: Callable[[], Seen | None]) -> Seen:
+        try:
+            return WebDriverWait(self.driver, SECONDS, ignored_exceptions=_NOT_YET).until(lambda _: condition())
+        except TimeoutException as error:
+            picture = self.folder / "failure.png"
+            self.driver.save_screenshot(str(picture))
+            raise TimeoutException(f"{self.driver.current_url}: no {what}; see {picture}") from error
 
 
 def main(url: str, folder: str) -> None:
-    """Write the pictures of the README, of the last three runs of the first experiment that has any."""
+    """Write the pictures of the README, of the last three runs of the experiment that was trained in last."""
     client = MlflowClient(url)
     runs = client.search_runs([item.experiment_id for item in client.search_experiments()], max_results=3)
     experiment, out = runs[0].info.experiment_id, Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    with Pages(url, out / ".profile") as pages:
-        pages.runs(experiment, [run.info.run_name for run in runs])
+    with Pages(url, out) as pages:
+        pages.runs(experiment, METRIC)
         pages.save(out / "runs.png")
-        pages.compared(experiment, [run.info.run_id for run in runs], "val/mean_iou")
+        pages.compared(experiment, [run.info.run_id for run in runs], METRIC)
         pages.save(out / "compare.png")
         pages.overlay(experiment, runs[0].info.run_id)
         pages.save(out / "overlay.png")
-    shutil.rmtree(out / ".profile", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+import cv2
 import pytest
 from conftest import TINY
 from mlflow import MlflowClient
@@ -18,6 +20,7 @@ pytest.importorskip("selenium")
 
 pytestmark = pytest.mark.slow
 
+METRIC = "val/mean_iou"
 NAMES = ["fcn16s-cells-seed0", "fcn32s-cells-seed0", "fcn8s-cells-seed0"]
 
 
@@ -33,34 +36,38 @@ def _browser():
 browser = _browser()
 
 
+def environment():
+    return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     """A folder in which the README's sweep has been run, on small images, and its runs by name."""
+    if browser.installed() is None:
+        pytest.skip("Chromium or its driver is not installed")
     folder = tmp_path_factory.mktemp("sweep")
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    command = [sys.executable, "-m", "fcnlab.train", "-m", "arch=fcn32s,fcn16s,fcn8s", "tracking.overlays=1", *TINY]
+    words = ["-m", "arch=fcn32s,fcn16s,fcn8s", "tracking.overlays=1", "tracking.register_as=strides", *TINY]
+    command = [sys.executable, "-m", "fcnlab.train", *words]
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    return folder, {run.info.run_name: run.info for run in client.search_runs(["1"])}
+    experiment = client.get_experiment_by_name("fcnlab").experiment_id
+    return folder, {run.info.run_name: run for run in client.search_runs([experiment])}
 
 
 @pytest.fixture(scope="module")
 def pages(sweep, tmp_path_factory):
     """`mlflow ui` without a flag for its store, and a browser."""
-    if browser.installed() is None:
-        pytest.skip("Chromium and its driver are not installed")
     folder, _ = sweep
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"],
         cwd=folder,
-        env=environment,
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -73,29 +80,59 @@ def pages(sweep, tmp_path_factory):
                 break
             except OSError:
                 assert time.monotonic() < deadline, "mlflow ui does not answer"
+                assert server.poll() is None, "mlflow ui ended"
                 time.sleep(0.2)
-        with browser.Pages(f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("profile")) as pages:
+        with browser.Pages(f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("failures")) as pages:
             yield pages
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
-def test_the_runs_of_the_sweep_appear(sweep, pages):
-    assert sorted(sweep[1]) == NAMES
-    assert "3 matching runs" in pages.runs("1", NAMES)
+@pytest.fixture
+def fcn8s(sweep):
+    """The experiment and the run of FCN-8s, as the pages name them."""
+    info = sweep[1]["fcn8s-cells-seed0"].info
+    return info.experiment_id, info.run_id
 
 
-def test_the_comparison_draws_the_mean_iou_of_each(sweep, pages):
-    assert pages.compared("1", [run.run_id for run in sweep[1].values()], "val/mean_iou") == 3
-    assert "val/mean_iou" in pages.text
+def test_the_runs_of_the_sweep_appear_with_their_mean_iou(sweep, pages, fcn8s):
+    shown = pages.runs(fcn8s[0], METRIC)
+    assert sorted(shown) == NAMES
+    for name, run in sweep[1].items():
+        assert float(shown[name]) == pytest.approx(run.data.metrics[METRIC])
 
 
-def test_an_overlay_shows(sweep, pages):
-    width, height = pages.overlay("1", sweep[1]["fcn8s-cells-seed0"].run_id)
-    assert width > 2.5 * height  # image, label and prediction side by side
+def test_the_comparison_draws_the_mean_iou_of_each(sweep, pages, fcn8s):
+    drawn = pages.compared(fcn8s[0], [run.info.run_id for run in sweep[1].values()], METRIC)
+    assert drawn == dict.fromkeys(NAMES, 2)  # an evaluation after each of two epochs
+    assert METRIC in pages.text
 
 
-def test_the_description_says_how_to_reproduce_the_run(sweep, pages):
-    run_id = sweep[1]["fcn8s-cells-seed0"].run_id
-    assert f"python -m fcnlab.train from_run={run_id}" in pages.description("1", run_id)
+def test_a_run_shows_its_curves(pages, fcn8s):
+    assert pages.curve(*fcn8s, "learning_rate") == 4  # steps
+
+
+def test_an_overlay_shows_whole(sweep, pages, fcn8s):
+    (written,) = sweep[0].glob("multirun/*/*/2/overlays/000004-0.png")
+    height, width, _ = cv2.imread(str(written)).shape
+    assert pages.overlay(*fcn8s) == (width, height)
+
+
+def test_the_learning_curves_show_among_the_artifacts(sweep, pages, fcn8s):
+    (written,) = sweep[0].glob("multirun/*/*/2/figures/learning_curves.png")
+    height, width, _ = cv2.imread(str(written)).shape
+    assert pages.figure(*fcn8s, "figures/learning_curves.png") == (width, height)
+
+
+def test_the_description_says_how_to_reproduce_the_run(pages, fcn8s):
+    text = pages.description(*fcn8s)
+    assert "Reproduce:" in text
+    assert f"python -m fcnlab.train from_run={fcn8s[1]}" in text
+
+
+def test_the_registry_shows_the_champion(pages):
+    text = pages.models()
+    assert "strides" in text
+    assert "champion" in text
