@@ -25,3 +25,8 @@ class TrainingError(FcnlabError):
 
 class TrackingError(FcnlabError):
     """The tracking store or the local journal cannot be reached, or refuses."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, for an error of ours: its first line, or its kind if it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mindspore import nn
 
-from fcnlab.errors import CheckpointError
+from fcnlab.errors import CheckpointError, first_line
 from fcnlab.models import build_model
 from fcnlab.models.weights import load_weights, read_weights
 
@@ -22,12 +23,26 @@ def load(source: str | Path) -> nn.Cell:
         CheckpointError: If it cannot be found or read, or does not say which network it is of.
     """
     path = _download(str(source)) if str(source).startswith("runs:/") else Path(source)
+    network, _ = read_network(path, str(source))
+    return network
+
+
+def read_network(path: Path, source: str) -> tuple[nn.Cell, dict[str, Any]]:
+    """Build the network of a checkpoint file, in evaluation mode, and read what the file says of it.
+
+    Args:
+        path: The file.
+        source: What errors call it.
+
+    Raises:
+        CheckpointError: As `load` does.
+    """
     arrays, metadata = read_weights(path)
     if "arch" not in metadata:
         raise CheckpointError(f"{source}: does not say which network it is of; use build_model(...) and init_from")
     network = build_model(**metadata["arch"])
-    load_weights(network, arrays, str(source))
-    return network.set_train(False)
+    load_weights(network, arrays, source)
+    return network.set_train(False), metadata
 
 
 def _download(uri: str) -> Path:
@@ -39,6 +54,4 @@ def _download(uri: str) -> Path:
     try:
         return Path(download_artifacts(artifact_uri=uri))
     except (MlflowException, OSError) as error:
-        raise CheckpointError(
-            f"{uri}: {next(iter(str(error).splitlines()), '')}; is MLFLOW_TRACKING_URI right?"
-        ) from error
+        raise CheckpointError(f"{uri}: {first_line(error)}; is MLFLOW_TRACKING_URI right?") from error

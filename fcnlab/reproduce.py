@@ -15,17 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from fcnlab import config as configuration
-from fcnlab.config import Config
-from fcnlab.errors import ConfigError, TrackingError
+from fcnlab.config import RECORD_FILE, Config
+from fcnlab.errors import ConfigError, TrackingError, first_line
 from fcnlab.tracking import journal
 
 if TYPE_CHECKING:
     from fcnlab.tracking.recorder import Input
 
 log = logging.getLogger(__name__)
-
-FILE = "config.yaml"
-"""The recorded configuration: an artifact of the run, and a file in its output folder."""
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:
@@ -62,7 +59,7 @@ def primary(words: Sequence[str]) -> Iterator[str]:
             header = re.match(r"# (fcnlab \S+)", text)
             raise ConfigError(
                 f"from_run={source}: {error}; recorded by {header[1] if header else 'an unknown version'}, so use that "
-                f"one, or mend a copy of its {FILE} and give the folder of the copy"
+                f"one, or mend a copy of its {RECORD_FILE} and give the folder of the copy"
             ) from error
         yield name
 
@@ -141,9 +138,9 @@ def _recorded(source: str, words: Sequence[str]) -> tuple[str, DictConfig]:
     try:
         recorded = OmegaConf.create(text)
     except (YAMLError, ValueError) as error:
-        raise ConfigError(f"from_run={source}: {FILE} is not YAML ({next(iter(str(error).splitlines()))})") from error
+        raise ConfigError(f"from_run={source}: {RECORD_FILE} is not YAML ({first_line(error)})") from error
     if not recorded or not OmegaConf.is_dict(recorded):
-        raise ConfigError(f"from_run={source}: {FILE} holds no configuration")
+        raise ConfigError(f"from_run={source}: {RECORD_FILE} holds no configuration")
     # A place, no part of the experiment: the store may have moved since, and passwords are not recorded. So a new run
     # goes where any other would go, which is also where the recorded one was looked for.
     OmegaConf.update(recorded, "tracking.uri", None)
@@ -152,10 +149,10 @@ def _recorded(source: str, words: Sequence[str]) -> tuple[str, DictConfig]:
 
 def _read_file(source: str) -> str:
     try:
-        return (Path(source) / FILE).read_text(encoding="utf-8")
+        return (Path(source) / RECORD_FILE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"from_run={source}: is neither a run id (32 hexadecimal digits) nor an output folder with a {FILE}"
+            f"from_run={source}: is neither a run id (32 hexadecimal digits) nor an output folder with a {RECORD_FILE}"
         ) from error
 
 
@@ -168,6 +165,6 @@ def _read_artifact(run_id: str, uri: str | None) -> str:
     try:
         if uri.startswith("sqlite:///") and not Path(database).exists():  # MLflow would make it
             raise TrackingError(f"tracking store {uri}: no such file")
-        return Store(uri).read_text(run_id, FILE)
+        return Store(uri).read_text(run_id, RECORD_FILE)
     except TrackingError as error:
         raise ConfigError(f"from_run={run_id}: {error}; tracking.uri=... names another store") from error

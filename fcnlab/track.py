@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fcnlab import command
 from fcnlab.errors import FcnlabError
-
-JOURNAL = "journal.jsonl"
+from fcnlab.tracking import journal
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -49,10 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_folders(given: Path) -> Iterator[Path]:
+def _run_folders(given: Path) -> list[Path]:
     """The folder itself, or the trainings anywhere below it."""
-    below = sorted(path.parent for path in given.rglob(JOURNAL)) if not (given / JOURNAL).is_file() else []
-    yield from below or [given]
+    if (given / journal.FILE).is_file():
+        return [given]
+    return sorted(path.parent for path in given.rglob(journal.FILE)) or [given]
 
 
 def _sync(folder: Path, uri: str | None) -> str:

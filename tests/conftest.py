@@ -1,8 +1,11 @@
 """Small but real: every fixture goes through the code that a user's run goes through."""
 
+import os
+
 import pytest
 
 from fcnlab import compose
+from fcnlab.errors import ConfigError
 
 TINY = [
     "arch.width=0.03125",
@@ -33,6 +36,20 @@ def empty_store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+def user_environment():
+    """The variables of a user's shell, in which nobody has chosen a store."""
+    return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+
+
+def refused(compose, *words):
+    """The one line in which a configuration is refused."""
+    with pytest.raises(ConfigError) as caught:
+        compose(words)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
 
 
 @pytest.fixture

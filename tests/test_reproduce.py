@@ -5,9 +5,11 @@ import pickle
 import shutil
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import EntryPoint
 
 import pytest
+from conftest import refused
 from hydra.core.config_store import ConfigStore
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
@@ -232,12 +234,7 @@ def test_a_job_in_another_process_can_compose_it():
     assert store.load(f"{name}.yaml").node.seed == 4
 
 
-def refusal(*words):
-    with pytest.raises(ConfigError) as caught:
-        fcnlab.compose(words)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
+refusal = partial(refused, fcnlab.compose)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The command, as a user types it."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from conftest import user_environment
 from mlflow import MlflowClient
 
 import fcnlab
@@ -18,11 +18,10 @@ from fcnlab.errors import FcnlabError, TrainingError
 
 
 def command(folder, *overrides, **popen):
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     return subprocess.Popen(
         [sys.executable, "-m", "fcnlab.train", *overrides],
         cwd=folder,
-        env=environment,
+        env=user_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

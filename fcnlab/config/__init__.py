@@ -4,6 +4,7 @@ What leaves this package is a plain `Config`, no OmegaConf node.
 """
 
 from fcnlab.config.composition import (
+    RECORD_FILE,
     RECORDED,
     compose,
     config_folder,
@@ -18,6 +19,7 @@ from fcnlab.config.validation import validate
 
 __all__ = [
     "RECORDED",
+    "RECORD_FILE",
     "Config",
     "compose",
     "config_folder",

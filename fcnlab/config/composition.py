@@ -24,6 +24,9 @@ from fcnlab.registry import REGISTRIES
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
+RECORD_FILE = "config.yaml"
+"""Where a run keeps what `to_yaml` wrote: an artifact, and a file in its output folder."""
+
 RECORDED = "from_run"
 """Name of the primary configuration that `recorded_base` makes, and of the option in each group that it chooses."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fcnlab.errors import CheckpointError
+from fcnlab.files import replacing
 
 _METADATA_KEY = "fcnlab"  # safetensors metadata maps strings to strings; ours is one JSON document
 _HEADS = ("score", "upsample")  # layers whose shape depends on the classes or the stride
@@ -28,17 +29,12 @@ def save_weights(path: Path, network: nn.Cell, metadata: Mapping[str, Any]) -> N
         CheckpointError: If the folder cannot be written.
     """
     tensors = {name: np.ascontiguousarray(parameter.asnumpy()) for name, parameter in network.parameters_dict().items()}
-    temporary = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             file.write(save(tensors, metadata={_METADATA_KEY: json.dumps(metadata)}))
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise CheckpointError(
             f"{path}: cannot write the checkpoint ({error.strerror}); free space or choose another "
             "output folder with hydra.run.dir=..."

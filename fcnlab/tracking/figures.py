@@ -6,12 +6,13 @@ They are drawn without pyplot, whose figures and backend belong to the whole pro
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fcnlab.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,13 +24,16 @@ Series = Sequence[tuple[int, float]]
 Curve = tuple[np.ndarray, np.ndarray]
 """Steps in order, int64, and values, float64; NaN where they are not finite."""
 
-_SUMMARY = {
+SUMMARY = {
     "val/mean_iou": "mean IoU",
     "val/pixel_accuracy": "pixel accuracy",
     "val/mean_accuracy": "mean accuracy",
     "val/frequency_weighted_iou": "frequency-weighted IoU",
 }
-_IOU = "val/iou/"
+"""The four metrics of an evaluation, and what people call them."""
+
+IOU = "val/iou/"
+"""What the name of a class's IoU begins with."""
 
 _DPI = 120
 _MANY_POINTS = 60  # from here on noise hides the trend
@@ -58,8 +62,8 @@ def learning_curves(history: Mapping[str, Series], path: Path) -> bool:
     curves = {name: _curve(series) for name, series in history.items()}
     curves = {name: curve for name, curve in curves.items() if np.isfinite(curve[1]).any()}
     losses = {name: curves[f"{name}/loss"] for name in ("train", "val") if f"{name}/loss" in curves}
-    summary = {name: curves[key] for key, name in _SUMMARY.items() if key in curves}
-    classes = {name.removeprefix(_IOU): curve for name, curve in curves.items() if name.startswith(_IOU)}
+    summary = {name: curves[key] for key, name in SUMMARY.items() if key in curves}
+    classes = {name.removeprefix(IOU): curve for name, curve in curves.items() if name.startswith(IOU)}
     rate = {"": curves["train/learning_rate"]} if "train/learning_rate" in curves else {}
     shown = [*losses.values(), *summary.values(), *classes.values(), *rate.values()]
     if not shown:
@@ -140,7 +144,7 @@ def write_confusion_csv(counts: np.ndarray, class_names: Sequence[str], path: Pa
     Raises:
         OSError: If the file cannot be written.
     """
-    with _replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["label \\ prediction", *class_names])
         for name, row in zip(class_names, counts.tolist(), strict=True):
@@ -227,19 +231,5 @@ def _plain(name: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside this one that takes its place once it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise

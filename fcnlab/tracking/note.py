@@ -13,20 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from fcnlab.config import Config
 from fcnlab.credentials import redact
 from fcnlab.environment import describe_cpu
+from fcnlab.tracking.figures import IOU, SUMMARY
 from fcnlab.tracking.provenance import DIFF_FILE, GitState
 
 if TYPE_CHECKING:
     from fcnlab.tracking.recorder import Input
     from fcnlab.training.callbacks import EvaluationRecord, Status
 
-_METRICS = {
-    "val/loss": "loss",
-    "val/mean_iou": "mean IoU",
-    "val/pixel_accuracy": "pixel accuracy",
-    "val/mean_accuracy": "mean accuracy",
-    "val/frequency_weighted_iou": "frequency-weighted IoU",
-}
-_IOU = "val/iou/"
+_METRICS = {"val/loss": "loss", **SUMMARY}
 
 # Together these keep a note below the 8000 characters that MLflow takes.
 _MAX_CLASSES = 24
@@ -99,7 +93,7 @@ def _inputs(inputs: Sequence[Input]) -> str:
 
 def _result(monitor: str, best: EvaluationRecord) -> list[str]:
     metrics = best.evaluation.metrics
-    classes = {name.removeprefix(_IOU): value for name, value in metrics.items() if name.startswith(_IOU)}
+    classes = {name.removeprefix(IOU): value for name, value in metrics.items() if name.startswith(IOU)}
     return [
         f"**Best** by {_escape(monitor)}, at step {best.step:,} (epoch {best.epoch:,})",
         _table(_METRICS.values(), [[_number(metrics.get(name, math.nan)) for name in _METRICS]]),

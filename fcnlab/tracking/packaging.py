@@ -17,7 +17,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 import fcnlab
-from fcnlab.errors import CheckpointError, TrackingError
+from fcnlab.errors import CheckpointError, TrackingError, first_line
 from fcnlab.models.weights import read_metadata
 from fcnlab.registry import ARCHITECTURES
 from fcnlab.tracking.images import palette
@@ -75,8 +75,7 @@ def package(checkpoint: Path, folder: Path) -> None:
         partial.rename(folder)
     except (MlflowException, OSError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise TrackingError(f"{folder}: cannot write the MLflow model ({reason})") from error
+        raise TrackingError(f"{folder}: cannot write the MLflow model ({first_line(error)})") from error
 
 
 def requirements(architecture: str) -> list[str]:

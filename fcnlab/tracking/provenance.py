@@ -60,8 +60,8 @@ class GitState:
     Attributes:
         commit: The full hash of HEAD.
         branch: None when HEAD is detached.
-        dirty: Whether it differed from the commit, or had code or configuration that git does not track; None when git
-            could not tell, or not in time.
+        dirty: Whether it differed from the commit, or had code that git does not track; None when git could not
+            tell, or not in time.
         diff: From the commit to the working tree, for ``git apply``, without passwords.
     """
 
@@ -80,7 +80,7 @@ def repository_folder() -> Path:
 def git_state(folder: Path, seconds: float = 10.0) -> GitState | None:
     """The state of the repository that holds a folder. Nothing in it changes, the index included.
 
-    Untracked Python, YAML and TOML files count as new; what earlier runs wrote does not. Files above `MAX_DIFF_BYTES`
+    Untracked Python files count as new; what earlier runs wrote does not. Files above `MAX_DIFF_BYTES`
     and binary ones are only named in the diff, and the diff is cut to that size in all, which its last line then says.
 
     Args:

@@ -23,8 +23,6 @@ from fcnlab.training.evaluation import higher_is_better
 
 log = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.yaml"
-
 
 @dataclass(frozen=True)
 class Input:
@@ -96,7 +94,7 @@ class Recorder(Callback):
                 for item in self.inputs
             ],
         )
-        self._write_artifact(CONFIG_FILE, redact(configuration.to_yaml(self.config)))
+        self._write_artifact(configuration.RECORD_FILE, redact(configuration.to_yaml(self.config)))
         if git is not None and git.diff:
             self._write_artifact(provenance.DIFF_FILE, git.diff)
         self._write_note("running")

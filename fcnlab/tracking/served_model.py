@@ -19,9 +19,8 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from fcnlab.data.loader import normalise
-from fcnlab.models import build_model
+from fcnlab.loading import read_network
 from fcnlab.models.fcn import MINIMUM_SIZE
-from fcnlab.models.weights import load_weights, read_weights
 
 
 class Classes(nn.Cell):
@@ -44,11 +43,9 @@ class ServedModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Build the network of the model's checkpoint."""
-        path = Path(context.artifacts["checkpoint"])
-        arrays, metadata = read_weights(path)
-        network = build_model(**metadata["arch"])
-        load_weights(network, arrays, str(path))
-        self._classes = Classes(network.set_train(False))
+        path = context.artifacts["checkpoint"]
+        network, metadata = read_network(Path(path), path)
+        self._classes = Classes(network)
         self._normalisation = metadata["normalisation"]
         self._lock = threading.Lock()
 

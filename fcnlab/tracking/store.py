@@ -26,7 +26,7 @@ from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH,
 from PIL import Image
 
 from fcnlab.credentials import redact
-from fcnlab.errors import TrackingError
+from fcnlab.errors import TrackingError, first_line
 
 JOURNAL_TAG = "fcnlab.journal"
 """Which journal a run was made from, so that a request whose answer was lost does not make a second run."""
@@ -57,7 +57,7 @@ class Store:
         for name in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self.uri = uri
-        with self.errors():
+        with self._errors():
             self._client = MlflowClient(tracking_uri=uri)
 
     def open_experiment(self, name: str) -> str:
@@ -69,8 +69,21 @@ class Store:
         Raises:
             TrackingError: If the store cannot be reached, or the experiment was deleted.
         """
-        with self.errors():
-            return self._experiment(name)
+        with self._errors():
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                try:
+                    return self._client.create_experiment(name)
+                except MlflowException:  # another process was faster
+                    experiment = self._client.get_experiment_by_name(name)
+                    if experiment is None:
+                        raise
+            if experiment.lifecycle_stage != "active":
+                raise RefusedError(
+                    f"tracking.experiment={name}: was deleted; restore it with `mlflow experiments restore -x "
+                    f"{experiment.experiment_id}` or choose another name"
+                )
+            return experiment.experiment_id
 
     def open_run(self, journal: str, experiment: str, name: str, tags: Mapping[str, str], start_time: int) -> str:
         """Make the run of a journal, or find it.
@@ -88,8 +101,8 @@ class Store:
         Raises:
             TrackingError: If the store cannot be reached, or the experiment was deleted.
         """
-        with self.errors():
-            experiment_id = self._experiment(experiment)
+        with self._errors():
+            experiment_id = self.open_experiment(experiment)
             found = self._client.search_runs([experiment_id], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
             if found:
                 return found[0].info.run_id
@@ -99,13 +112,13 @@ class Store:
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Log parameters; what is longer than MLflow takes is cut (``config.yaml`` has it whole)."""
         entities = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in params.items()]
-        with self.errors():
+        with self._errors():
             for first in range(0, len(entities), MAX_PARAMS_TAGS_PER_BATCH):
                 self._client.log_batch(run_id, params=entities[first : first + MAX_PARAMS_TAGS_PER_BATCH])
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags."""
-        with self.errors():
+        with self._errors():
             self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def log_metrics(self, run_id: str, points: Sequence[tuple[str, float, int, int]], unsure: bool = False) -> None:
@@ -113,11 +126,11 @@ class Store:
 
         Args:
             run_id: Of the run.
-            points: At most 1000; a database takes a point that it has as no new one.
+            points: Any number; a database takes a point that it has as no new one.
             unsure: Whether some may be in the store already; a store of files does not see that by itself.
         """
         metrics = [Metric(*point) for point in points]
-        with self.errors():
+        with self._errors():
             if unsure and self._keeps_files():
                 metrics = self._missing(run_id, metrics)
             for first in range(0, len(metrics), MAX_METRICS_PER_BATCH):
@@ -132,12 +145,12 @@ class Store:
             )
             for item in datasets
         ]
-        with self.errors():
+        with self._errors():
             self._client.log_inputs(run_id, inputs)
 
     def log_artifact(self, run_id: str, path: Path, folder: str | None) -> None:
         """Copy a file or a whole folder to the run's artifacts."""
-        with self.errors():
+        with self._errors():
             if path.is_dir():
                 self._client.log_artifacts(run_id, str(path), folder)
             else:
@@ -145,7 +158,7 @@ class Store:
 
     def log_image(self, run_id: str, path: Path, key: str, step: int, timestamp: int, unsure: bool = False) -> None:
         """Log a picture that the UI shows over time."""
-        with self.errors():
+        with self._errors():
             if unsure:
                 name = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{timestamp}+"
                 paths = [item.path for item in self._client.list_artifacts(run_id, "images")]
@@ -160,7 +173,7 @@ class Store:
         Returns:
             The model's id.
         """
-        with self.errors():
+        with self._errors():
             experiment_id = self._client.get_run(run_id).info.experiment_id
             mine = f"source_run_id = '{run_id}' AND name = '{_MODEL}'"
             found = self._client.search_logged_models([experiment_id], mine, max_results=1)
@@ -179,20 +192,20 @@ class Store:
         """
         from fcnlab.tracking.model_registry import register
 
-        with self.errors():
+        with self._errors():
             return register(
                 self._client, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, **registration
             ).reason
 
     def end_run(self, run_id: str, status: str, end_time: int) -> None:
         """Set the run's status: FINISHED, FAILED or KILLED."""
-        with self.errors():
+        with self._errors():
             self._client.set_terminated(run_id, status, end_time)
 
     def is_deleted(self, run_id: str) -> bool:
         """Whether somebody deleted the run."""
         try:
-            with self.errors():
+            with self._errors():
                 return self._client.get_run(run_id).info.lifecycle_stage != "active"
         except RefusedError:
             return True
@@ -203,32 +216,16 @@ class Store:
         Raises:
             TrackingError: If there is none.
         """
-        with self.errors(), tempfile.TemporaryDirectory() as folder:
+        with self._errors(), tempfile.TemporaryDirectory() as folder:
             return Path(self._client.download_artifacts(run_id, artifact, folder)).read_text(encoding="utf-8")
 
     def input_digests(self, run_id: str) -> dict[str, str]:
         """The digest of each data set of a run, by the context that it was used in."""
-        with self.errors():
+        with self._errors():
             inputs = self._client.get_run(run_id).inputs.dataset_inputs
         return {
             tag.value: item.dataset.digest for item in inputs for tag in item.tags if tag.key == MLFLOW_DATASET_CONTEXT
         }
-
-    def _experiment(self, name: str) -> str:
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            try:
-                return self._client.create_experiment(name)
-            except MlflowException:  # another process was faster
-                experiment = self._client.get_experiment_by_name(name)
-                if experiment is None:
-                    raise
-        if experiment.lifecycle_stage != "active":
-            raise RefusedError(
-                f"tracking.experiment={name}: was deleted; restore it with `mlflow experiments restore -x "
-                f"{experiment.experiment_id}` or choose another name"
-            )
-        return experiment.experiment_id
 
     def _keeps_files(self) -> bool:
         return "://" not in self.uri or self.uri.startswith("file:")
@@ -242,17 +239,16 @@ class Store:
         return [metric for metric in metrics if (metric.key, metric.step, metric.timestamp) not in held]
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         """Say what went wrong in one line, without a password, and whether asking again may help."""
         try:
             yield
         except TrackingError:
             raise
         except (MlflowException, OSError, ModuleNotFoundError) as error:  # the last: a database's driver
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
             raise (RefusedError if refused else TrackingError)(
-                f"tracking store {redact(self.uri)}: {redact(reason)[:300]}"
+                f"tracking store {redact(self.uri)}: {redact(first_line(error))[:300]}"
             ) from error
 
 

@@ -112,17 +112,18 @@ class Uploader:
         if points:
             self._send_points(points, reached)
 
-    def close(self, status: str | None = None) -> None:
-        """Let another process send; with a status, end a run whose journal does not say how it ended.
+    def end(self, status: str) -> None:
+        """End a run whose journal does not say how it ended.
 
         Raises:
             TrackingError: If the store cannot be reached.
         """
-        try:
-            if status is not None and not self.ended and self.run_id is not None:
-                self.store.end_run(self.run_id, status, int(time.time() * 1000))
-        finally:
-            self._lock.release()
+        if not self.ended:
+            self.store.end_run(self.run_id, status, int(time.time() * 1000))
+
+    def close(self) -> None:
+        """Let another process send."""
+        self._lock.release()
 
     def _send_points(self, points: list[tuple[str, float, int, int]], end: int) -> None:
         try:
@@ -190,10 +191,7 @@ class Uploader:
         return False
 
     def _load_position(self) -> None:
-        try:
-            position = json.loads((self.folder / _POSITION).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return
+        position = _read_position(self.folder)
         if position.get("store") == redact(self.store.uri):  # in another store, everything is still to be sent
             self.run_id, self._offset, self.ended = position["run_id"], position["offset"], position["ended"]
 
@@ -282,7 +280,7 @@ class MLflowUpload(Callback):
             try:
                 self._uploader.advance()
                 if finishing:
-                    self._uploader.close(self._status)
+                    self._uploader.end(self._status)
                 self._mark_back()
                 pause = self.interval
                 if finishing:
@@ -343,21 +341,25 @@ def sync(folder: Path, uri: str | None = None) -> str:
     try:
         run_id = uploader.open()
         uploader.advance()
-    except BaseException:
+        uploader.end("KILLED")
+    finally:
         uploader.close()
-        raise
-    uploader.close("KILLED")
     return run_id
 
 
 def _begun_in(folder: Path) -> str | None:
     """The store that a journal's upload was begun in; None if there is none or only the environment knows it whole."""
-    try:
-        recorded = json.loads((folder / _POSITION).read_text(encoding="utf-8")).get("store")
-    except (OSError, ValueError):
-        return None
+    recorded = _read_position(folder).get("store")
     if recorded and "***" in recorded:
         if redact(store_uri(None)) != recorded:
             raise TrackingError(f"{folder}: was begun in {recorded}; set MLFLOW_TRACKING_URI to it, or give --uri")
         return None
     return recorded
+
+
+def _read_position(folder: Path) -> dict[str, Any]:
+    """How far an earlier upload got, and in which store; empty if there was none."""
+    try:
+        return json.loads((folder / _POSITION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -1,6 +1,9 @@
 """What is refused, and in which words; and that every option of conf/ composes."""
 
+from functools import partial
+
 import pytest
+from conftest import refused
 from omegaconf import OmegaConf
 
 import fcnlab
@@ -11,12 +14,7 @@ from fcnlab.errors import ConfigError
 CONF = configuration.config_folder()
 
 
-def refusal(*overrides):
-    with pytest.raises(ConfigError) as caught:
-        compose(overrides)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
+refusal = partial(refused, compose)
 
 
 @pytest.mark.parametrize(

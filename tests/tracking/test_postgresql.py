@@ -4,7 +4,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from local_server import free_port, tracking_server
 from mlflow import MlflowClient
-from mlflow_server import MLflowServer
 
 import fcnlab
 from fcnlab.tracking.upload import sync
@@ -36,9 +35,7 @@ def database():
     user = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     if os.getuid() == 0:
         os.chown(folder, user.pw_uid, user.pw_gid)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
 
     def run(*command):
         subprocess.run(command, check=True, user=user.pw_uid, cwd=folder, stdout=subprocess.DEVNULL)
@@ -56,7 +53,7 @@ def database():
 def test_a_training_is_recorded_in_postgresql(tiny, tmp_path, database, through_server, monkeypatch, caplog):
     if through_server:
         (tmp_path / "server").mkdir()
-        server = MLflowServer(tmp_path / "server", database)
+        server = tracking_server(tmp_path / "server", database)
         server.start()
         uri = server.uri
     else:

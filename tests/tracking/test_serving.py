@@ -2,24 +2,18 @@
 
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from local_server import LocalServer
 from tiny_checkpoint import expected_labels, save_checkpoint, some_images
 
 from fcnlab.tracking.packaging import package
-
-START = 120  # seconds at most
 
 pytestmark = pytest.mark.slow  # a server of its own
 
@@ -31,45 +25,15 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(checkpoint):
-    """``mlflow models serve`` in a process group of its own, as a shell would start it; yields its address."""
+    """``mlflow models serve``; yields its address."""
     folder = checkpoint.parent
     package(checkpoint, folder / "model")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = ["models", "serve", "-m", str(folder / "model"), "--env-manager", "local", "--host", "127.0.0.1"]
     # As in a shell where the environment is activated and nobody has set anything for MindSpore.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("PROTOCOL_BUFFERS")}
     variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    with (folder / "server.log").open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words, "--port", str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=variables,
-            start_new_session=True,
-        )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + START
-        while not answers(address):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the server did not start:\n{(folder / 'server.log').read_text()}")
-            time.sleep(0.2)
-        yield address
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answers(address):
-    try:
-        with urllib.request.urlopen(f"{address}/ping", timeout=5) as response:
-            return response.status == 200
-    except OSError:
-        return False
+    words = ["models", "serve", "-m", str(folder / "model"), "--env-manager", "local"]
+    with LocalServer(folder, words, "/ping", variables) as server:
+        yield server.uri
 
 
 def invoke(address, body, kind="application/json"):

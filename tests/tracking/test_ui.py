@@ -1,19 +1,14 @@
 """What a user sees: `mlflow ui` on the store of a real sweep, in a real browser."""
 
 import importlib.util
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import pytest
-from conftest import TINY
+from conftest import TINY, user_environment
+from local_server import LocalServer
 from mlflow import MlflowClient
 
 pytest.importorskip("selenium")
@@ -36,10 +31,6 @@ def _browser():
 browser = _browser()
 
 
-def environment():
-    return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-
-
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     """A folder in which the README's sweep has been run, on small images, and its runs by name."""
@@ -49,7 +40,7 @@ def sweep(tmp_path_factory):
     words = ["-m", "arch=fcn32s,fcn16s,fcn8s", "tracking.overlays=1", "tracking.register_as=strides", *TINY]
     command = [sys.executable, "-m", "fcnlab.train", *words]
     done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, env=user_environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -61,33 +52,11 @@ def sweep(tmp_path_factory):
 def pages(sweep, tmp_path_factory):
     """`mlflow ui` without a flag for its store, and a browser."""
     folder, _ = sweep
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "mlflow ui does not answer"
-                assert server.poll() is None, "mlflow ui ended"
-                time.sleep(0.2)
-        with browser.Pages(f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("failures")) as pages:
-            yield pages
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+    with (
+        LocalServer(folder, ["ui", "--workers", "1"]) as server,
+        browser.Pages(server.uri, tmp_path_factory.mktemp("failures")) as pages,
+    ):
+        yield pages
 
 
 @pytest.fixture

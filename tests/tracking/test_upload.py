@@ -10,8 +10,8 @@ from contextlib import suppress
 import cv2
 import numpy as np
 import pytest
+from local_server import tracking_server
 from mlflow import MlflowClient
-from mlflow_server import MLflowServer
 
 import fcnlab
 from fcnlab.errors import TrackingError
@@ -223,10 +223,8 @@ def test_a_store_with_a_password_is_not_written_down(tmp_path, store_at, monkeyp
 def server(tmp_path, empty_store):
     (tmp_path / "server").mkdir()
     shutil.copy(empty_store, tmp_path / "server" / "server.db")
-    server = MLflowServer(tmp_path / "server")
-    server.start()
-    yield server
-    server.kill()
+    with tracking_server(tmp_path / "server") as server:
+        yield server
 
 
 @pytest.mark.slow
