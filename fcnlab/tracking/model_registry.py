@@ -72,6 +72,16 @@ def register(
         version = str(created.version)
     if model:
         _link(client, model, name, version)
+    try:
+        return _settle_alias(client, name, alias, version, tags, higher_is_better)
+    except MlflowException:  # another process gave the alias away meanwhile: compare with what has it now
+        return _settle_alias(client, name, alias, version, tags, higher_is_better)
+
+
+def _settle_alias(
+    client: MlflowClient, name: str, alias: str, version: str, tags: Mapping[str, str], higher_is_better: bool
+) -> Registration:
+    """Give a version the alias if it is to have it."""
     holder = client.get_registered_model(name).aliases.get(alias)
     if holder is None:
         reason = f"version {version}, the first"
@@ -82,9 +92,8 @@ def register(
         obstacle = _obstacle(held, tags, higher_is_better)
         if obstacle is not None:
             return Registration(version, False, f"stays at version {holder} and is not version {version}: {obstacle}")
-        reason = (
-            f"version {version}: {monitor} {value:.6g} is better than {float(held['value']):.6g} of version {holder}"
-        )
+        new, old = float(tags["value"]), float(held["value"])
+        reason = f"version {version}: {tags['monitor']} {new:.6g} is better than {old:.6g} of version {holder}"
     client.set_registered_model_alias(name, alias, version)
     return Registration(version, True, reason)
 

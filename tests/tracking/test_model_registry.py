@@ -142,6 +142,23 @@ def test_several_may_register_at_once(add, champion):
     assert str(champion()) in {result.version for result in results if result.is_best}
 
 
+def test_whoever_loses_the_race_for_the_first_alias_is_compared_with_the_winner(add, champion, client, monkeypatch):
+    add(0.6, alias="elsewhere")
+    real, calls = client.set_registered_model_alias, []
+
+    def lost(name, alias, version):
+        calls.append(version)
+        real(name, alias, "1")
+        raise MlflowException("UNIQUE constraint failed")
+
+    monkeypatch.setattr(client, "set_registered_model_alias", lost)
+    loser = add(0.5)
+    assert calls == ["2"]
+    assert not loser.is_best
+    assert "val/mean_iou 0.5 is not better than 0.6" in loser.reason
+    assert champion() == 1
+
+
 def test_a_name_that_the_registry_refuses_is_an_error(add):
     with pytest.raises(MlflowException, match="mine/yours"):
         add(0.5, name="mine/yours")
