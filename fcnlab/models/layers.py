@@ -44,6 +44,8 @@ class UnfoldConv2d(nn.Cell):
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.weight = Parameter(initializer("zeros", shape, mstype.float32), name="weight")
         self.bias = Parameter(initializer("zeros", (out_channels,), mstype.float32), name="bias")
+        # Not `ops.matmul`, whose gradient transposes the weight in memory: half of a training step at width 1.
+        self.matmul = ops.MatMul()
 
     def construct(self, features: Tensor) -> Tensor:
         """Convolve."""
@@ -55,7 +57,7 @@ class UnfoldConv2d(nn.Cell):
         # product would copy the weight once an image.
         patches = patches.reshape(batch, self.patch_size, height * width)
         patches = patches.transpose(1, 0, 2).reshape(self.patch_size, batch * height * width)
-        product = ops.matmul(self.weight.reshape(self.out_channels, self.patch_size), patches)
+        product = self.matmul(self.weight.reshape(self.out_channels, self.patch_size), patches)
         output = product.reshape(self.out_channels, batch, height, width).transpose(1, 0, 2, 3)
         return output + self.bias.reshape(1, self.out_channels, 1, 1)
 
