@@ -19,22 +19,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fcnlab import kernels
+from fcnlab.user_cache import cache_folder
+
 MAX_ENTRIES = 64
 """The oldest go first; an entry takes about 1 MiB."""
 
 _SOURCES = ("models", "losses.py", "training/step.py", "training/optimizers.py", "training/evaluation.py")
 
 
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/fcnlab/graphs``, or ``~/.cache/fcnlab/graphs``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fcnlab" / "graphs"
-
-
 def entry_name(shape: Mapping[str, Any]) -> str:
     """A digest of what shapes the graphs: the caller's part, the versions and the source of the networks."""
     package = Path(__file__).parent
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
-    digest.update(f"{version('mindspore')} {platform.python_version()} {platform.machine()}".encode())
+    # A graph names the library of its compiled operators, whose own name is a digest of what it was made from.
+    described = (version("mindspore"), platform.python_version(), platform.machine(), str(kernels.library()))
+    digest.update(" ".join(described).encode())
     for name in _SOURCES:
         path = package / name
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
@@ -57,7 +57,7 @@ def reused_graphs(shape: Mapping[str, Any], folder: Path | None = None) -> Itera
     """
     import mindspore as ms
 
-    folder = folder or cache_folder()
+    folder = folder or cache_folder("graphs")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # MindSpore writes into the folder it loads from, so each process works on a copy of its own.

@@ -23,6 +23,8 @@ _notices: list[str] = []
 
 def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set them, each unless the user has; after ``import mlflow``, load MindSpore at once."""
+    if "OMP_NUM_THREADS" in environment:  # MindSpore overwrites it with 1; `fcnlab.kernels` reads this instead
+        environment.setdefault("FCNLAB_NUM_THREADS", environment["OMP_NUM_THREADS"])
     if "mindspore" in sys.modules:
         return
     environment.setdefault("GLOG_v", "3")  # errors only: MindSpore's warnings speak to its developers

@@ -7,6 +7,32 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import initializer
 
+from fcnlab import kernels
+
+
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution, output as large as the input; by a compiled operator where `fcnlab.kernels` has one.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        has_bias: Whether there is a bias.
+
+    Inputs:
+        N x in_channels x H x W, float32.
+
+    Outputs:
+        N x out_channels x H x W, float32.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, has_bias: bool) -> None:
+        # The weights are drawn by `fcnlab.models.fcn.initialise`; zeros cost nothing and leave MindSpore's random
+        # state alone.
+        super().__init__(
+            in_channels, out_channels, 3, pad_mode="pad", padding=1, has_bias=has_bias, weight_init="zeros"
+        )
+        self.conv2d = kernels.convolution3x3() or self.conv2d
+
 
 class UnfoldConv2d(nn.Cell):
     """A convolution written as im2col and one matrix product; output as large as the input, stride 1, with bias.

@@ -6,6 +6,8 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn
 
+from fcnlab.models.layers import Conv3x3
+
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """Per block: how many 3x3 convolutions, and how many channels each puts out at width 1."""
 
@@ -22,11 +24,8 @@ def vgg_block(in_channels: int, out_channels: int, convolutions: int, norm: str)
     """
     cells: OrderedDict[str, nn.Cell] = OrderedDict()
     for index in range(1, convolutions + 1):
-        # The weights are drawn by `fcnlab.models.fcn.initialise`; zeros cost nothing and leave MindSpore's random
-        # state alone. Batch norm subtracts any bias again.
-        cells[f"conv{index}"] = nn.Conv2d(
-            in_channels, out_channels, 3, pad_mode="pad", padding=1, has_bias=norm == "none", weight_init="zeros"
-        )
+        # Batch norm subtracts any bias again.
+        cells[f"conv{index}"] = Conv3x3(in_channels, out_channels, has_bias=norm == "none")
         if norm == "batch":
             # MindSpore's momentum is the weight of the old statistics (PyTorch's is that of the new: 0.1).
             cells[f"norm{index}"] = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.9)

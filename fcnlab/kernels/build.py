@@ -1,0 +1,108 @@
+"""Compiles the C++ beside this file for this machine's processor, once: the library stays in the user's cache."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from fcnlab.environment import cpu_flags, describe_cpu
+from fcnlab.user_cache import cache_folder
+
+log = logging.getLogger(__name__)
+
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread")
+MAX_LIBRARIES = 8
+"""The oldest go first; a library takes about 100 KiB."""
+
+_SECONDS = 300  # a compiler that takes longer has hung
+
+
+class BuildError(Exception):
+    """Why there is no library, in one line."""
+
+
+def build(folder: Path | None = None) -> Path:
+    """The library for this processor, compiled if it is not in the cache yet.
+
+    Args:
+        folder: Of all libraries.
+
+    Raises:
+        BuildError: If there is no compiler, or it fails.
+    """
+    sources = sorted(Path(__file__).parent.glob("*.cpp"))
+    compiler = find_compiler()
+    folder = folder or cache_folder("kernels")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        library = folder / f"{_digest(compiler)}.so"
+        if not library.exists():
+            _compile(compiler, sources, library)
+            _prune(folder)
+        else:
+            os.utime(library)
+    except OSError:  # no home, or none that can be written: compile for this process alone
+        temporary = Path(tempfile.mkdtemp(prefix="fcnlab-kernels-"))
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        library = temporary / f"{_digest(compiler)}.so"
+        _compile(compiler, sources, library)
+    return library
+
+
+def find_compiler() -> str:
+    """``$CXX``, else the first of the usual names.
+
+    Raises:
+        BuildError: If there is none.
+    """
+    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    for candidate in candidates:
+        found = shutil.which(candidate)
+        if found:
+            return found
+    raise BuildError(f"no C++ compiler ({', '.join(candidates)}); install g++, as in apt install g++")
+
+
+def _digest(compiler: str) -> str:
+    """Of everything that makes the library what it is."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
+    digest = hashlib.sha256(version + " ".join((compiler, *FLAGS, describe_cpu(), *sorted(cpu_flags()))).encode())
+    for file in sorted(Path(__file__).parent.glob("*.[ch]*")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _compile(compiler: str, sources: list[Path], library: Path) -> None:
+    log.info("compiling operators for this processor, once")
+    began = time.perf_counter()
+    # A folder of its own: other processes may be compiling the same.
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=library.parent) as building:
+        temporary = Path(building) / library.name
+        command = [compiler, *FLAGS, "-o", str(temporary), *map(str, sources)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise BuildError(f"{compiler} took more than {_SECONDS} s") from error
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
+            raise BuildError(f"{compiler} failed: {lines[0].strip()}")
+        try:
+            ctypes.CDLL(str(temporary))
+        except OSError as error:
+            raise BuildError(f"what {compiler} made cannot be loaded: {error}") from error
+        temporary.replace(library)
+    log.debug("compiled in %.1f s", time.perf_counter() - began)
+
+
+def _prune(folder: Path) -> None:
+    libraries = sorted(folder.glob("*.so"), key=lambda path: path.stat().st_mtime)
+    for path in libraries[:-MAX_LIBRARIES]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,345 @@
+// 3x3 convolution, stride 1, padding 1, and its two gradients, by Winograd's minimal filtering F(4x4, 3x3)
+// (Lavin & Gray, CVPR 2016, section 4): an output tile of 4x4 costs 36 products a channel pair where the definition
+// takes 144. Tiles of 6x6 input pixels are transformed, the 36 points of the transform are 36 independent matrix
+// products, and the result is transformed back.
+//
+// Tensors are float32, N x C x H x W as MindSpore has them. Inside, everything is in panels of 16 channels, so that a
+// vector register holds one pixel's channels. What a thread computes does not depend on how many there are: results are
+// the same to the bit on any number of threads.
+
+#include "parallel.h"
+#include "panels.h"
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int kTile = 4;     // output pixels a side
+constexpr int kPatch = 6;    // input pixels a side
+constexpr int kPoints = 36;  // of the transform
+constexpr int kRun = 16;     // most tiles in a run
+constexpr int kScratchStride = kRun * kTile + 2;
+
+constexpr int64_t kCache = int64_t{3} << 19;      // bytes that stay in a core's second-level cache
+constexpr int64_t kSmallSums = int64_t{3} << 19;  // bytes of sums that a thread may have for itself
+
+struct Shape {
+  int64_t images, channels, height, width;
+
+  explicit Shape(const int64_t* sizes) : images(sizes[0]), channels(sizes[1]), height(sizes[2]), width(sizes[3]) {}
+  int64_t tile_rows() const { return divide_up(height, kTile); }
+  int64_t tile_columns() const { return divide_up(width, kTile); }
+  int64_t tiles() const { return images * tile_rows() * tile_columns(); }
+};
+
+// Consecutive tiles of one tile row of one image.
+struct Run {
+  int64_t image, row, column, length;
+  int64_t first;  // position of its first tile within the block
+};
+
+std::vector<Run> runs_of(const Shape& shape, int64_t begin, int64_t end) {
+  std::vector<Run> runs;
+  const int64_t columns = shape.tile_columns(), rows = shape.tile_rows();
+  for (int64_t tile = begin; tile < end;) {
+    const int64_t column = tile % columns, line = tile / columns;
+    const int64_t length = std::min({columns - column, end - tile, int64_t{kRun}});
+    runs.push_back({line / rows, line % rows, column, length, tile - begin});
+    tile += length;
+  }
+  return runs;
+}
+
+// B^T d: six values of a row or column of an input patch.
+inline void transform_input(const Panel* d, int64_t step, Panel* v, int64_t v_step) {
+  const Panel d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
+  const Panel even = d4 - 4.0f * d2, odd = d3 - 4.0f * d1;
+  const Panel even2 = d4 - d2, odd2 = 2.0f * (d3 - d1);
+  v[0] = 4.0f * d0 - 5.0f * d2 + d4;
+  v[v_step] = even + odd;
+  v[2 * v_step] = even - odd;
+  v[3 * v_step] = even2 + odd2;
+  v[4 * v_step] = even2 - odd2;
+  v[5 * v_step] = 4.0f * d1 - 5.0f * d3 + d5;
+}
+
+// A^T m: four values of a row or column of an output tile.
+inline void transform_output(const Panel* m, int64_t step, Panel* y, int64_t y_step) {
+  const Panel m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step];
+  const Panel sum = m1 + m2, difference = m1 - m2, sum2 = m3 + m4, difference2 = m3 - m4;
+  y[0] = m[0] + sum + sum2;
+  y[y_step] = difference + 2.0f * difference2;
+  y[2 * y_step] = sum + 4.0f * sum2;
+  y[3 * y_step] = difference + 8.0f * difference2 + m[5 * step];
+}
+
+// A y, the transpose of the above: six values from the four of an output gradient.
+inline void transform_gradient(const Panel* y, int64_t step, Panel* m, int64_t m_step) {
+  const Panel y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
+  const Panel even = y0 + y2, odd = y1 + y3, even2 = y0 + 4.0f * y2, odd2 = 2.0f * y1 + 8.0f * y3;
+  m[0] = y0;
+  m[m_step] = even + odd;
+  m[2 * m_step] = even - odd;
+  m[3 * m_step] = even2 + odd2;
+  m[4 * m_step] = even2 - odd2;
+  m[5 * m_step] = y3;
+}
+
+// G g: six values from the three of a kernel.
+inline void transform_kernel(const Panel* g, int64_t step, Panel* u, int64_t u_step) {
+  const Panel g0 = g[0], g1 = g[step], g2 = g[2 * step];
+  const Panel ends = (g0 + g2) * (-1.0f / 6), middle = g1 * (1.0f / 6);
+  const Panel ends2 = g0 * (1.0f / 24) + g2 * (1.0f / 6), middle2 = g1 * (1.0f / 12);
+  u[0] = g0 * 0.25f;
+  u[u_step] = ends - middle;
+  u[2 * u_step] = ends + middle;
+  u[3 * u_step] = ends2 + middle2;
+  u[4 * u_step] = ends2 - middle2;
+  u[5 * u_step] = g2;
+}
+
+// G^T m, the transpose of the above: three values of a kernel's gradient.
+inline void transform_kernel_gradient(const Panel* m, int64_t step, Panel* g, int64_t g_step) {
+  const Panel m0 = m[0], m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step], m5 = m[5 * step];
+  const Panel sum = (m1 + m2) * (-1.0f / 6), sum2 = m3 + m4;
+  g[0] = m0 * 0.25f + sum + sum2 * (1.0f / 24);
+  g[g_step] = (m2 - m1) * (1.0f / 6) + (m3 - m4) * (1.0f / 12);
+  g[2 * g_step] = sum + sum2 * (1.0f / 6) + m5;
+}
+
+// `Points` panels of the two-dimensional transform of a patch, each to a plane of its own.
+template <int From, int To, void (*Transform)(const Panel*, int64_t, Panel*, int64_t)>
+inline void transform_both(const Panel* patch, int64_t row_step, Panel* out, int64_t plane) {
+  Panel half[To * From];
+  for (int column = 0; column < From; column++) Transform(patch + column, row_step, half + column, From);
+  for (int row = 0; row < To; row++) Transform(half + row * From, 1, out + row * To * plane, plane);
+}
+
+// The kernels in the transform domain: kPoints x panels of outputs x inputs (padded) x 16.
+// `flipped`: of the convolution that the input gradient is, with inputs and outputs exchanged and the kernel turned.
+void transform_kernels(const float* weight, int64_t out_channels, int64_t in_channels, bool flipped, Panel* kernels,
+                       const Threads& threads) {
+  const int64_t outputs = flipped ? in_channels : out_channels, inputs = flipped ? out_channels : in_channels;
+  const int64_t output_panels = divide_up(outputs, kLanes), depth = round_up(inputs, kLanes);
+  const int64_t plane = output_panels * depth;
+  const int64_t output_step = flipped ? 9 : in_channels * 9, input_step = flipped ? in_channels * 9 : 9;
+  threads.run(output_panels * (depth / kLanes), [&](int64_t task) {
+    const int64_t panel = task / (depth / kLanes), first = task % (depth / kLanes) * kLanes;
+    const int64_t lanes = std::min<int64_t>(kLanes, outputs - panel * kLanes);
+    for (int64_t input = first; input < first + kLanes; input++) {
+      alignas(64) float taps[9][kLanes] = {};
+      if (input < inputs) {
+        const float* source = weight + panel * kLanes * output_step + input * input_step;
+        for (int64_t lane = 0; lane < lanes; lane++, source += output_step) {
+          for (int tap = 0; tap < 9; tap++) taps[flipped ? 8 - tap : tap][lane] = source[tap];
+        }
+      }
+      transform_both<3, 6, transform_kernel>(reinterpret_cast<const Panel*>(taps), 3, kernels + panel * depth + input,
+                                             plane);
+    }
+  });
+}
+
+// Transforms the tiles of some runs, for one panel of channels, into kPoints planes.
+template <int Rows, int Offset, void (*Transform)(const Panel*, int64_t, Panel*, int64_t)>
+void transform_tiles(const float* images, const Shape& shape, int64_t panel, const std::vector<Run>& runs, Panel* out,
+                     int64_t plane, Panel* scratch) {
+  const int64_t channels = std::min<int64_t>(kLanes, shape.channels - panel * kLanes);
+  for (const Run& run : runs) {
+    const float* source = images + (run.image * shape.channels + panel * kLanes) * shape.height * shape.width;
+    const int64_t width = run.length * kTile + (Rows - kTile), left = run.column * kTile - Offset;
+    for (int row = 0; row < Rows; row++) {
+      const int64_t y = run.row * kTile - Offset + row;
+      if (y < 0 || y >= shape.height) {
+        std::memset(static_cast<void*>(scratch + row * kScratchStride), 0, width * sizeof(Panel));
+      } else {
+        gather_row(source + y * shape.width, shape.height * shape.width, channels, left, width, shape.width,
+                   scratch + row * kScratchStride);
+      }
+    }
+    for (int64_t tile = 0; tile < run.length; tile++) {
+      transform_both<Rows, kPatch, Transform>(scratch + tile * kTile, kScratchStride, out + run.first + tile, plane);
+    }
+  }
+}
+
+// Back from the transform domain, for one panel of output channels.
+void restore_tiles(const Panel* products, int64_t plane, const std::vector<Run>& runs, float* images, const Shape& shape,
+                   int64_t panel, Panel* scratch) {
+  const int64_t channels = std::min<int64_t>(kLanes, shape.channels - panel * kLanes);
+  for (const Run& run : runs) {
+    for (int64_t tile = 0; tile < run.length; tile++) {
+      Panel half[kTile * kPatch];
+      const Panel* product = products + run.first + tile;
+      for (int column = 0; column < kPatch; column++) {
+        transform_output(product + column * plane, kPatch * plane, half + column, kPatch);
+      }
+      for (int row = 0; row < kTile; row++) {
+        transform_output(half + row * kPatch, 1, scratch + row * kScratchStride + tile * kTile, 1);
+      }
+    }
+    float* target = images + (run.image * shape.channels + panel * kLanes) * shape.height * shape.width;
+    for (int row = 0; row < kTile; row++) {
+      const int64_t y = run.row * kTile + row, left = run.column * kTile;
+      if (y >= shape.height) break;
+      scatter_row(scratch + row * kScratchStride, std::min(run.length * kTile, shape.width - left), channels,
+                  target + y * shape.width + left, shape.height * shape.width);
+    }
+  }
+}
+
+// The convolution of `input` with transformed kernels.
+void convolve(const float* input, const Shape& in, const Panel* kernels, float* output, const Shape& out,
+              const Threads& threads) {
+  const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
+  const int64_t depth = in_panels * kLanes, kernel_plane = out_panels * depth;
+  // A block's patches and products should stay in the second-level cache, and a block should be large enough to pay for
+  // reading all kernels.
+  const int64_t cached = kCache / (kPoints * (in_panels + out_panels) * int64_t{sizeof(Panel)});
+  const int64_t share = divide_up(in.tiles(), threads.count());
+  const int64_t block = round_up(std::min(std::max<int64_t>(cached, 64), share), kRows);
+  threads.run(divide_up(in.tiles(), block), [&](int64_t task) {
+    const int64_t begin = task * block, end = std::min(in.tiles(), begin + block);
+    const std::vector<Run> runs = runs_of(in, begin, end);
+    // Planes are a line apart from a power of two, so that the 36 do not compete for one set of the cache.
+    const int64_t patch_plane = block * in_panels + 5, product_plane = block * out_panels + 5;
+    Buffer buffer(kPoints * (patch_plane + product_plane) + kPatch * kScratchStride);
+    Panel* patches = buffer.data();
+    Panel* products = patches + kPoints * patch_plane;
+    Panel* scratch = products + kPoints * product_plane;
+    for (int64_t panel = 0; panel < in_panels; panel++) {
+      transform_tiles<kPatch, 1, transform_input>(input, in, panel, runs, patches + panel * block, patch_plane, scratch);
+    }
+    for (int point = 0; point < kPoints; point++) {
+      multiply(patches + point * patch_plane, block, kernels + point * kernel_plane, depth,
+               products + point * product_plane, block, round_up(end - begin, kRows), out_panels, in_panels);
+    }
+    for (int64_t panel = 0; panel < out_panels; panel++) {
+      restore_tiles(products + panel * block, product_plane, runs, output, out, panel, scratch);
+    }
+  });
+}
+
+int convolution(const float* input, const int64_t* input_shape, const float* weight, const int64_t* weight_shape,
+                float* output, const int64_t* output_shape, bool flipped) {
+  const Shape in(input_shape), out(output_shape);
+  const Threads threads;
+  Buffer kernels(kPoints * divide_up(out.channels, kLanes) * round_up(in.channels, kLanes));
+  transform_kernels(weight, weight_shape[0], weight_shape[1], flipped, kernels.data(), threads);
+  convolve(input, in, kernels.data(), output, out, threads);
+  return 0;
+}
+
+// Adds up the products of input patches and output gradients over the tiles from `begin` to `end`, in the transform
+// domain: kPoints planes of in_panels x outputs x 16 inputs.
+void sum_products(const float* images, const Shape& in, const float* gradient, const Shape& out, int64_t begin,
+                  int64_t end, int64_t chunk, Panel* sums, const Threads& threads) {
+  const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
+  const int64_t outputs = out_panels * kLanes, sum_plane = in_panels * outputs;
+  const int64_t patch_plane = chunk * in_panels + 5, gradient_plane = chunk * out_panels + 5;
+  Buffer patches(kPoints * patch_plane), gradients(kPoints * gradient_plane);
+  for (int64_t first = begin; first < end; first += chunk) {
+    const int64_t length = std::min(chunk, end - first), slices = divide_up(length, kLanes);
+    threads.run((in_panels + out_panels) * slices, [&](int64_t task) {
+      const int64_t panel = task / slices, offset = task % slices * kLanes;
+      const std::vector<Run> runs = runs_of(in, first + offset, first + std::min(length, offset + kLanes));
+      Panel scratch[kPatch * kScratchStride];
+      if (panel < in_panels) {
+        transform_tiles<kPatch, 1, transform_input>(images, in, panel, runs, patches.data() + panel * chunk + offset,
+                                                    patch_plane, scratch);
+      } else {
+        transform_tiles<kTile, 0, transform_gradient>(gradient, out, panel - in_panels, runs,
+                                                      gradients.data() + (panel - in_panels) * chunk + offset,
+                                                      gradient_plane, scratch);
+      }
+    });
+    threads.run(kPoints * out_panels, [&](int64_t task) {
+      const int64_t point = task / out_panels, panel = task % out_panels;
+      multiply_transposed(gradients.data() + point * gradient_plane + panel * chunk,
+                          patches.data() + point * patch_plane, chunk, sums + point * sum_plane + panel * kLanes,
+                          outputs, in_panels, length, first > begin);
+    });
+  }
+}
+
+void weight_gradient(const float* images, const Shape& in, const float* gradient, const Shape& out, float* result) {
+  const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
+  const int64_t outputs = out_panels * kLanes, sum_plane = in_panels * outputs, tiles = in.tiles();
+  const Threads threads;
+
+  // Few channels: each thread adds up its own part of the tiles. Many: all threads work on the same tiles, since sums of
+  // their own would be large. The parts depend on the shape alone, so that the result does not depend on the threads.
+  const int64_t tile_bytes = kPoints * (in_panels + out_panels) * int64_t{sizeof(Panel)};
+  const bool small = kPoints * sum_plane * int64_t{sizeof(Panel)} <= kSmallSums;
+  const int64_t parts = small ? std::min<int64_t>(16, divide_up(tiles, 64)) : 1;
+  const int64_t share = divide_up(tiles, parts);
+  const int64_t chunk = std::min(share, std::max<int64_t>((small ? kCache : 4 * kCache) / tile_bytes, 64));
+  Buffer sums(parts * kPoints * sum_plane);
+  if (small) {
+    const Threads one = Threads::one();
+    threads.run(parts, [&](int64_t part) {
+      sum_products(images, in, gradient, out, part * share, std::min(tiles, (part + 1) * share), chunk,
+                   sums.data() + part * kPoints * sum_plane, one);
+    });
+  } else {
+    sum_products(images, in, gradient, out, 0, tiles, chunk, sums.data(), threads);
+  }
+
+  threads.run(in_panels * out_panels, [&](int64_t task) {
+    const int64_t panel = task / out_panels, first = task % out_panels * kLanes;
+    const int64_t lanes = std::min<int64_t>(kLanes, in.channels - panel * kLanes);
+    for (int64_t output = first; output < std::min(first + kLanes, out.channels); output++) {
+      Panel total[kPoints], taps[9];
+      for (int point = 0; point < kPoints; point++) {
+        const Panel* sum = sums.data() + point * sum_plane + panel * outputs + output;
+        total[point] = sum[0];
+        for (int64_t part = 1; part < parts; part++) total[point] += sum[part * kPoints * sum_plane];
+      }
+      transform_both<kPatch, 3, transform_kernel_gradient>(total, kPatch, taps, 1);
+      const float* values = reinterpret_cast<const float*>(taps);
+      float* target = result + (output * in.channels + panel * kLanes) * 9;
+      for (int64_t lane = 0; lane < lanes; lane++) {
+        for (int tap = 0; tap < 9; tap++) target[lane * 9 + tap] = values[tap * kLanes + lane];
+      }
+    }
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+// images (N x I x H x W), weight (O x I x 3 x 3) -> N x O x H x W
+int conv3x3(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  return convolution(static_cast<float*>(data[0]), shapes[0], static_cast<float*>(data[1]), shapes[1],
+                     static_cast<float*>(data[2]), shapes[2], false);
+}
+
+std::vector<int64_t> conv3x3InferShape(int*, int64_t** shapes, void*) {
+  return {shapes[0][0], shapes[1][0], shapes[0][2], shapes[0][3]};
+}
+
+// output gradient (N x O x H x W), weight (O x I x 3 x 3) -> N x I x H x W
+int conv3x3_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  return convolution(static_cast<float*>(data[0]), shapes[0], static_cast<float*>(data[1]), shapes[1],
+                     static_cast<float*>(data[2]), shapes[2], true);
+}
+
+std::vector<int64_t> conv3x3_input_gradientInferShape(int*, int64_t** shapes, void*) {
+  return {shapes[0][0], shapes[1][1], shapes[0][2], shapes[0][3]};
+}
+
+// images (N x I x H x W), output gradient (N x O x H x W) -> O x I x 3 x 3
+int conv3x3_weight_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  weight_gradient(static_cast<float*>(data[0]), Shape(shapes[0]), static_cast<float*>(data[1]), Shape(shapes[1]),
+                  static_cast<float*>(data[2]));
+  return 0;
+}
+
+std::vector<int64_t> conv3x3_weight_gradientInferShape(int*, int64_t** shapes, void*) {
+  return {shapes[1][1], shapes[0][1], 3, 3};
+}
+
+}  // extern "C"

@@ -1,0 +1,53 @@
+// Threads for the duration of one operator.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+#include <sched.h>
+#include <unistd.h>
+
+class Threads {
+ public:
+  // As many as the process may use, or as FCNLAB_NUM_THREADS allows. (MindSpore overwrites OMP_NUM_THREADS.)
+  Threads() : Threads(0) {
+    // Of the process, not of this thread, which may be bound to one processor.
+    const int64_t usable = sched_getaffinity(getpid(), sizeof(processors_), &processors_) == 0 ? CPU_COUNT(&processors_) : 1;
+    const char* limit = std::getenv("FCNLAB_NUM_THREADS");
+    const int64_t wanted = limit ? std::atoll(limit) : 0;
+    count_ = wanted > 0 ? std::min(wanted, usable) : usable;
+  }
+
+  // The calling thread alone.
+  static Threads one() { return Threads(1); }
+
+  int64_t count() const { return count_; }
+
+  // Calls `body` with every task from 0 on, each once, and waits for all.
+  template <typename Body>
+  void run(int64_t tasks, const Body& body) const {
+    std::atomic<int64_t> next{0};
+    const auto work = [&] {
+      for (int64_t task = next++; task < tasks; task = next++) body(task);
+    };
+    std::vector<std::thread> others;
+    for (int64_t index = 1; index < std::min(count_, tasks); index++) {
+      others.emplace_back([&] {
+        sched_setaffinity(0, sizeof(processors_), &processors_);
+        work();
+      });
+    }
+    work();
+    for (std::thread& other : others) other.join();
+  }
+
+ private:
+  explicit Threads(int64_t count) : count_(count) {}
+
+  int64_t count_;
+  cpu_set_t processors_;
+};
