@@ -18,7 +18,10 @@ from fcnlab.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread")
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread"),
+    *("-fno-math-errno", "-fno-trapping-math"),  # loops with a choice in them become vector code
+)
 MAX_LIBRARIES = 8
 """The oldest go first; a library takes about 100 KiB."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mindspore import ops
 from mindspore.ops import CustomRegOp, DataType, Primitive
@@ -31,6 +31,52 @@ def _convolution3x3(path: Path) -> Primitive:
         return input_gradient(gradient, weight), weight_gradient(images, gradient)
 
     return _operator(path, "conv3x3", 2, backward)
+
+
+class NormRelu(NamedTuple):
+    """Batch normalisation and ReLU, and perhaps the 2x2 max-pooling after them, as primitives over float32 tensors.
+
+    Attributes:
+        statistics: N x C x H x W to 2 x C, mean and biased variance of each channel. Has no gradient.
+        by_batch: Images, such statistics of them, gamma and beta to the activations; the gradient of the images counts
+            in that the statistics are theirs.
+        by_constants: The same, with statistics that are constants.
+    """
+
+    statistics: Primitive
+    by_batch: Primitive
+    by_constants: Primitive
+
+
+def norm_relu(pool: bool) -> NormRelu | None:
+    """`NormRelu` with an epsilon of 1e-5; None to use MindSpore's operators."""
+    path = library()
+    return path and _norm_relu(path, "norm_relu_pool" if pool else "norm_relu")
+
+
+@cache
+def _norm_relu(path: Path, name: str) -> NormRelu:
+    gradient_sums = _operator(path, f"{name}_sums", 5)
+    input_gradient = _operator(path, f"{name}_input_gradient", 6)
+
+    def backward_by_batch(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
+        sums = gradient_sums(images, gradient, statistics, gamma, beta)
+        of_images = input_gradient(images, gradient, statistics, gamma, beta, sums)
+        return of_images, ops.zeros_like(statistics), sums[1], sums[0]
+
+    def backward_by_constants(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
+        sums = gradient_sums(images, gradient, statistics, gamma, beta)
+        of_images = input_gradient(images, gradient, statistics, gamma, beta, ops.zeros_like(sums))
+        return of_images, ops.zeros_like(statistics), sums[1], sums[0]
+
+    def no_gradient(images: Any, output: Any, gradient: Any) -> tuple:
+        return (ops.zeros_like(images),)
+
+    return NormRelu(
+        _operator(path, "channel_statistics", 1, no_gradient),
+        _operator(path, name, 4, backward_by_batch),
+        _operator(path, name, 4, backward_by_constants),
+    )
 
 
 def _operator(path: Path, function: str, inputs: int, backward: Callable | None = None) -> Primitive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import platform
@@ -44,7 +45,9 @@ def library() -> Path | None:
 @cache
 def _built() -> Path | None:
     try:
-        return build()
+        path = build()
     except BuildError as error:
-        log.warning("convolutions take two to three times as long: %s", error)
+        log.warning("training takes about twice as long as it could: %s", error)
         return None
+    ctypes.CDLL(str(path))  # MindSpore closes it after each question for a shape; this keeps it loaded
+    return path

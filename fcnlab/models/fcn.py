@@ -8,6 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore.ops import functional as F
 
 from fcnlab.errors import ConfigError
 from fcnlab.models.layers import BilinearUpsampling, UnfoldConv2d
@@ -106,9 +107,13 @@ class FCN(nn.Cell):
         # Poolings drop the remainder of an odd size, and fusions need maps that match: pad to a multiple of 32 and
         # crop the logits. (The published net pads by 100 pixels and crops by offsets worked out per stride.) Padding
         # goes to the right and bottom only, so that the grid of the poolings stays anchored to the image's origin;
-        # it is 0, the mean colour of a normalised image. No `if` skips padding by nothing: with a dynamic height and
-        # width that would be a branch at run time, and the copy is negligible.
-        images = ops.pad(images, (0, (-width) % 32, 0, (-height) % 32))
+        # it is 0, the mean colour of a normalised image. A size that fits and is known when the graph is compiled is
+        # spared both copies; an unknown one would make this a branch at run time.
+        fits = False
+        if F.isconstant(height) and F.isconstant(width):
+            fits = height % 32 == 0 and width % 32 == 0
+        if not fits:
+            images = ops.pad(images, (0, (-width) % 32, 0, (-height) % 32))
 
         pool1, pool2, pool3, pool4, pool5 = self.encoder(images)
         features = self.dropout(self.relu(self.fc6(pool5)))
@@ -123,7 +128,10 @@ class FCN(nn.Cell):
             score = self.upsample_pool2(score) + self.score_pool2(pool2)
         if self.stride <= 2:
             score = self.upsample_pool1(score) + self.score_pool1(pool1)
-        return self.upsample(score)[:, :, :height, :width]
+        logits = self.upsample(score)
+        if not fits:
+            logits = logits[:, :, :height, :width]
+        return logits
 
 
 def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:

@@ -34,6 +34,50 @@ class Conv3x3(nn.Conv2d):
         self.conv2d = kernels.convolution3x3() or self.conv2d
 
 
+class NormRelu(nn.BatchNorm2d):
+    """Batch normalisation and ReLU, and 2x2 max-pooling if asked for; compiled operators where `fcnlab.kernels` has them.
+
+    The statistics in training are the batch's, in evaluation running means: 0.9 of the old and 0.1 of the batch's at
+    each step, with the unbiased variance.
+
+    Args:
+        channels: Channels C.
+        pool: Whether to pool.
+
+    Inputs:
+        N x C x H x W, float32.
+
+    Outputs:
+        N x C x H x W, or N x C x H/2 x W/2 with pooling, float32.
+    """
+
+    def __init__(self, channels: int, pool: bool) -> None:
+        # MindSpore's momentum is the weight of the old statistics (PyTorch's is that of the new: 0.1).
+        super().__init__(channels, eps=1e-5, momentum=0.9)
+        self.relu = nn.ReLU()
+        self.pool = nn.MaxPool2d(kernel_size=2, stride=2) if pool else None
+        operators = kernels.norm_relu(pool)
+        self.stock = operators is None
+        if operators is not None:
+            self.statistics, self.by_batch, self.by_constants = operators
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Normalise, rectify, pool."""
+        if self.stock:
+            features = self.relu(super().construct(features))
+            return features if self.pool is None else self.pool(features)
+        if not self.training:
+            running = ops.stack((self.moving_mean, self.moving_variance))
+            return self.by_constants(features, running, self.gamma, self.beta)
+        statistics = ops.stop_gradient(self.statistics(features))
+        batch, _, height, width = features.shape
+        count = batch * height * width
+        unbiased = count / max(count - 1, 1)
+        ops.assign(self.moving_mean, 0.9 * self.moving_mean + 0.1 * statistics[0])
+        ops.assign(self.moving_variance, 0.9 * self.moving_variance + (0.1 * unbiased) * statistics[1])
+        return self.by_batch(features, statistics, self.gamma, self.beta)
+
+
 class UnfoldConv2d(nn.Cell):
     """A convolution written as im2col and one matrix product; output as large as the input, stride 1, with bias.
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn
 
-from fcnlab.models.layers import Conv3x3
+from fcnlab.models.layers import Conv3x3, NormRelu
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """Per block: how many 3x3 convolutions, and how many channels each puts out at width 1."""
@@ -20,18 +20,19 @@ def scaled(channels: int, width: float) -> int:
 def vgg_block(in_channels: int, out_channels: int, convolutions: int, norm: str) -> nn.SequentialCell:
     """``convolutions`` times 3x3 convolution, batch norm (if any) and ReLU, then 2x2 max-pooling.
 
-    The cells are named ``conv1 norm1 relu1 conv2 ... pool``.
+    The cells are named ``conv1 norm1 conv2 ...`` with batch norm, ``conv1 relu1 conv2 ... pool`` without.
     """
     cells: OrderedDict[str, nn.Cell] = OrderedDict()
     for index in range(1, convolutions + 1):
         # Batch norm subtracts any bias again.
         cells[f"conv{index}"] = Conv3x3(in_channels, out_channels, has_bias=norm == "none")
         if norm == "batch":
-            # MindSpore's momentum is the weight of the old statistics (PyTorch's is that of the new: 0.1).
-            cells[f"norm{index}"] = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.9)
-        cells[f"relu{index}"] = nn.ReLU()
+            cells[f"norm{index}"] = NormRelu(out_channels, pool=index == convolutions)
+        else:
+            cells[f"relu{index}"] = nn.ReLU()
         in_channels = out_channels
-    cells["pool"] = nn.MaxPool2d(kernel_size=2, stride=2)
+    if norm == "none":
+        cells["pool"] = nn.MaxPool2d(kernel_size=2, stride=2)
     return nn.SequentialCell(cells)
 
 

@@ -1,0 +1,278 @@
+// Batch normalisation and ReLU in one pass, with the 2x2 max-pooling that ends a block of VGG in the same pass
+// (Ioffe & Szegedy, ICML 2015, algorithm 1). What lies between them is never written: the backward pass computes it
+// again from the convolution's output, which costs less than reading it would.
+//
+// Tensors are float32, N x C x H x W. Statistics and sums are 2 x C. A channel is one thread's, so that results do not
+// depend on the number of threads.
+
+#include "panels.h"
+#include "parallel.h"
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+constexpr float kEpsilon = 1e-5f;  // as `fcnlab.models.layers.NormRelu` has it
+constexpr int64_t kStretch = 4096; // floats that are added up in single precision
+
+struct Planes {
+  int64_t images, channels, height, width;
+
+  explicit Planes(const int64_t* sizes) : images(sizes[0]), channels(sizes[1]), height(sizes[2]), width(sizes[3]) {}
+  int64_t area() const { return height * width; }
+};
+
+// scale * x + shift is the normalised value; x_hat is (x - mean) * inverse.
+struct Affine {
+  float mean, inverse, scale, shift;
+
+  Affine(const float* statistics, const float* gamma, const float* beta, int64_t channels, int64_t channel)
+      : mean(statistics[channel]), inverse(1.0f / std::sqrt(statistics[channels + channel] + kEpsilon)),
+        scale(gamma[channel] * inverse), shift(beta[channel] - mean * scale) {}
+};
+
+// Adds up `term(index)` for all indices: vectors of floats, stretches of doubles.
+template <typename Vectorised, typename Scalar>
+inline double add_up(int64_t count, const Vectorised& vectorised, const Scalar& scalar) {
+  double total = 0;
+  for (int64_t begin = 0; begin < count; begin += kStretch) {
+    const int64_t end = std::min(count, begin + kStretch);
+    Panel sums{};
+    int64_t index = begin;
+    for (; index + kLanes <= end; index += kLanes) sums += vectorised(index);
+    for (int lane = 0; lane < kLanes; lane++) total += sums[lane];
+    for (; index < end; index++) total += scalar(index);
+  }
+  return total;
+}
+
+inline Panel load(const float* values) { return *reinterpret_cast<const Loose*>(values); }
+inline void store(float* values, Panel panel) { *reinterpret_cast<Loose*>(values) = panel; }
+
+inline float rectified(float value) { return value > 0 ? value : 0; }
+
+// Sends the gradient of two pooled rows' windows to the first of their largest inputs, if that passed the ReLU.
+inline void unpool(const float* x, int64_t width, const Affine& affine, const float* pooled, float* out) {
+  const float* below = x + width;
+  for (int64_t column = 0; column < width / 2; column++) {
+    const float a = x[2 * column] * affine.scale + affine.shift, b = x[2 * column + 1] * affine.scale + affine.shift;
+    const float c = below[2 * column] * affine.scale + affine.shift;
+    const float d = below[2 * column + 1] * affine.scale + affine.shift;
+    const float ab = a >= b ? a : b, cd = c >= d ? c : d;
+    const float top = ab >= cd ? ab : cd;
+    const float gradient = top > 0 ? pooled[column] : 0.0f;
+    const float upper = ab >= cd ? gradient : 0.0f, lower = ab >= cd ? 0.0f : gradient;
+    out[2 * column] = a >= b ? upper : 0.0f;
+    out[2 * column + 1] = a >= b ? 0.0f : upper;
+    out[width + 2 * column] = c >= d ? lower : 0.0f;
+    out[width + 2 * column + 1] = c >= d ? 0.0f : lower;
+  }
+  if (width % 2) out[width - 1] = out[2 * width - 1] = 0;
+}
+
+// Calls `body(x, gradient, offset, count)` for stretches of a plane, with the gradient of the normalised values. Without
+// pooling that is the ReLU's, with pooling the windows' too.
+template <bool Pool, typename Body>
+inline void backward_plane(const float* x, const float* gradient, const Planes& planes, const Affine& affine,
+                           const Body& body) {
+  if constexpr (Pool) {
+    std::vector<float> rows(2 * planes.width);
+    int64_t row = 0;
+    for (; row + 2 <= planes.height; row += 2) {
+      unpool(x + row * planes.width, planes.width, affine, gradient + row / 2 * (planes.width / 2), rows.data());
+      body(x + row * planes.width, rows.data(), row * planes.width, 2 * planes.width);
+    }
+    if (row < planes.height) {
+      std::fill(rows.begin(), rows.end(), 0.0f);
+      body(x + row * planes.width, rows.data(), row * planes.width, planes.width);
+    }
+  } else {
+    float stretch[kStretch];
+    for (int64_t begin = 0; begin < planes.area(); begin += kStretch) {
+      const int64_t count = std::min(kStretch, planes.area() - begin);
+      for (int64_t index = 0; index < count; index++) {
+        stretch[index] = x[begin + index] * affine.scale + affine.shift > 0 ? gradient[begin + index] : 0.0f;
+      }
+      body(x + begin, stretch, begin, count);
+    }
+  }
+}
+
+template <bool Pool>
+void forward(const float* x, const Planes& planes, const float* statistics, const float* gamma, const float* beta,
+             float* out) {
+  const int64_t out_height = planes.height / 2, out_width = planes.width / 2;
+  Threads().run(planes.images * planes.channels, [&](int64_t plane) {
+    const Affine affine(statistics, gamma, beta, planes.channels, plane % planes.channels);
+    const float* source = x + plane * planes.area();
+    if constexpr (Pool) {
+      std::vector<float> larger(planes.width);
+      for (int64_t row = 0; row < out_height; row++) {
+        const float* above = source + 2 * row * planes.width;
+        const float* below = above + planes.width;
+        for (int64_t column = 0; column < planes.width; column++) {
+          const float a = above[column] * affine.scale + affine.shift, b = below[column] * affine.scale + affine.shift;
+          larger[column] = a >= b ? a : b;
+        }
+        float* target = out + (plane * out_height + row) * out_width;
+        for (int64_t column = 0; column < out_width; column++) {
+          const float a = larger[2 * column], b = larger[2 * column + 1];
+          target[column] = rectified(a >= b ? a : b);
+        }
+      }
+    } else {
+      float* target = out + plane * planes.area();
+      for (int64_t index = 0; index < planes.area(); index++) {
+        target[index] = rectified(source[index] * affine.scale + affine.shift);
+      }
+    }
+  });
+}
+
+// Per channel, the sum of the normalised values' gradient, and of its product with x_hat: the gradients of beta, gamma.
+template <bool Pool>
+void sum_gradients(const float* x, const Planes& planes, const float* gradient, const float* statistics,
+                   const float* gamma, const float* beta, float* sums) {
+  const int64_t gradient_area = Pool ? (planes.height / 2) * (planes.width / 2) : planes.area();
+  Threads().run(planes.channels, [&](int64_t channel) {
+    const Affine affine(statistics, gamma, beta, planes.channels, channel);
+    double sum = 0, product = 0;
+    for (int64_t image = 0; image < planes.images; image++) {
+      const int64_t plane = image * planes.channels + channel;
+      backward_plane<Pool>(
+          x + plane * planes.area(), gradient + plane * gradient_area, planes, affine,
+          [&](const float* values, const float* gradients, int64_t, int64_t count) {
+            sum += add_up(
+                count, [&](int64_t i) { return load(gradients + i); }, [&](int64_t i) { return gradients[i]; });
+            product += add_up(
+                count, [&](int64_t i) { return load(gradients + i) * (load(values + i) - affine.mean); },
+                [&](int64_t i) { return gradients[i] * (values[i] - affine.mean); });
+          });
+    }
+    sums[channel] = static_cast<float>(sum);
+    sums[planes.channels + channel] = static_cast<float>(product * affine.inverse);
+  });
+}
+
+template <bool Pool>
+void input_gradient(const float* x, const Planes& planes, const float* gradient, const float* statistics,
+                    const float* gamma, const float* beta, const float* sums, float* out) {
+  const int64_t gradient_area = Pool ? (planes.height / 2) * (planes.width / 2) : planes.area();
+  const float count = static_cast<float>(planes.images * planes.area());
+  Threads().run(planes.images * planes.channels, [&](int64_t plane) {
+    const int64_t channel = plane % planes.channels;
+    const Affine affine(statistics, gamma, beta, planes.channels, channel);
+    // scale * (g - mean(g) - x_hat * mean(g * x_hat)), as a line in g and x
+    const float slope = -affine.scale * affine.inverse * (sums[planes.channels + channel] / count);
+    const float offset = -affine.scale * (sums[channel] / count) - slope * affine.mean;
+    float* target = out + plane * planes.area();
+    backward_plane<Pool>(x + plane * planes.area(), gradient + plane * gradient_area, planes, affine,
+                         [&](const float* values, const float* gradients, int64_t begin, int64_t length) {
+                           for (int64_t i = 0; i < length; i++) {
+                             target[begin + i] = affine.scale * gradients[i] + (slope * values[i] + offset);
+                           }
+                         });
+  });
+}
+
+inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
+
+std::vector<int64_t> pooled(const int64_t* shape) {
+  const auto half = [](int64_t size) { return size < 0 ? size : size / 2; };  // -1: not known yet
+  return {shape[0], shape[1], half(shape[2]), half(shape[3])};
+}
+
+}  // namespace
+
+extern "C" {
+
+// x -> 2 x C: mean and (biased) variance of each channel
+int channel_statistics(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  const Planes planes(shapes[0]);
+  const float* x = at(data, 0);
+  float* statistics = at(data, 1);
+  const double count = static_cast<double>(planes.images * planes.area());
+  Threads().run(planes.channels, [&](int64_t channel) {
+    const auto over_images = [&](const auto& of_plane) {
+      double total = 0;
+      for (int64_t image = 0; image < planes.images; image++) {
+        total += of_plane(x + (image * planes.channels + channel) * planes.area());
+      }
+      return static_cast<float>(total / count);
+    };
+    const float mean = over_images([&](const float* plane) {
+      return add_up(planes.area(), [&](int64_t i) { return load(plane + i); }, [&](int64_t i) { return plane[i]; });
+    });
+    statistics[channel] = mean;
+    statistics[planes.channels + channel] = over_images([&](const float* plane) {
+      return add_up(
+          planes.area(),
+          [&](int64_t i) {
+            const Panel difference = load(plane + i) - mean;
+            return difference * difference;
+          },
+          [&](int64_t i) { return (plane[i] - mean) * (plane[i] - mean); });
+    });
+  });
+  return 0;
+}
+
+std::vector<int64_t> channel_statisticsInferShape(int*, int64_t** shapes, void*) { return {2, shapes[0][1]}; }
+
+// x, statistics, gamma, beta -> relu(normalised x)
+int norm_relu(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  forward<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4));
+  return 0;
+}
+
+std::vector<int64_t> norm_reluInferShape(int* sizes, int64_t** shapes, void*) {
+  return std::vector<int64_t>(shapes[0], shapes[0] + sizes[0]);
+}
+
+// the same, pooled to N x C x H/2 x W/2
+int norm_relu_pool(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  forward<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4));
+  return 0;
+}
+
+std::vector<int64_t> norm_relu_poolInferShape(int*, int64_t** shapes, void*) { return pooled(shapes[0]); }
+
+// x, gradient, statistics, gamma, beta -> 2 x C: gradients of beta and gamma
+int norm_relu_sums(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  sum_gradients<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5));
+  return 0;
+}
+
+std::vector<int64_t> norm_relu_sumsInferShape(int*, int64_t** shapes, void*) { return {2, shapes[0][1]}; }
+
+int norm_relu_pool_sums(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  sum_gradients<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5));
+  return 0;
+}
+
+std::vector<int64_t> norm_relu_pool_sumsInferShape(int*, int64_t** shapes, void*) { return {2, shapes[0][1]}; }
+
+// x, gradient, statistics, gamma, beta, sums (zeros where the statistics are constants) -> gradient of x
+int norm_relu_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  input_gradient<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5),
+                        at(data, 6));
+  return 0;
+}
+
+std::vector<int64_t> norm_relu_input_gradientInferShape(int* sizes, int64_t** shapes, void*) {
+  return std::vector<int64_t>(shapes[0], shapes[0] + sizes[0]);
+}
+
+int norm_relu_pool_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  input_gradient<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5),
+                       at(data, 6));
+  return 0;
+}
+
+std::vector<int64_t> norm_relu_pool_input_gradientInferShape(int* sizes, int64_t** shapes, void*) {
+  return std::vector<int64_t>(shapes[0], shapes[0] + sizes[0]);
+}
+
+}  // extern "C"
