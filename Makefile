@@ -64,10 +64,8 @@ $(VENV)/installed-benchmark: pyproject.toml .ci/constraints.txt | $(VENV)/bin/py
 	$(INSTALL) --editable '.[benchmark]'
 	@touch $(VENV)/installed $@
 
-benchmark: $(VENV)/installed-benchmark ## time a step and inference against plain MindSpore and PyTorch
-	$(BIN)/python experiments/benchmarks/train_step.py --against reference $(ARGS)
-	$(BIN)/python experiments/benchmarks/train_step.py --against pytorch $(ARGS)
-	$(BIN)/python experiments/benchmarks/train_step.py --against pytorch --what inference $(ARGS)
+benchmark: $(VENV)/installed-benchmark ## time training and inference against PyTorch; ARGS=--quick for four rows
+	$(BIN)/python experiments/benchmarks/speed.py $(ARGS)
 
 lock: $(VENV)/bin/python ## renew .ci/constraints.txt from pyproject.toml
 	$(BIN)/python -m pip install --quiet 'uv>=0.8'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ from torch import nn
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
-class FCN8s(nn.Module):
-    """FCN-8s of `fcnlab.models`, dropout aside."""
+class FCN(nn.Module):
+    """FCN-32s, 16s or 8s of `fcnlab.models`, dropout aside."""
 
-    def __init__(self, num_classes: int, width: float) -> None:
+    def __init__(self, stride: int, num_classes: int, width: float) -> None:
         super().__init__()
+        self.stride = stride
         inputs, pools, self.blocks = 3, [], nn.ModuleList()
         for repeats, full in BLOCKS:
             outputs, cells = max(1, round(full * width)), []
@@ -28,11 +30,14 @@ class FCN8s(nn.Module):
         hidden = max(1, round(4096 * width))
         self.fc6, self.fc7 = nn.Conv2d(inputs, hidden, 7, padding=3), nn.Conv2d(hidden, hidden, 1)
         self.score = nn.Conv2d(hidden, num_classes, 1)
-        self.score_pool4, self.score_pool3 = nn.Conv2d(pools[3], num_classes, 1), nn.Conv2d(pools[2], num_classes, 1)
         double = {"kernel_size": 4, "stride": 2, "padding": 1, "bias": False}
-        self.upsample_pool4 = nn.ConvTranspose2d(num_classes, num_classes, **double)
-        self.upsample_pool3 = nn.ConvTranspose2d(num_classes, num_classes, **double)
-        self.upsample = nn.ConvTranspose2d(num_classes, num_classes, 16, 8, 4, bias=False)
+        if stride <= 16:
+            self.score_pool4 = nn.Conv2d(pools[3], num_classes, 1)
+            self.upsample_pool4 = nn.ConvTranspose2d(num_classes, num_classes, **double)
+        if stride <= 8:
+            self.score_pool3 = nn.Conv2d(pools[2], num_classes, 1)
+            self.upsample_pool3 = nn.ConvTranspose2d(num_classes, num_classes, **double)
+        self.upsample = nn.ConvTranspose2d(num_classes, num_classes, 2 * stride, stride, stride // 2, bias=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits."""
@@ -40,9 +45,12 @@ class FCN8s(nn.Module):
         for block in self.blocks:
             features = block(features)
             pools.append(features)
-        features = self.fc7(self.fc6(features).relu_()).relu_()
-        score = self.upsample_pool4(self.score(features)) + self.score_pool4(pools[3])
-        return self.upsample(self.upsample_pool3(score) + self.score_pool3(pools[2]))
+        score = self.score(self.fc7(self.fc6(features).relu_()).relu_())
+        if self.stride <= 16:
+            score = self.upsample_pool4(score) + self.score_pool4(pools[3])
+        if self.stride <= 8:
+            score = self.upsample_pool3(score) + self.score_pool3(pools[2])
+        return self.upsample(score)
 
     def copy_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over the weights of an `fcnlab.models.FCN`; both name their layers in the same order.
@@ -65,13 +73,36 @@ class FCN8s(nn.Module):
             raise ValueError(f"only in PyTorch: {', '.join(own)}")
 
 
-def build_step(network: FCN8s, learning_rate: float) -> Callable[[torch.Tensor, torch.Tensor], float]:
-    """Eager, with the fused Adam: the fastest of what PyTorch offers on a CPU here (see the README)."""
-    optimizer = torch.optim.Adam(network.parameters(), learning_rate, fused=True)
+class Variant(NamedTuple):
+    """A way to run PyTorch."""
+
+    compiled: bool
+    channels_last: bool
+    fused: bool
+
+    @classmethod
+    def parse(cls, name: str) -> Variant:
+        """Such as ``eager``, ``compile+channels_last`` or ``eager+plain_adam``."""
+        words = name.split("+")
+        return cls("compile" in words, "channels_last" in words, "plain_adam" not in words)
+
+
+def prepare(network: FCN, variant: Variant) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
+    """The network as it is called, and what its images must go through."""
+    layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+    network = network.to(memory_format=layout)
+    callable_network = torch.compile(network) if variant.compiled else network
+    return callable_network, lambda images: images.contiguous(memory_format=layout)
+
+
+def build_step(network: FCN, learning_rate: float, variant: Variant) -> Callable[[torch.Tensor, torch.Tensor], float]:
+    """One training step with Adam."""
+    called, arrange = prepare(network, variant)
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate, fused=variant.fused)
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> float:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(network(images), labels, ignore_index=255)
+        loss = nn.functional.cross_entropy(called(arrange(images)), labels, ignore_index=255)
         loss.backward()
         optimizer.step()
         return loss.item()

@@ -1,21 +1,27 @@
-"""Time fcnlab against the plain reference in `reference.py`, or against PyTorch, by turns in one go.
+"""Time one configuration of fcnlab against another way to compute the same, by turns in one go.
 
 Each is timed in processes of its own, so that neither inherits the other's memory or a slow minute of the machine::
 
-    python experiments/benchmarks/train_step.py --against reference
-    python experiments/benchmarks/train_step.py --against pytorch --what inference
+    python experiments/benchmarks/train_step.py --against pytorch
+    python experiments/benchmarks/train_step.py --against pytorch:compile+channels_last --what inference
+    python experiments/benchmarks/train_step.py --against stock --width 0.25 --batch 8
+
+``pytorch`` is the same network on the product's own weights, ``stock`` the product with MindSpore's operators alone
+(``FCNLAB_KERNELS=0``), ``reference`` the plainest way to write it in MindSpore.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +32,47 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 NUM_CLASSES = 2
 LEARNING_RATE = 1e-4
 PRODUCT = "product"
-OTHERS = ("reference", "pytorch")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What is timed.
+
+    Attributes:
+        what: ``"step"`` or ``"inference"``.
+        stride: Of the network: 32, 16 or 8.
+        width: Factor on the channels.
+        batch: Images.
+        size: Side of an image in pixels.
+        steps: Timed steps a process.
+        warmup: Steps before the clock counts.
+    """
+
+    what: str = "step"
+    stride: int = 8
+    width: float = 1.0
+    batch: int = 2
+    size: int = 256
+    steps: int = 5
+    warmup: int = 2
+
+    def __str__(self) -> str:
+        return f"FCN-{self.stride}s {self.what}, width {self.width:g}, {self.batch} x {self.size} x {self.size}"
+
+
+class Timing(NamedTuple):
+    """What processes found, together."""
+
+    seconds: list[float]
+    first: float  # seconds of the first call, compilation included
+    memory: float  # GiB, largest resident size of a process
+    losses: list[float]
+    parameters: int
+
+    @property
+    def median(self) -> float:
+        """Of all timed steps."""
+        return statistics.median(self.seconds)
 
 
 class Subject(NamedTuple):
@@ -34,9 +80,10 @@ class Subject(NamedTuple):
 
     step: Callable[[np.ndarray, np.ndarray], float]
     inference: Callable[[np.ndarray], object]
+    parameters: int
 
 
-def product(width: float) -> Subject:
+def product(configuration: Configuration) -> Subject:
     """`fcnlab.models`, loss, optimizer and step, as ``python -m fcnlab.train`` uses them."""
     import mindspore as ms
 
@@ -44,7 +91,7 @@ def product(width: float) -> Subject:
     from fcnlab.training.optimizers import Adam
     from fcnlab.training.step import TrainStep
 
-    network = _network(width)
+    network = _network(configuration)
     loss = CrossEntropy(ignore_index=255, num_classes=NUM_CLASSES)
     return _mindspore_subject(
         network,
@@ -53,11 +100,11 @@ def product(width: float) -> Subject:
     )
 
 
-def reference(width: float) -> Subject:
-    """The same layers of stock MindSpore parts."""
+def reference(configuration: Configuration) -> Subject:
+    """The same layers of stock MindSpore parts; FCN-8s alone."""
     from reference import FCN8s, build_step
 
-    network = FCN8s(NUM_CLASSES, width)
+    network = FCN8s(NUM_CLASSES, configuration.width)
     return _mindspore_subject(network, lambda: build_step(network, LEARNING_RATE), ())
 
 
@@ -71,97 +118,136 @@ def _mindspore_subject(network: Any, make_step: Callable[[], Any], extra: tuple)
             made.append(make_step())
         return float(made[0](Tensor(images), Tensor(labels), *extra).asnumpy())
 
-    return Subject(step, lambda images: network.set_train(False)(Tensor(images)).asnumpy())
+    parameters = sum(parameter.size for parameter in network.trainable_params())
+    return Subject(step, lambda images: network.set_train(False)(Tensor(images)).asnumpy(), parameters)
 
 
-def pytorch(width: float) -> Subject:
+def pytorch(configuration: Configuration, variant_name: str) -> Subject:
     """The same network, with the same weights, in PyTorch."""
     import torch
-    from pytorch import FCN8s, build_step
+    from pytorch import FCN, Variant, build_step, prepare
 
-    network = FCN8s(NUM_CLASSES, width)
-    network.copy_weights({parameter.name: parameter.asnumpy() for parameter in _network(width).trainable_params()})
-    step = build_step(network, LEARNING_RATE)
+    variant = Variant.parse(variant_name)
+    network = FCN(configuration.stride, NUM_CLASSES, configuration.width)
+    weights = {parameter.name: parameter.asnumpy() for parameter in _network(configuration).trainable_params()}
+    network.copy_weights(weights)
+    step = build_step(network, LEARNING_RATE, variant)
+    called, arrange = prepare(network, variant)
 
     def inference(images: np.ndarray) -> object:
+        network.eval()
         with torch.inference_mode():
-            return network.eval()(torch.from_numpy(images)).numpy()
+            return called(arrange(torch.from_numpy(images))).numpy()
 
-    return Subject(lambda images, labels: step(torch.from_numpy(images), torch.from_numpy(labels).long()), inference)
+    return Subject(
+        lambda images, labels: step(torch.from_numpy(images), torch.from_numpy(labels).long()),
+        inference,
+        sum(parameter.numel() for parameter in network.parameters()),
+    )
 
 
-def _network(width: float) -> Any:
+def _network(configuration: Configuration) -> Any:
     from fcnlab.models import build_model
 
-    return build_model("fcn8s", NUM_CLASSES, width, dropout=0.0)
+    return build_model(f"fcn{configuration.stride}s", NUM_CLASSES, configuration.width, dropout=0.0)
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, object]:
-    """Seconds of the first call (compilation included) and of each after the warm-up, in this process."""
+def measure(subject_name: str, configuration: Configuration) -> Timing:
+    """Time in this process."""
     from fcnlab import device
 
     device.configure("cpu")
     generator = np.random.default_rng(0)
-    shape = (arguments.batch, 3, arguments.size, arguments.size)
+    shape = (configuration.batch, 3, configuration.size, configuration.size)
     images = generator.standard_normal(shape, dtype=np.float32)
     labels = generator.integers(0, NUM_CLASSES, (shape[0], *shape[2:])).astype(np.int32)
-    subject = {PRODUCT: product, "reference": reference, "pytorch": pytorch}[arguments.subject](arguments.width)
+    name, _, variant = subject_name.partition(":")
+    if name == "pytorch":
+        subject = pytorch(configuration, variant)
+    else:
+        subject = reference(configuration) if name == "reference" else product(configuration)
     seconds, losses = [], []
-    for _ in range(arguments.warmup + arguments.steps):
+    for _ in range(configuration.warmup + configuration.steps):
         start = time.perf_counter()
-        if arguments.what == "step":
+        if configuration.what == "step":
             losses.append(subject.step(images, labels))
         else:
             subject.inference(images)
         seconds.append(time.perf_counter() - start)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"first": seconds[0], "steps": seconds[arguments.warmup :], "losses": losses, "memory": memory}
+    return Timing(seconds[configuration.warmup :], seconds[0], memory, losses, subject.parameters)
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Run both subjects by turns in subprocesses and print the table."""
-    forwarded = [f"--{key}={getattr(arguments, key)}" for key in ("what", "width", "batch", "size", "steps", "warmup")]
-    subjects = (arguments.against, PRODUCT)
-    results: dict[str, list[dict]] = {subject: [] for subject in subjects}
-    for _ in range(arguments.rounds):
+def by_turns(subjects: list[str], configuration: Configuration, rounds: int) -> dict[str, Timing]:
+    """Time the subjects in processes of their own, one after the other, ``rounds`` times.
+
+    Raises:
+        RuntimeError: If a process fails, or the subjects are not the same network.
+    """
+    found: dict[str, list[Timing]] = {subject: [] for subject in subjects}
+    for _ in range(rounds):
         for subject in subjects:
-            command = [sys.executable, __file__, f"--subject={subject}", *forwarded]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            results[subject].append(json.loads(output.splitlines()[-1]))
-    print(
-        f"FCN-8s {arguments.what}, width {arguments.width:g}, {arguments.batch} x {arguments.size} x {arguments.size}, "
-        f"{arguments.rounds} processes of {arguments.steps} each"
-    )
-    print(f"{'seconds':<12}{'min':>8}{'median':>8}{'max':>8}{'first':>8}{'peak GiB':>10}")
-    timed = {}
-    for subject, runs in results.items():
-        timed[subject] = seconds = [second for run in runs for second in run["steps"]]
-        first, memory = min(run["first"] for run in runs), max(run["memory"] for run in runs)
-        row = (min(seconds), statistics.median(seconds), max(seconds), first)
-        print(f"{subject:<12}" + "".join(f"{number:8.3f}" for number in row) + f"{memory:10.2f}")
-    ratios = [summary(timed[PRODUCT]) / summary(timed[arguments.against]) for summary in (statistics.median, min)]
-    print(f"{PRODUCT} / {arguments.against}: {ratios[0]:.3f} (medians), {ratios[1]:.3f} (minima)")
-    if arguments.what == "step" and arguments.against == "pytorch":
-        pairs = [" ".join(f"{loss:.6f}" for loss in results[subject][0]["losses"][:3]) for subject in subjects]
-        print(f"losses of the first three steps: {pairs[0]} ({subjects[0]}), {pairs[1]} ({subjects[1]})")
+            flags = [f"--{key}={value}" for key, value in asdict(configuration).items()]
+            environment = os.environ | ({"FCNLAB_KERNELS": "0"} if subject == "stock" else {})
+            done = subprocess.run(
+                [sys.executable, __file__, f"--subject={subject}", *flags],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+            )
+            if done.returncode != 0:
+                raise RuntimeError(f"{subject}, {configuration}: {(done.stderr.strip() or 'killed').splitlines()[-1]}")
+            found[subject].append(Timing(*json.loads(done.stdout.splitlines()[-1])))
+    if len({runs[0].parameters for runs in found.values()}) > 1:
+        raise RuntimeError(f"not the same network: {[runs[0].parameters for runs in found.values()]} parameters")
+    return {
+        subject: Timing(
+            [second for run in runs for second in run.seconds],
+            min(run.first for run in runs),
+            max(run.memory for run in runs),
+            runs[0].losses,
+            runs[0].parameters,
+        )
+        for subject, runs in found.items()
+    }
+
+
+def compare(against: str, configuration: Configuration, rounds: int) -> None:
+    """Run both by turns and print the table."""
+    timings = by_turns([against, PRODUCT], configuration, rounds)
+    print(f"{configuration}, {rounds} processes of {configuration.steps} each")
+    print(f"{'seconds':<16}{'min':>8}{'median':>8}{'max':>8}{'first':>8}{'peak GiB':>10}")
+    for subject, timing in timings.items():
+        row = (min(timing.seconds), timing.median, max(timing.seconds), timing.first)
+        print(f"{subject:<16}" + "".join(f"{number:8.3f}" for number in row) + f"{timing.memory:10.2f}")
+    own, other = timings[PRODUCT], timings[against]
+    minima = min(own.seconds) / min(other.seconds)
+    print(f"{PRODUCT} / {against}: {own.median / other.median:.3f} (medians), {minima:.3f} (minima)")
+    if configuration.what == "step" and against != "reference":
+        losses = [" ".join(f"{loss:.6f}" for loss in timing.losses[:3]) for timing in (other, own)]
+        print(f"losses of the first three steps: {losses[0]} ({against}), {losses[1]} ({PRODUCT})")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--against", choices=OTHERS, default="reference", help="what to compare with")
+    parser.add_argument("--against", default="pytorch", help="pytorch[:variant], stock or reference")
     parser.add_argument("--what", choices=("step", "inference"), default="step", help="what to time")
+    parser.add_argument("--stride", type=int, choices=(32, 16, 8), default=8, help="of the network")
     parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
     parser.add_argument("--batch", type=int, default=2, help="images a step")
     parser.add_argument("--size", type=int, default=256, help="side of an image in pixels")
     parser.add_argument("--steps", type=int, default=5, help="timed steps a process")
     parser.add_argument("--warmup", type=int, default=2, help="steps before the clock counts, at least 1")
     parser.add_argument("--rounds", type=int, default=3, help="processes for each of the two")
-    parser.add_argument("--subject", choices=(PRODUCT, *OTHERS), help="time only this, in this process, and print JSON")
-    arguments = parser.parse_args()
-    if arguments.subject:
-        print(json.dumps(measure(arguments)))
+    parser.add_argument("--subject", help="time only this, in this process, and print JSON")
+    arguments = vars(parser.parse_args())
+    subject, against, rounds = (arguments.pop(key) for key in ("subject", "against", "rounds"))
+    configuration = Configuration(**arguments)
+    if subject:
+        print(json.dumps(measure(subject, configuration)))
     else:
-        compare(arguments)
+        compare(against, configuration, rounds)
 
 
 if __name__ == "__main__":

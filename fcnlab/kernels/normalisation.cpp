@@ -39,17 +39,16 @@ inline double add_up(int64_t count, const Vectorised& vectorised, const Scalar& 
   double total = 0;
   for (int64_t begin = 0; begin < count; begin += kStretch) {
     const int64_t end = std::min(count, begin + kStretch);
-    Panel sums{};
+    Vector sums{};
     int64_t index = begin;
-    for (; index + kLanes <= end; index += kLanes) sums += vectorised(index);
-    for (int lane = 0; lane < kLanes; lane++) total += sums[lane];
+    for (; index + kWidth <= end; index += kWidth) sums += vectorised(index);
+    for (int lane = 0; lane < kWidth; lane++) total += sums[lane];
     for (; index < end; index++) total += scalar(index);
   }
   return total;
 }
 
-inline Panel load(const float* values) { return *reinterpret_cast<const Loose*>(values); }
-inline void store(float* values, Panel panel) { *reinterpret_cast<Loose*>(values) = panel; }
+inline Vector load(const float* values) { return *reinterpret_cast<const LooseVector*>(values); }
 
 inline float rectified(float value) { return value > 0 ? value : 0; }
 
@@ -210,7 +209,7 @@ int channel_statistics(int, void** data, int*, int64_t** shapes, const char**, v
       return add_up(
           planes.area(),
           [&](int64_t i) {
-            const Panel difference = load(plane + i) - mean;
+            const Vector difference = load(plane + i) - mean;
             return difference * difference;
           },
           [&](int64_t i) { return (plane[i] - mean) * (plane[i] - mean); });

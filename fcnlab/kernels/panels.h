@@ -25,6 +25,8 @@ constexpr int kRows = 4;
 constexpr int kPanels = 1;
 #endif
 typedef float Vector __attribute__((vector_size(kWidth * sizeof(float)), aligned(kWidth * sizeof(float)), may_alias));
+// Anywhere in a tensor of MindSpore's.
+typedef float LooseVector __attribute__((vector_size(kWidth * sizeof(float)), aligned(4), may_alias));
 typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
 inline int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }

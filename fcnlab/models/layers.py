@@ -1,4 +1,4 @@
-"""Layers that MindSpore lacks or computes slowly: convolution as one matrix product, bilinear upsampling."""
+"""Layers that MindSpore lacks or computes slowly: 3x3 convolution, normalisation, a large convolution, upsampling."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Conv3x3(nn.Conv2d):
 
 
 class NormRelu(nn.BatchNorm2d):
-    """Batch normalisation and ReLU, and 2x2 max-pooling if asked for; compiled operators where `fcnlab.kernels` has them.
+    """Batch normalisation and ReLU, with 2x2 max-pooling if asked for; compiled where `fcnlab.kernels` has operators.
 
     The statistics in training are the batch's, in evaluation running means: 0.9 of the old and 0.1 of the batch's at
     each step, with the unbiased variance.
