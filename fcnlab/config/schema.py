@@ -55,6 +55,7 @@ class DatasetConfig:
     num_classes: int = ranged(2, minimum=2, maximum=255)
     ignore_index: int = ranged(255, minimum=0, maximum=255)
     class_names: list[str] = field(default_factory=list)
+    palette: list[list[int]] = field(default_factory=list)
     crop_size: int = ranged(128, minimum=32)
     crops_per_image: int = ranged(1, minimum=1)
     mean: list[float] = ranged([0.5, 0.5, 0.5], minimum=0, maximum=1)

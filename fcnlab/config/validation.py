@@ -98,6 +98,14 @@ def _check_relations(config: Config) -> None:
             f"dataset.class_names has {len(dataset.class_names)} names for dataset.num_classes={dataset.num_classes}; "
             "give one for each class"
         )
+    if dataset.palette and (
+        len(dataset.palette) != dataset.num_classes
+        or any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in dataset.palette)
+    ):
+        raise ConfigError(
+            f"dataset.palette={dataset.palette}: give red, green and blue from 0 to 255 for each of the "
+            f"dataset.num_classes={dataset.num_classes} classes, as in [[0,0,0],[255,255,255]]"
+        )
     for key in ("mean", "std"):
         if len(getattr(dataset, key)) != 3:
             raise ConfigError(f"dataset.{key}={getattr(dataset, key)}: give three values, for red, green and blue")

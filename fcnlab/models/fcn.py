@@ -109,7 +109,10 @@ class FCN(nn.Cell):
         # it is 0, the mean colour of a normalised image. No `if` skips padding by nothing: with a dynamic height and
         # width that would be a branch at run time, and the copy is negligible.
         images = ops.pad(images, (0, (-width) % 32, 0, (-height) % 32))
+        return self.padded_logits(images)[:, :, :height, :width]
 
+    def padded_logits(self, images: Tensor) -> Tensor:
+        """Logits of every pixel of images whose sides are multiples of 32."""
         pool1, pool2, pool3, pool4, pool5 = self.encoder(images)
         features = self.dropout(self.relu(self.fc6(pool5)))
         features = self.dropout(self.relu(self.fc7(features)))
@@ -123,7 +126,7 @@ class FCN(nn.Cell):
             score = self.upsample_pool2(score) + self.score_pool2(pool2)
         if self.stride <= 2:
             score = self.upsample_pool1(score) + self.score_pool1(pool1)
-        return self.upsample(score)[:, :, :height, :width]
+        return self.upsample(score)
 
 
 def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
