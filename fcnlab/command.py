@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
 from fcnlab import config as configuration
+from fcnlab.config import Config
 from fcnlab.errors import FcnlabError
 
 EXIT_ERROR = 1
@@ -35,11 +36,15 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, as a batch system sends it before it kills: handled like Ctrl-C."""
 
 
-def run(command: Callable[[], object]) -> NoReturn:
+def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     """Run a Hydra command and leave with its exit code.
 
     What the user can mend goes to standard error as one line and exits 1; Ctrl-C exits 130 and SIGTERM 143. Anything
     else is a bug and shows its traceback.
+
+    Args:
+        command: Reads the command line by itself.
+        schema: The class of its configuration.
     """
     configuration.register_schemas()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print and exit by itself, in many lines
@@ -49,7 +54,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     except FcnlabError as error:
         leave(EXIT_ERROR, str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        leave(EXIT_ERROR, configuration.one_line(error))
+        leave(EXIT_ERROR, configuration.one_line(error, schema))
     except (OSError, MemoryError) as error:
         leave(EXIT_ERROR, _machine_trouble(error))
     except Terminated:

@@ -250,6 +250,64 @@ class Config:
     from_run: Optional[str] = None
 
 
+@dataclass
+class StoreConfig:
+    """The tracking store that runs and registered models are looked for in."""
+
+    uri: Optional[str] = None
+
+
+@dataclass
+class InferenceConfig:
+    """What every command that runs a trained network has: see `fcnlab.inference`."""
+
+    checkpoint: Optional[str] = field(default=None, metadata={"required": True})
+    flip: bool = False
+    scales: list[float] = ranged([1.0], minimum=0.1, maximum=8)
+    tile: int = ranged(1664, minimum=480, maximum=32768)
+    device: str = one_of("auto", ("auto", "cpu", "ascend"))
+    tracking: StoreConfig = field(default_factory=StoreConfig)
+
+
+@dataclass
+class EvaluateConfig(InferenceConfig):
+    """``python -m fcnlab.evaluate``."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    split: str = one_of("val", ("train", "val", "all"))
+    output: Optional[str] = None
+    boundary_tolerance: float = ranged(2.0, minimum=0)
+    worst: int = ranged(5, minimum=0)
+    log_to: Optional[str] = None
+
+
+@dataclass
+class PredictConfig(InferenceConfig):
+    """``python -m fcnlab.predict``."""
+
+    input: Optional[str] = field(default=None, metadata={"required": True})
+    output: Optional[str] = field(default=None, metadata={"required": True})
+    overlays: bool = True
+    probabilities: bool = False
+    overwrite: bool = False
+
+
+@dataclass
+class ExportConfig:
+    """``python -m fcnlab.export``."""
+
+    checkpoint: Optional[str] = field(default=None, metadata={"required": True})
+    format: Optional[str] = field(
+        default=None, metadata={"required": True, "choices": ("mindir", "onnx", "safetensors")}
+    )
+    output: Optional[str] = None
+    device: str = one_of("auto", ("auto", "cpu", "ascend"))
+    tracking: StoreConfig = field(default_factory=StoreConfig)
+
+
+COMMANDS = {"train": Config, "evaluate": EvaluateConfig, "predict": PredictConfig, "export": ExportConfig}
+"""The class of each primary configuration, ``conf/<name>.yaml``."""
+
 SCHEMAS: dict[str, dict[str, type]] = {
     "dataset": {"cells": CellsConfig, "folder": FolderConfig, "isbi2012": Isbi2012Config},
     "optimizer": {"adam": AdamConfig, "adamw": AdamWConfig, "sgd": SGDConfig},
