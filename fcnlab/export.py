@@ -117,9 +117,12 @@ def _check(file_format: str, path: Path, network: TrainedNetwork) -> float:
     Raises:
         ExportError: If it is too large.
     """
+    import mindspore as ms
     from mindspore import Tensor
 
     run = _runner(file_format, path)
+    # One compilation for all sizes.
+    network.network.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
     random = np.random.default_rng(0)
     largest = 0.0
     for height, width in SIZES:
@@ -143,11 +146,13 @@ def _runner(file_format: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
         from fcnlab.inference.mindir_export import mindir_runner
 
         return mindir_runner(path)
+    import mindspore as ms
     from mindspore import Tensor
 
     from fcnlab.loading import read_network
 
     loaded = read_network(path, str(path))
+    loaded.network.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
     return lambda images: loaded(Tensor(images)).asnumpy()
 
 

@@ -59,12 +59,12 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
 
 def count_pages(path: Path) -> int:
     """How many images a TIFF holds; 0 if it is damaged."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would tell the terminal of a damaged file
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(0)  # it would tell the terminal of a damaged file
     try:
         return cv2.imcount(str(path))
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        cv2.setLogLevel(level)
 
 
 def read_page(path: Path, page: int) -> np.ndarray:

@@ -27,16 +27,21 @@ class PartitionScores:
     """The challenge's two scores after border thinning, over any number of slices and for several thresholds.
 
     The true cells S are the 4-connected components of what is no membrane in the label. A prediction is binarised,
-    its membranes thinned to a width of one pixel (`thin`), and the 4-connected components of the rest are the found
-    cells T. Only pixels that are no membrane in the label count, so that a membrane's width does not; each of them
-    that is left on a predicted membrane is a cell of its own. With p_ij their share in the true cell i and the found
-    cell j, s_i and t_j its sums,
+    its membranes thinned to a width of one pixel (`thin`) as if they went on beyond the image, and the 4-connected
+    components of the rest are the found cells T. Only pixels that are no membrane in the label count, so that a
+    membrane's width does not; each of them that is left on a found membrane is a cell of its own. With n_ij of the n
+    pixels in the true cell i and the found cell j, p_ij = n_ij / n, and s_i and t_j the sums of n_ij over j and i,
 
-        rand = 2 sum p_ij^2 / (sum s_i^2 + sum t_j^2)      information = 2 I(S; T) / (H(S) + H(T))
+        rand = 2 sum n_ij (n_ij - 1) / (sum s_i (s_i - 1) + sum t_j (t_j - 1))
+
+        information = 2 I(S; T) / (H(S) + H(T))
+
+    The first is the F-score of the pairs of pixels that are in one cell. (The challenge's own program also pairs each
+    pixel with itself, which changes the fourth digit; scikit-image's ``adapted_rand_error`` does not.)
 
     Source: Arganda-Carreras et al., *Frontiers in Neuroanatomy* 9:142, 2015, section "Evaluation metrics", with
-    alpha = 1/2. Cells end at their slice. Over several slices, the squared counts of pixels are summed for the first,
-    and the entropies of the slices, weighted by their pixels, for the second.
+    alpha = 1/2. Cells end at their slice. Over several slices, the pairs are summed for the first score, and the
+    entropies of the slices, weighted by their pixels, for the second.
 
     Args:
         thresholds: On the probability of a cell.
@@ -44,8 +49,10 @@ class PartitionScores:
 
     def __init__(self, thresholds: tuple[float, ...] = THRESHOLDS) -> None:
         self.thresholds = thresholds
-        self._squares = np.zeros((len(thresholds), 3))  # of the overlaps, the true and the predicted cells
-        self._entropies = np.zeros((len(thresholds), 3))  # joint, true and predicted, times the pixels
+        self._counted = False
+        # Of the overlaps, of the true and of the found cells.
+        self._pairs = np.zeros((len(thresholds), 3))
+        self._entropies = np.zeros((len(thresholds), 3))
 
     def update(self, cell: np.ndarray, probability: np.ndarray) -> None:
         """Count one slice.
@@ -62,27 +69,24 @@ class PartitionScores:
         true = components(cell)[cell]
         if true.size == 0:
             return
+        self._counted = True
         previous: np.ndarray | None = None
         for index, threshold in enumerate(self.thresholds):
             binary = probability >= threshold
             if previous is None or not np.array_equal(binary, previous):
-                counts = overlaps(true, components(~thin(~binary))[cell])
+                counts = overlaps(true, components(~_thin_membranes(~binary))[cell])
                 previous = binary
-            self._squares[index] += [float((values.astype(float) ** 2).sum()) for values in counts]
+            self._pairs[index] += [float((values * (values - 1.0)).sum()) for values in counts]
             self._entropies[index] += [_entropy(values) for values in counts]
 
     @property
     def scores(self) -> list[PartitionScore]:
         """One for each threshold; NaN before any slice."""
-        joint, true, predicted = self._squares.T
-        joint_entropy, true_entropy, predicted_entropy = self._entropies.T
-        with np.errstate(invalid="ignore"):
-            rand = 2 * joint / (true + predicted)
-        entropies = true_entropy + predicted_entropy
-        # One cell in both is a perfect partition, without any information to share.
-        information = np.where(entropies > 0, 2 * (entropies - joint_entropy), 1.0) / np.where(
-            entropies > 0, entropies, 1.0
-        )
+        rand = _ratio(*self._pairs.T)
+        joint, true, found = self._entropies.T
+        information = _ratio(true + found - joint, true, found)
+        if not self._counted:
+            rand[:] = information[:] = np.nan
         return [PartitionScore(*map(float, pair)) for pair in zip(rand, information, strict=True)]
 
     @property
@@ -91,9 +95,21 @@ class PartitionScores:
         return PartitionScore(*(max(values) for values in zip(*self.scores, strict=True)))
 
 
+def _thin_membranes(mask: np.ndarray) -> np.ndarray:
+    """Thin lines that go on beyond the image: an end at its border would be shortened, and so join two cells."""
+    beyond = 32  # pixels, more than half of a membrane's width
+    return thin(np.pad(mask, beyond, mode="edge"))[beyond:-beyond, beyond:-beyond]
+
+
 def components(mask: np.ndarray) -> np.ndarray:
     """The 4-connected components of a mask, H x W int32 from 1; 0 outside."""
     return cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)[1]
+
+
+def _ratio(shared: np.ndarray, true: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """2 shared / (true + found); 1 where there is nothing that could be wrong."""
+    total = true + found
+    return np.divide(2 * shared, total, out=np.ones(total.shape), where=total > 0)
 
 
 def overlaps(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -119,7 +135,8 @@ def _entropy(counts: np.ndarray) -> float:
 def thin(mask: np.ndarray) -> np.ndarray:
     """Thin lines to a width of one pixel; what they enclose and how they hang together stays.
 
-    Source: Zhang & Suen, "A fast parallel algorithm for thinning digital patterns", CACM 27(3), 1984.
+    Source: Guo & Hall, "Parallel thinning with two-subiteration algorithms", CACM 32(3), 1989, algorithm A1; unlike
+    Zhang & Suen's, it leaves two-pixel squares.
 
     Args:
         mask: H x W bool.
@@ -141,19 +158,21 @@ def thin(mask: np.ndarray) -> np.ndarray:
             return inner.astype(bool)
 
 
-# The eight neighbours, clockwise from the one above, are the bits of a code.
-_WEIGHTS = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], np.float32)
+# The eight neighbours, anticlockwise from the one to the right, are the bits of a code.
+_WEIGHTS = np.array([[8, 4, 2], [16, 0, 1], [32, 64, 128]], np.float32)
 
 
 def _removable() -> tuple[np.ndarray, np.ndarray]:
     """For each code, whether the first and the second half of an iteration remove the pixel, 256 bool each."""
-    bits = (np.arange(256)[:, np.newaxis] >> np.arange(8)) & 1
-    neighbours = bits.sum(axis=1)
-    transitions = ((bits == 0) & (np.roll(bits, -1, axis=1) == 1)).sum(axis=1)
-    common = (neighbours >= 2) & (neighbours <= 6) & (transitions == 1)
-    north, east, south, west = bits[:, 0], bits[:, 2], bits[:, 4], bits[:, 6]
-    first = common & (north * east * south == 0) & (east * south * west == 0)
-    second = common & (north * east * west == 0) & (north * south * west == 0)
+    bits = ((np.arange(256)[:, np.newaxis] >> np.arange(8)) & 1).astype(bool)
+    sides, corners = bits[:, 0::2], bits[:, 1::2]  # right, up, left, down; and the corner after each
+    following = np.roll(sides, -1, axis=1)
+    crossings = (~sides & (corners | following)).sum(axis=1)
+    neighbours = np.minimum((sides | corners).sum(axis=1), (corners | following).sum(axis=1))
+    common = (crossings == 1) & (neighbours >= 2) & (neighbours <= 3)
+    right, up_right, up, up_left, left, down_left, down, down_right = bits.T
+    first = common & ~((up_right | up | ~down_right) & right)
+    second = common & ~((down_left | down | ~up_left) & left)
     return first, second
 
 

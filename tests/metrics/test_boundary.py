@@ -56,7 +56,7 @@ def test_it_is_the_share_of_boundary_pixels_that_lie_near(seed, tolerance):
 
 def square(offset=0):
     label = np.zeros((40, 40), np.uint8)
-    label[10 + offset : 30 + offset, 10 : 30] = 1
+    label[10 + offset : 30 + offset, 10:30] = 1
     return label
 
 
