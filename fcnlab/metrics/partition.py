@@ -29,8 +29,8 @@ class PartitionScores:
     The true cells S are the 4-connected components of what is no membrane in the label. A prediction is binarised,
     its membranes thinned to a width of one pixel (`thin`) as if they went on beyond the image, and the 4-connected
     components of the rest are the found cells T. Only pixels that are no membrane in the label count, so that a
-    membrane's width does not; each of them that is left on a found membrane is a cell of its own. With n_ij of the n
-    pixels in the true cell i and the found cell j, p_ij = n_ij / n, and s_i and t_j the sums of n_ij over j and i,
+    membrane's width does not; each of them that is left on a found membrane is a cell of its own. With n_ij pixels in
+    the true cell i and the found cell j, and s_i and t_j their sums over j and i,
 
         rand = 2 sum n_ij (n_ij - 1) / (sum s_i (s_i - 1) + sum t_j (t_j - 1))
 
