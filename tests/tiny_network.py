@@ -18,7 +18,7 @@ METADATA = {
 }
 
 
-def save_checkpoint(path, arch=ARCH):
+def save_checkpoint(path, arch=ARCH, metadata=None):
     """Random scores, upsampling that is not symmetric, and statistics of batch norm as after a training."""
     network = fcnlab.build_model(**arch)
     random = np.random.default_rng(1)
@@ -36,7 +36,7 @@ def save_checkpoint(path, arch=ARCH):
         else:
             continue
         parameter.set_data(Tensor(np.ascontiguousarray(value, dtype=np.float32)))
-    save_weights(path, network, {**METADATA, "arch": arch})
+    save_weights(path, network, {**METADATA, "arch": arch, **(metadata or {})})
     return path
 
 
