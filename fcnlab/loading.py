@@ -11,6 +11,7 @@ from typing import Any
 
 from mindspore import nn
 
+from fcnlab.credentials import redact
 from fcnlab.errors import CheckpointError, first_line
 from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import build_model
@@ -101,6 +102,19 @@ def _download(uri: str, tracking_uri: str | None, folder: str) -> Path:
     if uri.startswith("runs:/") and uri.rstrip("/").count("/") == 1:
         uri = f"{uri.rstrip('/')}/checkpoints/best.safetensors"
     try:
-        return Path(download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=tracking_uri))
+        place = _place_of_model(uri, tracking_uri) if uri.startswith("models:/") and tracking_uri else uri
+        return Path(download_artifacts(artifact_uri=place, dst_path=folder, tracking_uri=tracking_uri))
     except (MlflowException, OSError) as error:
-        raise CheckpointError(f"{uri}: {first_line(error)}; is MLFLOW_TRACKING_URI right?") from error
+        raise CheckpointError(f"{uri}: {redact(first_line(error))}; is MLFLOW_TRACKING_URI right?") from error
+
+
+def _place_of_model(uri: str, registry_uri: str) -> str:
+    """Where a registered model's files are; MLflow would look it up where its environment says, whatever it is told."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registry_uri, registry_uri)
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    name, _, version = name.partition("/")
+    if alias:
+        version = client.get_model_version_by_alias(name, alias).version
+    return client.get_model_version_download_uri(name, version)

@@ -9,7 +9,7 @@ from conftest import compose_tiny
 from mlflow import MlflowClient
 from PIL import Image
 from sklearn.metrics import confusion_matrix
-from tiny_network import ARCH, save_checkpoint
+from tiny_network import ARCH, compile_once, save_checkpoint
 
 import fcnlab
 from fcnlab import config as configuration
@@ -23,6 +23,13 @@ CELLS = ["dataset=cells", "dataset.num_train=2", "dataset.num_val=3", "dataset.i
 
 def run(checkpoint, *words):
     return evaluate(configuration.compose([f"checkpoint={checkpoint}", *words], "evaluate"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        compile_once(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 from conftest import user_environment
 from PIL import Image
-from tiny_network import METADATA, save_checkpoint, some_image
+from tiny_network import METADATA, compile_once, save_checkpoint, some_image
 
 import fcnlab
 from fcnlab import config as configuration
 from fcnlab.errors import ConfigError, DataError
 from fcnlab.predict import predict
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        compile_once(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

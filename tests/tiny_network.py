@@ -4,6 +4,7 @@ import numpy as np
 from mindspore import Tensor
 
 import fcnlab
+from fcnlab import loading
 from fcnlab.models.weights import save_weights
 
 ARCH = {"name": "fcn8s", "num_classes": 3, "width": 1 / 32, "norm": "batch", "dropout": 0.5}
@@ -47,3 +48,16 @@ def some_image(height, width, seed=0):
     fine = random.integers(0, 40, (height, width, 3), dtype=np.uint8)
     large = coarse.repeat(16, axis=0).repeat(16, axis=1)[:height, :width]
     return np.clip(large.astype(int) + fine, 0, 255).astype(np.uint8)
+
+
+def compile_once(patch):
+    """Let commands of one test file share the networks that they load: compiling one takes a second."""
+    loaded, read = {}, loading.read_network
+
+    def shared(path, source):
+        key = path.read_bytes()
+        if key not in loaded:
+            loaded[key] = read(path, source)
+        return loaded[key]
+
+    patch.setattr(loading, "read_network", shared)

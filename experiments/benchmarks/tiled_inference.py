@@ -66,7 +66,7 @@ def difference(arguments: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sides", type=int, nargs="+", default=[4096], help="sides of the images in pixels")
-    parser.add_argument("--tile", type=int, default=1664, help="largest side computed at once, in pixels")
+    parser.add_argument("--tile", type=int, default=1408, help="largest side computed at once, in pixels")
     parser.add_argument("--arch", default="fcn8s", help="the network")
     parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
     parser.add_argument("--classes", type=int, default=2, help="number of classes")

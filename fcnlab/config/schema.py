@@ -264,7 +264,7 @@ class InferenceConfig:
     checkpoint: Optional[str] = field(default=None, metadata={"required": True})
     flip: bool = False
     scales: list[float] = ranged([1.0], minimum=0.1, maximum=8)
-    tile: int = ranged(1664, minimum=480, maximum=32768)
+    tile: int = ranged(1408, minimum=480, maximum=32768)
     device: str = one_of("auto", ("auto", "cpu", "ascend"))
     tracking: StoreConfig = field(default_factory=StoreConfig)
 

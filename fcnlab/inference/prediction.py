@@ -36,7 +36,7 @@ class Options:
 
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
-    tile: int = 1664
+    tile: int = 1408
     overlays: bool = True
     probabilities: bool = False
 

@@ -34,7 +34,8 @@ def test_arrays_are_as_large_as_a_tile_not_as_the_image():
     network._forward = forward  # what MindSpore takes is the slow test's business
     small, large = (peak_of_arrays(network, side, tile=1024) for side in (1024, 4096))
     labels = 4096 * 4096 - 1024 * 1024
-    assert large - small < labels + 2**20
+    last_tile = 4 * 1024 * 1024  # its int32 classes, while the next one is computed
+    assert large - small < labels + last_tile + 2**20
     assert max(max(shape) for shape in shapes) <= 1024
     assert len(shapes) == 2  # one compilation for each image
 
