@@ -56,7 +56,7 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     except (HydraException, OmegaConfBaseException) as error:
         leave(EXIT_ERROR, configuration.one_line(error, schema))
     except (OSError, MemoryError) as error:
-        leave(EXIT_ERROR, _machine_trouble(error))
+        leave(EXIT_ERROR, _machine_trouble(error, trains=schema is Config))
     except Terminated:
         leave(EXIT_TERMINATED, "terminated")
     except KeyboardInterrupt:
@@ -64,10 +64,12 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     sys.exit(0)
 
 
-def _machine_trouble(error: OSError | MemoryError) -> str:
+def _machine_trouble(error: OSError | MemoryError, trains: bool) -> str:
     if isinstance(error, MemoryError):
-        return "out of memory: lower trainer.batch_size, dataset.crop_size or arch.width"
-    return f"{error.filename or 'I/O'}: {error.strerror or error}; hydra.run.dir=... sets the output folder"
+        smaller = "trainer.batch_size, dataset.crop_size or arch.width" if trains else "tile"
+        return f"out of memory: lower {smaller}"
+    reason = f"{error.filename or 'I/O'}: {error.strerror or error}"
+    return f"{reason}; hydra.run.dir=... sets the output folder" if trains else reason
 
 
 def leave(code: int, reason: str) -> NoReturn:

@@ -48,7 +48,7 @@ def evaluate(config: EvaluateConfig) -> Measurement:
     from fcnlab.progress import tracked
     from fcnlab.tracking.evaluation_report import RunLog, write_report
 
-    device.configure(config.device)
+    device.configure(config.device, key="device")
     network = load(config.checkpoint, config.tracking.uri)
     dataset_config = fitted(config.dataset, network)
     dataset = open_split(dataset_config, config.split)

@@ -48,7 +48,7 @@ def export(config: ExportConfig) -> Path:
     from fcnlab import device
     from fcnlab.loading import load
 
-    device.configure(config.device)
+    device.configure(config.device, key="device")
     network = load(config.checkpoint, config.tracking.uri)
     path = Path(config.output).expanduser() if config.output else default_path(config.checkpoint, config.format)
     if path.suffix != f".{config.format}":

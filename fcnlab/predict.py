@@ -44,7 +44,7 @@ def predict(config: PredictConfig) -> Outcome:
 
     folder = Path(config.output).expanduser()
     sources = find(config.input, without=folder)
-    device.configure(config.device)
+    device.configure(config.device, key="device")
     with checkpoint_file(config.checkpoint, config.tracking.uri) as path:
         network = read_network(path, config.checkpoint)
         digest = fingerprint(path)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -163,3 +164,22 @@ def test_the_command_reports_by_its_exit_code(checkpoint, folder):
     assert done.stderr.strip() == ("fcnlab: image 'in/a.png' is damaged or truncated: replace it; the rest is labelled")
     assert "2 labelled, 0 skipped, 1 failed" in done.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["in", "out"]  # no log, no .hydra
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "export"])
+def test_help_comes_at_once_and_names_the_keys(tmp_path, name):
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"fcnlab.{name}", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint: null" in done.stdout
+    assert "python -m fcnlab." in done.stdout
+    for slow in ("mindspore", "mlflow", "cv2", "torch"):
+        assert f" {slow}\n" not in done.stderr  # what it imported
+    assert time.monotonic() - begun < 20  # under 2 s on an idle machine
+    assert not list(tmp_path.iterdir())

@@ -141,6 +141,9 @@ def from_node(node: DictConfig) -> Any:
     Raises:
         ConfigError: If a value is missing, of the wrong type or out of range.
     """
+    if "dataset" in node and OmegaConf.is_missing(node.dataset, "name"):
+        known = ", ".join(REGISTRIES["dataset"].names())
+        raise ConfigError(f"dataset: choose one, as in dataset=<name>; known are {known}")
     try:
         config = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:

@@ -26,9 +26,6 @@ def one_line(error: BaseException, schema: type = Config) -> str:
         if isinstance(cause, MissingConfigException) and cause.options is not None:
             return _unknown_option(cause)
     text = "\n".join(map(str, causes))
-    missing = re.search(r"You must specify '([^']+)'.*?Available options:(.*)", text, re.DOTALL)
-    if missing:
-        return f"{missing[1]}: choose one, as in {missing[1]}=<option>; known are {', '.join(missing[2].split())}"
     override = re.search(r"Could not override '([^']+)'", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if override or re.search(r"Key '[^']+' (is )?not in ", text):
