@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -128,53 +129,65 @@ def test_a_mistake_is_one_line(words, text):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A tiny training recorded in MLflow with its model registered; its result and the store."""
-    folder = tmp_path_factory.mktemp("trained")
-    store = f"sqlite:///{folder / 'mlflow.db'}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", store)
-        result = fcnlab.train(compose_tiny("tracking.register_as=cells"), folder / "run")
-    return result, store
+def recorded(checkpoint, empty_store, tmp_path_factory):
+    """A run with the checkpoint as its artifact and as a registered model; its id and the store."""
+    folder = tmp_path_factory.mktemp("recorded")
+    store = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
+    client = MlflowClient(store)
+    experiment = client.create_experiment("fcnlab", artifact_location=(folder / "artifacts").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    client.log_metric(run_id, "val/mean_iou", 0.5)
+    client.log_artifact(run_id, str(checkpoint), "checkpoints")
+    (folder / "model" / "artifacts").mkdir(parents=True)
+    shutil.copy(checkpoint, folder / "model" / "artifacts")
+    client.create_registered_model("cells")
+    version = client.create_model_version("cells", (folder / "model").as_uri(), run_id)
+    client.set_registered_model_alias("cells", "champion", version.version)
+    return run_id, store
 
 
-TINY = ["dataset=cells", "dataset.num_train=4", "dataset.num_val=2", "dataset.image_size=64"]
-
-
-@pytest.mark.parametrize("source", ["runs", "models", "folder"])
-def test_it_measures_what_the_training_measured_and_logs_to_its_run(trained, tmp_path, source, monkeypatch):
-    result, store = trained
+@pytest.mark.parametrize("source", ["runs", "models"])
+def test_results_go_to_the_run_of_the_checkpoint(recorded, report, tmp_path, source, monkeypatch):
+    run_id, store = recorded
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    checkpoint = {
-        "runs": f"runs:/{result.run_id}",
-        "models": "models:/cells@champion",
-        "folder": result.best_checkpoint.parents[1],
-    }[source]
-    measurement = run(checkpoint, *TINY, f"tracking.uri={store}", "log_to=same", f"output={tmp_path / 'out'}")
-    then = read_metadata(result.best_checkpoint)["metrics"]
-    for name in ("pixel_accuracy", "mean_iou", "iou/membrane"):
-        assert measurement.metrics[name] == pytest.approx(then[f"val/{name}"], abs=2e-3)
+    checkpoint = {"runs": f"runs:/{run_id}", "models": "models:/cells@champion"}[source]
+    measurement = run(checkpoint, *CELLS, f"tracking.uri={store}", "log_to=same", "output=out")
+    assert measurement.metrics == report[0].metrics
     client = MlflowClient(store)
-    logged = client.get_run(result.run_id).data.metrics
+    logged = client.get_run(run_id).data.metrics
     assert logged["evaluate/mean_iou"] == pytest.approx(measurement.metrics["mean_iou"])
-    assert logged["val/mean_iou"] == pytest.approx(then["val/mean_iou"])  # the training's own stay
-    paths = {item.path for item in client.list_artifacts(result.run_id, "evaluate/cells-val")}
+    assert logged["val/mean_iou"] == 0.5  # the training's own stay
+    [point] = client.get_metric_history(run_id, "evaluate/mean_iou")[-1:]
+    assert point.step == 12  # the checkpoint's
+    paths = {item.path for item in client.list_artifacts(run_id, "evaluate/cells-val")}
     assert "evaluate/cells-val/metrics.json" in paths
-    assert client.list_artifacts(result.run_id, "evaluate/cells-val/worst")
+    assert len(client.list_artifacts(run_id, "evaluate/cells-val/worst")) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # no store was made here
 
 
-def test_a_run_that_is_not_known_is_said_before_anything_is_computed(trained, checkpoint, tmp_path):
-    _, store = trained
+@pytest.mark.slow
+def test_it_measures_what_the_training_measured_and_knows_its_run(tmp_path, monkeypatch):
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    result = fcnlab.train(compose_tiny("tracking.register_as=cells"), tmp_path / "run")
+    for checkpoint in (tmp_path / "run", result.best_checkpoint, "models:/cells@champion", "models:/cells/1"):
+        words = ["dataset=cells", "dataset.num_val=2", "dataset.image_size=64"]
+        measurement = run(checkpoint, *words, "log_to=same", f"output={tmp_path / 'out'}")
+        then = read_metadata(result.best_checkpoint)["metrics"]
+        for name in ("pixel_accuracy", "mean_iou", "iou/membrane"):
+            assert measurement.metrics[name] == pytest.approx(then[f"val/{name}"], abs=2e-3)
+    logged = MlflowClient(store).get_metric_history(result.run_id, "evaluate/mean_iou")
+    assert len(logged) == 4
+    assert read_metadata(result.best_checkpoint)["palette"] == [[0, 0, 0], [128, 0, 0]]
+
+
+def test_a_run_that_is_not_known_is_said_before_anything_is_computed(recorded, checkpoint, tmp_path):
+    _, store = recorded
     for log_to, words in (("same", "is not known"), ("0" * 32, "is not in")):
         with pytest.raises(FcnlabError, match=words):
             run(checkpoint, *CELLS, f"tracking.uri={store}", f"log_to={log_to}", f"output={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
     with pytest.raises(CheckpointError, match="models:/nothing@champion"):
         run("models:/nothing@champion", *CELLS, f"tracking.uri={store}")
-
-
-def test_the_palette_of_the_data_set_is_in_the_checkpoint(trained):
-    result, _ = trained
-    assert read_metadata(result.best_checkpoint)["palette"] == [[0, 0, 0], [128, 0, 0]]

@@ -11,6 +11,7 @@ from tiny_network import ARCH, MEAN, METADATA, STD, save_checkpoint
 
 import fcnlab
 from fcnlab import config as configuration
+from fcnlab import device
 from fcnlab import export as module
 from fcnlab.errors import ConfigError, ExportError
 from fcnlab.export import export
@@ -19,9 +20,10 @@ SIZES = ((32, 32), (97, 130), (64, 200))
 
 
 @pytest.fixture(autouse=True)
-def fewer_sizes(monkeypatch):
-    """Each size that MINDIR is loaded for is compiled anew; the tests have sizes of their own."""
+def nothing_to_compile(monkeypatch):
+    """Operator by operator, and the command's own check at one size: the tests have sizes of their own."""
     monkeypatch.setattr(module, "SIZES", ((40, 64),))
+    monkeypatch.setattr(device, "configure", lambda *arguments, **keys: ms.set_context(mode=ms.PYNATIVE_MODE))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,6 @@ def run(checkpoint, file_format, output):
 
 def compare(checkpoint, compute):
     network = fcnlab.load(checkpoint)
-    ms.set_context(mode=ms.PYNATIVE_MODE)  # nothing to compile
     for height, width in SIZES:
         images = np.random.default_rng(height).standard_normal((1, 3, height, width)).astype(np.float32)
         expected = network(Tensor(images)).asnumpy()

@@ -166,7 +166,9 @@ def test_the_command_reports_by_its_exit_code(checkpoint, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["in", "out"]  # no log, no .hydra
 
 
-@pytest.mark.parametrize("name", ["evaluate", "predict", "export"])
+@pytest.mark.parametrize(
+    "name", ["evaluate", *(pytest.param(name, marks=pytest.mark.slow) for name in ("predict", "export"))]
+)
 def test_help_comes_at_once_and_names_the_keys(tmp_path, name):
     begun = time.monotonic()
     done = subprocess.run(
