@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 Output = Literal["logits", "probabilities", "classes"]
 """Per pixel: N x C x H x W float32 of either kind, or the largest logit's class, N x H x W int32."""
 
-_GRAPHS = 8  # of one size each; one takes about as much memory as a forward pass
+_PIXELS = 1408**2  # of all sizes with a graph of their own: each keeps a part of its memory after the forward pass
 _OFTEN = 3  # how often a size comes before it is worth a second of compiling
 
 
@@ -47,7 +47,7 @@ class ForwardPass:
         self._seen[key] = self._seen.get(key, 0) + 1
         # The very first size is likely that of all images.
         often = self._seen[key] >= _OFTEN or len(self._seen) == 1
-        if key not in self._one_size and often and len(self._one_size) < _GRAPHS:
+        if key not in self._one_size and often and self._has_room(shape):
             self._one_size[key] = _Graph(self._network, output)
         if key in self._one_size:
             return self._one_size[key]
@@ -56,6 +56,14 @@ class ForwardPass:
             graph.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
             self._any_size[output] = graph
         return self._any_size[output]
+
+    def _has_room(self, shape: tuple[int, ...]) -> bool:
+        pixels = sum(_pixels(kept) for _, kept in self._one_size)
+        return not self._one_size or pixels + _pixels(shape) <= _PIXELS
+
+
+def _pixels(shape: tuple[int, ...]) -> int:
+    return shape[0] * shape[2] * shape[3]
 
 
 class _Graph(nn.Cell):

@@ -166,7 +166,7 @@ class TrainedNetwork(nn.Cell):
 
     def _cut(self, height: int, width: int, tile: int) -> Iterator[Tile]:
         if isinstance(self.network, FCN):
-            return tiles(height, width, tile, overlap(self.network.fc6.kernel_size))
+            return tiles(height, width, tile, overlap(self.network.fc6.weight.shape[2]))
         # How far another package's network looks is not known: it gets the whole image.
         return tiles(height, width, max(height, width) + GRID, 0)
 
