@@ -15,6 +15,7 @@ from fcnlab.data.loader import EvalLoader, TrainLoader
 from fcnlab.data.transforms import TrainTransform
 from fcnlab.models import build_model
 from fcnlab.models.weights import initialise_from, read_weights
+from fcnlab.palette import palette
 from fcnlab.registry import DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
 from fcnlab.tracking.recorder import Input
 from fcnlab.training.callbacks import Callback
@@ -113,6 +114,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         "arch": architecture(config),
         "class_names": names,
         "ignore_index": dataset.ignore_index,
+        "palette": dataset.palette or palette(dataset.num_classes).tolist(),
         "normalisation": pixels,
         "seed": config.seed,
     }

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
 from fcnlab import config as configuration
+from fcnlab.config import Config
 from fcnlab.errors import FcnlabError
 
 EXIT_ERROR = 1
@@ -35,11 +36,15 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, as a batch system sends it before it kills: handled like Ctrl-C."""
 
 
-def run(command: Callable[[], object]) -> NoReturn:
+def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     """Run a Hydra command and leave with its exit code.
 
     What the user can mend goes to standard error as one line and exits 1; Ctrl-C exits 130 and SIGTERM 143. Anything
     else is a bug and shows its traceback.
+
+    Args:
+        command: Reads the command line by itself.
+        schema: The class of its configuration.
     """
     configuration.register_schemas()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print and exit by itself, in many lines
@@ -49,9 +54,9 @@ def run(command: Callable[[], object]) -> NoReturn:
     except FcnlabError as error:
         leave(EXIT_ERROR, str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        leave(EXIT_ERROR, configuration.one_line(error))
+        leave(EXIT_ERROR, configuration.one_line(error, schema))
     except (OSError, MemoryError) as error:
-        leave(EXIT_ERROR, _machine_trouble(error))
+        leave(EXIT_ERROR, _machine_trouble(error, trains=schema is Config))
     except Terminated:
         leave(EXIT_TERMINATED, "terminated")
     except KeyboardInterrupt:
@@ -59,10 +64,12 @@ def run(command: Callable[[], object]) -> NoReturn:
     sys.exit(0)
 
 
-def _machine_trouble(error: OSError | MemoryError) -> str:
+def _machine_trouble(error: OSError | MemoryError, trains: bool) -> str:
     if isinstance(error, MemoryError):
-        return "out of memory: lower trainer.batch_size, dataset.crop_size or arch.width"
-    return f"{error.filename or 'I/O'}: {error.strerror or error}; hydra.run.dir=... sets the output folder"
+        smaller = "trainer.batch_size, dataset.crop_size or arch.width" if trains else "tile"
+        return f"out of memory: lower {smaller}"
+    reason = f"{error.filename or 'I/O'}: {error.strerror or error}"
+    return f"{reason}; hydra.run.dir=... sets the output folder" if trains else reason
 
 
 def leave(code: int, reason: str) -> NoReturn:

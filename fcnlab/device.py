@@ -8,12 +8,13 @@ from fcnlab import environment
 from fcnlab.errors import ConfigError
 
 
-def configure(device: str = "auto", mode: str = "graph") -> str:
+def configure(device: str = "auto", mode: str = "graph", key: str = "trainer.device") -> str:
     """Select the device and the execution mode for this process.
 
     Args:
         device: "cpu", "ascend", or "auto": Ascend where there is one, else the CPU.
         mode: "graph" (compiled) or "pynative" (operator by operator).
+        key: What an error calls the choice of the device.
 
     Returns:
         MindSpore's name of the device, "CPU" or "Ascend".
@@ -26,7 +27,7 @@ def configure(device: str = "auto", mode: str = "graph") -> str:
     environment.announce()
     available = _has_ascend()
     if device == "ascend" and not available:
-        raise ConfigError("trainer.device=ascend: no Ascend device is visible here; use trainer.device=cpu")
+        raise ConfigError(f"{key}=ascend: no Ascend device is visible here; use {key}=cpu")
     target = "Ascend" if available and device != "cpu" else "CPU"
     # Not ms.set_device: it logs an error on some versions.
     ms.set_context(mode=ms.GRAPH_MODE if mode == "graph" else ms.PYNATIVE_MODE, device_target=target)

@@ -27,6 +27,10 @@ class TrackingError(FcnlabError):
     """The tracking store or the local journal cannot be reached, or refuses."""
 
 
+class ExportError(FcnlabError):
+    """A network cannot be written in a format, or not faithfully."""
+
+
 def first_line(error: BaseException) -> str:
     """What a library's error says, for an error of ours: its first line, or its kind if it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mindspore import nn
 
+from fcnlab.credentials import redact
 from fcnlab.errors import CheckpointError, first_line
+from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import build_model
 from fcnlab.models.weights import load_weights, read_weights
 
 
-def load(source: str | Path) -> nn.Cell:
+def load(source: str | Path, tracking_uri: str | None = None) -> TrainedNetwork:
     """Build the network that a checkpoint describes, with its weights, in evaluation mode.
 
     Args:
-        source: A ``.safetensors`` checkpoint of this package, or ``runs:/<run id>`` for the best one of an MLflow run
-            (``runs:/<run id>/<artifact path>`` for another).
+        source: A ``.safetensors`` checkpoint of this package or the output folder of a training, ``runs:/<run id>``
+            for the best one of an MLflow run (``runs:/<run id>/<artifact path>`` for another), or a registered model,
+            ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+        tracking_uri: Where runs and registered models are; by default ``MLFLOW_TRACKING_URI``, else ``mlflow.db``.
+
+    Returns:
+        A cell from normalised images to logits, whose ``predict(image)`` gives the label map of a plain image.
 
     Raises:
         CheckpointError: If it cannot be found or read, or does not say which network it is of.
     """
-    path = _download(str(source)) if str(source).startswith("runs:/") else Path(source)
-    network, _ = read_network(path, str(source))
-    return network
+    with checkpoint_file(source, tracking_uri) as path:
+        return read_network(path, str(source))
 
 
-def read_network(path: Path, source: str) -> tuple[nn.Cell, dict[str, Any]]:
-    """Build the network of a checkpoint file, in evaluation mode, and read what the file says of it.
+def read_network(path: Path, source: str) -> TrainedNetwork:
+    """Build the network of a checkpoint file.
 
     Args:
         path: The file.
@@ -38,20 +48,73 @@ def read_network(path: Path, source: str) -> tuple[nn.Cell, dict[str, Any]]:
         CheckpointError: As `load` does.
     """
     arrays, metadata = read_weights(path)
+    return TrainedNetwork(restore(arrays, metadata, source), metadata, source)
+
+
+def restore(arrays: dict[str, Any], metadata: dict[str, Any], source: str) -> nn.Cell:
+    """The network itself, from what `read_weights` read.
+
+    Raises:
+        CheckpointError: If it is not said which network that is, or the weights are another's.
+    """
     if "arch" not in metadata:
         raise CheckpointError(f"{source}: does not say which network it is of; use build_model(...) and init_from")
     network = build_model(**metadata["arch"])
     load_weights(network, arrays, source)
-    return network.set_train(False), metadata
+    return network.set_train(False)
 
 
-def _download(uri: str) -> Path:
+@contextmanager
+def checkpoint_file(source: str | Path, tracking_uri: str | None = None) -> Iterator[Path]:
+    """Find what `load` takes, and fetch it if it is elsewhere.
+
+    Yields:
+        The checkpoint's file; a copy that was fetched is gone afterwards.
+
+    Raises:
+        CheckpointError: If it cannot be found.
+    """
+    if not str(source).startswith(("runs:/", "models:/")):
+        yield _in_folder(Path(source).expanduser(), str(source))
+        return
+    with TemporaryDirectory(prefix="fcnlab-") as folder:
+        yield _in_folder(_download(str(source), tracking_uri, folder), str(source))
+
+
+def _in_folder(path: Path, source: str) -> Path:
+    """A file as it is; of a training's output folder or an MLflow model the checkpoint that is in it."""
+    if not path.is_dir():
+        return path
+    best = path / "checkpoints" / "best.safetensors"
+    found = [best] if best.is_file() else sorted((path / "artifacts").glob("*.safetensors"))
+    if not found:
+        raise CheckpointError(
+            f"{source}: is a folder with neither checkpoints/best.safetensors nor a model's artifacts; give the file"
+        )
+    return found[0]
+
+
+def _download(uri: str, tracking_uri: str | None, folder: str) -> Path:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    if uri.count("/") == 1:
-        uri = f"{uri}/checkpoints/best.safetensors"
+    if uri.startswith("runs:/") and uri.rstrip("/").count("/") == 1:
+        uri = f"{uri.rstrip('/')}/checkpoints/best.safetensors"
     try:
-        return Path(download_artifacts(artifact_uri=uri))
+        place = _place_of_model(uri, tracking_uri) if uri.startswith("models:/") and tracking_uri else uri
+        return Path(download_artifacts(artifact_uri=place, dst_path=folder, tracking_uri=tracking_uri))
     except (MlflowException, OSError) as error:
-        raise CheckpointError(f"{uri}: {first_line(error)}; is MLFLOW_TRACKING_URI right?") from error
+        raise CheckpointError(f"{uri}: {redact(first_line(error))}; is MLFLOW_TRACKING_URI right?") from error
+
+
+def _place_of_model(uri: str, registry_uri: str) -> str:
+    """Where a registered model's files are; MLflow would look it up where its environment says, whatever it is told."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registry_uri, registry_uri)
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    name, _, version = name.partition("/")
+    if alias:
+        version = client.get_model_version_by_alias(name, alias).version
+    return client.get_model_version_download_uri(name, version)

@@ -21,6 +21,15 @@ def test_a_checkpoint_says_which_network_it_is(tmp_path):
     assert loaded(images).shape == (1, 3, 48, 40)
 
 
+def test_a_trainings_output_folder_stands_for_its_best_checkpoint(tmp_path):
+    network = fcnlab.build_model(**ARCH, seed=5)
+    for name, step in (("best", 1), ("last", 2)):
+        save_weights(tmp_path / "checkpoints" / f"{name}.safetensors", network, {"arch": ARCH, "step": step})
+    assert fcnlab.load(tmp_path).metadata["step"] == 1
+    with pytest.raises(CheckpointError, match="is a folder with neither"):
+        fcnlab.load(tmp_path / "checkpoints")
+
+
 def test_one_that_does_not_is_refused(tmp_path):
     save_weights(tmp_path / "weights.safetensors", fcnlab.build_model(**ARCH), {})
     with pytest.raises(CheckpointError, match=r"weights\.safetensors: does not say which network.*init_from"):

@@ -14,13 +14,27 @@ from fcnlab.config.composition import (
     to_yaml,
 )
 from fcnlab.config.messages import one_line
-from fcnlab.config.schema import Config, flatten, options
+from fcnlab.config.schema import (
+    COMMANDS,
+    Config,
+    DatasetConfig,
+    EvaluateConfig,
+    ExportConfig,
+    PredictConfig,
+    flatten,
+    options,
+)
 from fcnlab.config.validation import validate
 
 __all__ = [
+    "COMMANDS",
     "RECORDED",
     "RECORD_FILE",
     "Config",
+    "DatasetConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "PredictConfig",
     "compose",
     "config_folder",
     "flatten",

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -17,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab import __version__
 from fcnlab.config.messages import one_line
-from fcnlab.config.schema import SCHEMAS, Config
+from fcnlab.config.schema import COMMANDS, SCHEMAS, Config
 from fcnlab.config.validation import validate
 from fcnlab.errors import ConfigError
 from fcnlab.registry import REGISTRIES
@@ -41,6 +42,8 @@ def register_schemas() -> None:
     """Tell Hydra the typed classes, and make every plug-in's ``Config`` selectable by its name."""
     store = ConfigStore.instance()
     store.store(name="config_schema", node=Config)
+    for name, schema in COMMANDS.items():
+        store.store(name=f"schema_{name}", node=schema)
     for group, options in SCHEMAS.items():
         for name, schema in options.items():
             # Not a group of its own, which `--help` would list beside the real ones.
@@ -52,12 +55,15 @@ def register_schemas() -> None:
                 store.store(group=group, name=name, node=schema)
 
 
-def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Config:
+def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
     """Compose a configuration in this process; `fcnlab.compose` is the same and knows ``from_run``.
 
     Args:
         overrides: As on the command line.
         config_name: The primary configuration: a file of ``conf/``, or what `recorded_base` yields.
+
+    Returns:
+        A `Config`, or what `COMMANDS` has for another command's.
 
     Raises:
         ConfigError: In one line that names the key, for anything Hydra or `validate` refuses.
@@ -68,7 +74,7 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Config
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             node = hydra_compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error)) from error
+        raise ConfigError(one_line(error, COMMANDS.get(config_name, Config))) from error
     return from_node(node)
 
 
@@ -129,12 +135,15 @@ def _schema(group: str, name: str | None, default: type) -> type:
     return getattr(plugin, "Config", None) or SCHEMAS.get(group, {}).get(name, default)
 
 
-def from_node(node: DictConfig) -> Config:
-    """Turn what Hydra composed into a validated `Config`.
+def from_node(node: DictConfig) -> Any:
+    """Turn what Hydra composed into a validated `Config`, or another command's class.
 
     Raises:
         ConfigError: If a value is missing, of the wrong type or out of range.
     """
+    if "dataset" in node and OmegaConf.is_missing(node.dataset, "name"):
+        known = ", ".join(REGISTRIES["dataset"].names())
+        raise ConfigError(f"dataset: choose one, as in dataset=<name>; known are {known}")
     try:
         config = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:

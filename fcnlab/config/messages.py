@@ -12,8 +12,13 @@ from hydra.errors import MissingConfigException
 from fcnlab.config.schema import SCHEMAS, Config, leaves
 
 
-def one_line(error: BaseException) -> str:
-    """An error of Hydra's or OmegaConf's, for a user."""
+def one_line(error: BaseException, schema: type = Config) -> str:
+    """An error of Hydra's or OmegaConf's, for a user.
+
+    Args:
+        error: What was raised.
+        schema: The class of the command's configuration, among whose keys a mistyped one is looked for.
+    """
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
@@ -24,14 +29,14 @@ def one_line(error: BaseException) -> str:
     override = re.search(r"Could not override '([^']+)'", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if override or re.search(r"Key '[^']+' (is )?not in ", text):
-        return unknown_key((override or full_key)[1])
+        return unknown_key((override or full_key)[1], schema)
     first = next((line.strip() for line in str(causes[-1]).splitlines() if line.strip()), type(error).__name__)
     return f"{full_key[1]}: {first}" if full_key else first
 
 
-def unknown_key(key: str) -> str:
+def unknown_key(key: str, schema: type = Config) -> str:
     """That there is no such key, with the nearest that there is."""
-    known = _known_keys()
+    known = _known_keys(schema)
     if key in known:
         return f"{key}: no such key with the {key.partition('.')[0]} that is chosen (`--cfg job` prints all)"
     return f"{key}: no such key; {_nearest(key, known)}`--cfg job` prints all"
@@ -47,9 +52,10 @@ def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
     return f"did you mean {prefix}{nearest[0]}? " if nearest else ""
 
 
-def _known_keys() -> list[str]:
-    keys = {item.name for item in dataclasses.fields(Config)} | {key for key, *_ in leaves(Config())}
-    for group, schemas in SCHEMAS.items():
-        for schema in schemas.values():
-            keys.update(key for key, *_ in leaves(schema(), f"{group}."))
+def _known_keys(schema: type) -> list[str]:
+    groups = {item.name for item in dataclasses.fields(schema)}
+    keys = groups | {key for key, *_ in leaves(schema())}
+    for group in groups & SCHEMAS.keys():
+        for option in SCHEMAS[group].values():
+            keys.update(key for key, *_ in leaves(option(), f"{group}."))
     return sorted(keys)

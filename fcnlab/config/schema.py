@@ -55,6 +55,7 @@ class DatasetConfig:
     num_classes: int = ranged(2, minimum=2, maximum=255)
     ignore_index: int = ranged(255, minimum=0, maximum=255)
     class_names: list[str] = field(default_factory=list)
+    palette: list[list[int]] = field(default_factory=list)
     crop_size: int = ranged(128, minimum=32)
     crops_per_image: int = ranged(1, minimum=1)
     mean: list[float] = ranged([0.5, 0.5, 0.5], minimum=0, maximum=1)
@@ -248,6 +249,64 @@ class Config:
     init_from: Optional[str] = None
     from_run: Optional[str] = None
 
+
+@dataclass
+class StoreConfig:
+    """The tracking store that runs and registered models are looked for in."""
+
+    uri: Optional[str] = None
+
+
+@dataclass
+class InferenceConfig:
+    """What every command that runs a trained network has: see `fcnlab.inference`."""
+
+    checkpoint: Optional[str] = field(default=None, metadata={"required": True})
+    flip: bool = False
+    scales: list[float] = ranged([1.0], minimum=0.1, maximum=8)
+    tile: int = ranged(1408, minimum=480, maximum=32768)
+    device: str = one_of("auto", ("auto", "cpu", "ascend"))
+    tracking: StoreConfig = field(default_factory=StoreConfig)
+
+
+@dataclass
+class EvaluateConfig(InferenceConfig):
+    """``python -m fcnlab.evaluate``."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    split: str = one_of("val", ("train", "val", "all"))
+    output: Optional[str] = None
+    boundary_tolerance: float = ranged(2.0, minimum=0)
+    worst: int = ranged(5, minimum=0)
+    log_to: Optional[str] = None
+
+
+@dataclass
+class PredictConfig(InferenceConfig):
+    """``python -m fcnlab.predict``."""
+
+    input: Optional[str] = field(default=None, metadata={"required": True})
+    output: Optional[str] = field(default=None, metadata={"required": True})
+    overlays: bool = True
+    probabilities: bool = False
+    overwrite: bool = False
+
+
+@dataclass
+class ExportConfig:
+    """``python -m fcnlab.export``."""
+
+    checkpoint: Optional[str] = field(default=None, metadata={"required": True})
+    format: Optional[str] = field(
+        default=None, metadata={"required": True, "choices": ("mindir", "onnx", "safetensors")}
+    )
+    output: Optional[str] = None
+    device: str = one_of("auto", ("auto", "cpu", "ascend"))
+    tracking: StoreConfig = field(default_factory=StoreConfig)
+
+
+COMMANDS = {"train": Config, "evaluate": EvaluateConfig, "predict": PredictConfig, "export": ExportConfig}
+"""The class of each primary configuration, ``conf/<name>.yaml``."""
 
 SCHEMAS: dict[str, dict[str, type]] = {
     "dataset": {"cells": CellsConfig, "folder": FolderConfig, "isbi2012": Isbi2012Config},

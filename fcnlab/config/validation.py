@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from fcnlab.config.messages import unknown_key
-from fcnlab.config.schema import Config, TrackingConfig, leaves
+from fcnlab.config.schema import Config, DatasetConfig, TrackingConfig, leaves
 from fcnlab.credentials import has_password
 from fcnlab.errors import ConfigError
 from fcnlab.registry import REGISTRIES
@@ -25,19 +25,26 @@ _BOUNDS = {
 }
 
 
-def validate(config: Config) -> None:
+def validate(config: Any) -> None:
     """Check every value's range and the rules that tie two keys together.
+
+    Args:
+        config: A `Config`, or another command's class.
 
     Raises:
         ConfigError: Naming the key, its value and what is allowed.
     """
-    _check_no_extra(config)
+    _check_no_extra(config, type(config))
     for key, value, metadata in leaves(config):
         _check_value(key, value, metadata)
     for group, registry in REGISTRIES.items():
-        registry.check(getattr(config, group).name)
-    _check_relations(config)
-    _check_tracking(config.tracking)
+        if hasattr(config, group):
+            registry.check(getattr(config, group).name)
+    if hasattr(config, "dataset"):
+        _check_dataset(config.dataset)
+    if isinstance(config, Config):
+        _check_relations(config)
+        _check_tracking(config.tracking)
 
 
 def _check_tracking(tracking: TrackingConfig) -> None:
@@ -55,19 +62,20 @@ def _check_tracking(tracking: TrackingConfig) -> None:
         )
 
 
-def _check_no_extra(section: Any, prefix: str = "") -> None:
+def _check_no_extra(section: Any, schema: type, prefix: str = "") -> None:
     """``+trainer.foo=1`` gets past Hydra, and would be ignored."""
     names = {item.name for item in dataclasses.fields(section)}
     for name, value in vars(section).items():
         if name not in names:
-            raise ConfigError(unknown_key(f"{prefix}{name}"))
+            raise ConfigError(unknown_key(f"{prefix}{name}", schema))
         if dataclasses.is_dataclass(value):
-            _check_no_extra(value, f"{prefix}{name}.")
+            _check_no_extra(value, schema, f"{prefix}{name}.")
 
 
 def _check_value(key: str, value: Any, metadata: Mapping[str, Any]) -> None:
     if value == MISSING or (value is None and metadata.get("required")):
-        raise ConfigError(f"{key}: give a value, as in {key}=...")
+        choices = metadata.get("choices")
+        raise ConfigError(f"{key}: give a value, as in {key}={choices[0] if choices else '...'}")
     choices = metadata.get("choices")
     if choices is not None and value not in choices:
         raise ConfigError(f"{key}={value}: choose one of {', '.join(map(str, choices))}")
@@ -88,6 +96,18 @@ def _check_relations(config: Config) -> None:
         raise ConfigError(
             f"arch.stride={arch.stride} is not the stride of arch.name={arch.name}; use arch=fcn{arch.stride}s"
         )
+    scale = config.augment.scale
+    if len(scale) != 2 or scale[0] > scale[1]:
+        raise ConfigError(f"augment.scale={scale}: give the smallest and the largest factor, as in [0.75,1.5]")
+    weights = getattr(config.loss, "class_weights", None)
+    if weights is not None and len(weights) != dataset.num_classes:
+        raise ConfigError(
+            f"loss.class_weights has {len(weights)} values for dataset.num_classes={dataset.num_classes}; "
+            "give one for each class"
+        )
+
+
+def _check_dataset(dataset: DatasetConfig) -> None:
     if dataset.ignore_index < dataset.num_classes:
         raise ConfigError(
             f"dataset.ignore_index={dataset.ignore_index} is one of dataset.num_classes={dataset.num_classes}; "
@@ -98,15 +118,14 @@ def _check_relations(config: Config) -> None:
             f"dataset.class_names has {len(dataset.class_names)} names for dataset.num_classes={dataset.num_classes}; "
             "give one for each class"
         )
+    if dataset.palette and (
+        len(dataset.palette) != dataset.num_classes
+        or any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in dataset.palette)
+    ):
+        raise ConfigError(
+            f"dataset.palette={dataset.palette}: give red, green and blue from 0 to 255 for each of the "
+            f"dataset.num_classes={dataset.num_classes} classes, as in [[0,0,0],[255,255,255]]"
+        )
     for key in ("mean", "std"):
         if len(getattr(dataset, key)) != 3:
             raise ConfigError(f"dataset.{key}={getattr(dataset, key)}: give three values, for red, green and blue")
-    scale = config.augment.scale
-    if len(scale) != 2 or scale[0] > scale[1]:
-        raise ConfigError(f"augment.scale={scale}: give the smallest and the largest factor, as in [0.75,1.5]")
-    weights = getattr(config.loss, "class_weights", None)
-    if weights is not None and len(weights) != dataset.num_classes:
-        raise ConfigError(
-            f"loss.class_weights has {len(weights)} values for dataset.num_classes={dataset.num_classes}; "
-            "give one for each class"
-        )

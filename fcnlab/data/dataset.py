@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -154,6 +155,49 @@ class Cached(Dataset):
     def _inherits(self, method: str) -> bool:
         """Whether the wrapped data set has `Dataset`'s own method, which reads samples and so may go through here."""
         return getattr(type(self._dataset), method) is getattr(Dataset, method)
+
+
+class Joined(Dataset):
+    """Several data sets, one after the other.
+
+    Args:
+        parts: At least one.
+    """
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self._parts = list(parts)
+        self._places = [(part, index) for part in self._parts for index in range(len(part))]
+
+    @property
+    def names(self) -> list[str]:
+        """The samples' names, in order."""
+        return [name for part in self._parts for name in part.names]
+
+    @property
+    def source(self) -> str:
+        """Where the first one's samples come from."""
+        return self._parts[0].source
+
+    def __getitem__(self, index: int) -> Sample:
+        part, place = self._places[index]
+        return part[place]
+
+    def check(self) -> None:
+        """Let each check itself.
+
+        Raises:
+            DataError: For the first bad sample.
+        """
+        for part in self._parts:
+            part.check()
+
+    def fingerprint(self) -> str:
+        """A digest of those of the parts.
+
+        Raises:
+            DataError: For the first bad sample, in order.
+        """
+        return digest_of([part.fingerprint() for part in self._parts])
 
 
 def require_split(split: str) -> None:

@@ -14,17 +14,23 @@ from fcnlab.errors import DataError
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """What counts as an image or label file, in lower case."""
 
+_ORIENTATION = 0x0112  # number of the EXIF tag
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 
 
-def read_image(path: Path) -> np.ndarray:
+VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+"""What counts as a video, in lower case."""
+
+
+def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
     """Decode an image.
 
-    Grey is replicated to three channels, transparency dropped, and 16 bits a channel scaled to 8. A rotation noted in
-    a JPEG's metadata is not applied, since the label has none.
+    Grey is replicated to three channels, transparency dropped, and 16 bits a channel scaled to 8.
 
     Args:
         path: The file; its name may have any letters.
+        upright: Turn the image as its metadata (EXIF) say. A training image with a label is not turned, since the label
+            is not.
 
     Returns:
         H x W x 3, uint8, RGB.
@@ -39,11 +45,51 @@ def read_image(path: Path) -> np.ndarray:
     except cv2.error:
         pixels = None
     if pixels is None or _truncated(data):
-        raise DataError(f"image '{path}' is damaged or truncated: replace it, or remove it and its label")
-    if data[:2] in (b"II", b"MM") and pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):
+        remedy = "replace it" if upright else "replace it, or remove it and its label"
+        raise DataError(f"image '{path}' is damaged or truncated: {remedy}")
+    tiff = data[:2] in (b"II", b"MM")
+    if tiff and pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):
         # OpenCV multiplies an 8-bit TIFF's colours by its transparency.
         with Image.open(BytesIO(data)) as image:
+            pixels = np.array(image.convert("RGB"))
+            return _turned(pixels, data) if upright else pixels
+    pixels = _rgb(pixels, path)
+    return _turned(pixels, data) if upright and not tiff else pixels
+
+
+def count_pages(path: Path) -> int:
+    """How many images a TIFF holds; 0 if it is damaged."""
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(0)  # it would tell the terminal of a damaged file
+    try:
+        return cv2.imcount(str(path))
+    finally:
+        cv2.setLogLevel(level)
+
+
+def read_page(path: Path, page: int) -> np.ndarray:
+    """Decode one image of a TIFF with several, as `read_image` does.
+
+    Args:
+        path: The file.
+        page: From 0.
+
+    Raises:
+        DataError: As `read_image` does.
+    """
+    found, pages = cv2.imreadmulti(str(path), page, 1, flags=cv2.IMREAD_UNCHANGED)
+    if not found:
+        raise DataError(f"image '{path}': page {page} is damaged or truncated: replace it")
+    [pixels] = pages
+    if pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):  # as above
+        with Image.open(path) as image:
+            image.seek(page)
             return np.array(image.convert("RGB"))
+    return _rgb(pixels, path)
+
+
+def _rgb(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """What OpenCV decoded, as H x W x 3, uint8, RGB."""
     if pixels.dtype == np.uint16:
         pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
     if pixels.dtype != np.uint8:
@@ -98,6 +144,22 @@ def read_file(path: Path, kind: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {kind} '{path}': {error.strerror or error}") from None
+
+
+def _turned(pixels: np.ndarray, data: bytes) -> np.ndarray:
+    """An image as it is to be looked at, by the orientation (1 to 8) among its metadata."""
+    try:
+        with Image.open(BytesIO(data)) as image:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        return pixels  # OpenCV could read the pixels
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _truncated(data: bytes) -> bool:

@@ -109,12 +109,13 @@ class FCN(nn.Cell):
         # goes to the right and bottom only, so that the grid of the poolings stays anchored to the image's origin;
         # it is 0, the mean colour of a normalised image. A size that fits and is known when the graph is compiled is
         # spared both copies; an unknown one would make this a branch at run time.
-        fits = False
-        if F.isconstant(height) and F.isconstant(width):
-            fits = height % 32 == 0 and width % 32 == 0
-        if not fits:
-            images = ops.pad(images, (0, (-width) % 32, 0, (-height) % 32))
+        if F.isconstant(height) and F.isconstant(width) and height % 32 == 0 and width % 32 == 0:
+            return self.padded_logits(images)
+        images = ops.pad(images, (0, (-width) % 32, 0, (-height) % 32))
+        return self.padded_logits(images)[:, :, :height, :width]
 
+    def padded_logits(self, images: Tensor) -> Tensor:
+        """Logits of every pixel of images whose sides are multiples of 32."""
         pool1, pool2, pool3, pool4, pool5 = self.encoder(images)
         features = self.dropout(self.relu(self.fc6(pool5)))
         features = self.dropout(self.relu(self.fc7(features)))
@@ -128,10 +129,7 @@ class FCN(nn.Cell):
             score = self.upsample_pool2(score) + self.score_pool2(pool2)
         if self.stride <= 2:
             score = self.upsample_pool1(score) + self.score_pool1(pool1)
-        logits = self.upsample(score)
-        if not fits:
-            logits = logits[:, :, :height, :width]
-        return logits
+        return self.upsample(score)
 
 
 def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:

@@ -9,16 +9,7 @@ import cv2
 import numpy as np
 
 from fcnlab.errors import TrackingError
-
-
-def palette(num_classes: int) -> np.ndarray:
-    """Distinct colours, num_classes x 3 uint8 RGB, by PASCAL VOC's rule: the index's bits, spread over the channels."""
-    index = np.arange(num_classes, dtype=np.int64)
-    colours = np.zeros((num_classes, 3), dtype=np.int64)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
-    return colours.astype(np.uint8)
+from fcnlab.palette import palette
 
 
 def comparison(
@@ -29,6 +20,7 @@ def comparison(
     num_classes: int,
     ignore_index: int,
     height: int = 512,
+    class_colours: np.ndarray | None = None,
 ) -> np.ndarray:
     """The image, its label and the prediction side by side, with wrong pixels in yellow.
 
@@ -39,12 +31,13 @@ def comparison(
         num_classes: Without void.
         ignore_index: Label of void pixels.
         height: Largest height of the picture, in pixels.
+        class_colours: num_classes x 3 uint8 RGB; by default PASCAL VOC's.
 
     Returns:
         A uint8 RGB picture, about 3 W wide.
     """
     colours = np.full((256, 3), 128, dtype=np.uint8)
-    colours[:num_classes] = palette(num_classes)
+    colours[:num_classes] = palette(num_classes) if class_colours is None else class_colours
     predicted = cv2.addWeighted(image, 0.5, colours[prediction.astype(np.uint8)], 0.5, 0)
     wrong = (prediction != label) & (label != ignore_index)
     predicted[wrong] = (255, 255, 0)

@@ -19,8 +19,8 @@ from mlflow.types import Schema, TensorSpec
 import fcnlab
 from fcnlab.errors import CheckpointError, TrackingError, first_line
 from fcnlab.models.weights import read_metadata
+from fcnlab.palette import palette
 from fcnlab.registry import ARCHITECTURES
-from fcnlab.tracking.images import palette
 
 REQUIREMENTS = ("mindspore", "mlflow", "numpy", "opencv-python-headless", "safetensors")
 """The distributions that the code of a model imports."""
@@ -66,7 +66,7 @@ def package(checkpoint: Path, folder: Path) -> None:
                 pip_requirements=requirements(metadata["arch"]["name"]),
                 metadata={
                     "class_names": metadata["class_names"],
-                    "palette": palette(len(metadata["class_names"])).tolist(),
+                    "palette": metadata.get("palette") or palette(len(metadata["class_names"])).tolist(),
                 },
             )
         for name in _UV_FILES:  # MLflow adds those of the working directory, of whatever project that is

@@ -119,6 +119,7 @@ class Recorder(Callback):
                 prediction,
                 num_classes=self.config.dataset.num_classes,
                 ignore_index=self.config.dataset.ignore_index,
+                class_colours=self.config.dataset.palette or None,
             )
             write_png(path, picture)
             key = f"overlay/{allowed_name(sample.name)}"

@@ -210,6 +210,43 @@ class Store:
         except RefusedError:
             return True
 
+    def run_of_model(self, uri: str) -> str | None:
+        """The run that a registered model came from, ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+
+        Returns:
+            Its id; None if the model does not say it.
+
+        Raises:
+            TrackingError: If there is no such model.
+        """
+        name, _, alias = uri.removeprefix("models:/").partition("@")
+        with self._errors():
+            if alias:
+                return self._client.get_model_version_by_alias(name, alias).run_id
+            name, _, version = name.partition("/")
+            return self._client.get_model_version(name, version).run_id if version.isdecimal() else None
+
+    def find_run(self, journal: str, experiment: str) -> str | None:
+        """The run that was made from a journal.
+
+        Args:
+            journal: The journal's own identifier.
+            experiment: Name of the experiment.
+
+        Returns:
+            Its id; None if this store has none.
+
+        Raises:
+            TrackingError: If the store cannot be reached.
+        """
+        with self._errors():
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None:
+                return None
+            tagged = f"tags.`{JOURNAL_TAG}` = '{journal}'"
+            runs = self._client.search_runs([found.experiment_id], tagged, max_results=1)
+            return runs[0].info.run_id if runs else None
+
     def read_text(self, run_id: str, artifact: str) -> str:
         """A text artifact of a run.
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fcnlab.progress import clock
 from fcnlab.training.callbacks import Callback, EvaluationRecord, Plan, Status, StepRecord
 from fcnlab.training.evaluation import Evaluation
 
@@ -65,7 +66,7 @@ class ConsoleProgress(Callback):
                 self.plan.total_steps,
                 record.loss,
                 record.images_per_second,
-                _clock(left) if record.step > 1 else "unknown",
+                clock(left) if record.step > 1 else "unknown",
             )
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
@@ -101,9 +102,3 @@ def summary_table(evaluation: Evaluation, title: str) -> Table:
     for name, value in evaluation.confusion.summary().items():
         table.add_row(name.replace("_", " "), f"{value:.4f}", "")
     return table
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

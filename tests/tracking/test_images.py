@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fcnlab.tracking.images import comparison, palette
+from fcnlab.palette import palette
+from fcnlab.tracking.images import comparison
 
 
 def test_the_palette_is_vocs():

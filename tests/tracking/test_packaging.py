@@ -16,8 +16,8 @@ from tiny_checkpoint import ARCH, METADATA, expected_labels, save_checkpoint, so
 import fcnlab
 from fcnlab.errors import CheckpointError, TrackingError
 from fcnlab.models.weights import save_weights
+from fcnlab.palette import palette
 from fcnlab.tracking import packaging
-from fcnlab.tracking.images import palette
 from fcnlab.tracking.packaging import package
 
 

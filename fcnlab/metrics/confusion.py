@@ -84,6 +84,11 @@ class ConfusionMatrix:
         return _divide(self._correct, self._labelled + self._predicted - self._correct)
 
     @property
+    def dice(self) -> np.ndarray:
+        """Per class, 2 n_ii / (t_i + sum_j n_ji), float64; NaN if absent from both label and prediction."""
+        return _divide(2 * self._correct, self._labelled + self._predicted)
+
+    @property
     def mean_iou(self) -> float:
         """The mean IoU over the classes that occur in the labels or the predictions."""
         return _mean(self.iou)

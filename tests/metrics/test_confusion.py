@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, f1_score
 
 from fcnlab.metrics import ConfusionMatrix
 
@@ -169,3 +169,12 @@ def test_a_perfect_prediction_scores_one(segmentation):
     matrix.update(labels, np.where(labels == VOID, 0, labels))
     if matrix.counts.any():
         assert matrix.summary() == dict.fromkeys(SUMMARY, 1.0)
+
+
+def test_dice_is_the_f1_score_of_each_class():
+    labels, predictions = np.random.default_rng(3).integers(0, 4, (2, 500))
+    matrix = ConfusionMatrix(5, 255)
+    matrix.update(labels, predictions)
+    expected = f1_score(labels, predictions, labels=range(4), average=None)
+    np.testing.assert_allclose(matrix.dice[:4], expected)
+    assert np.isnan(matrix.dice[4])

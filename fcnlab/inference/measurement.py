@@ -1,0 +1,128 @@
+"""Everything that is measured of a trained network on labelled images."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from fcnlab.data.background import map_ahead
+from fcnlab.data.dataset import Dataset, Sample
+from fcnlab.inference.trained import TrainedNetwork
+from fcnlab.metrics import BoundaryF1, ConfusionMatrix, PartitionScores
+
+
+class ImageResult(NamedTuple):
+    """One image.
+
+    Attributes:
+        name: Of the sample.
+        mean_iou: Over the classes that occur in its label or prediction; NaN if all of it is void.
+        pixel_accuracy: Likewise.
+    """
+
+    name: str
+    mean_iou: float
+    pixel_accuracy: float
+
+
+class WorstImage(NamedTuple):
+    """An image among those of the lowest mean IoU, with its prediction (H x W uint8)."""
+
+    result: ImageResult
+    sample: Sample
+    prediction: np.ndarray
+
+
+@dataclass
+class Measurement:
+    """What was found.
+
+    Attributes:
+        class_names: In the order of every array.
+        confusion: Of all images together.
+        boundary: Boundary F1 of the images.
+        partition: The ISBI 2012 challenge's scores, if the data set has membranes.
+        images: Each image, in order.
+    """
+
+    class_names: Sequence[str]
+    confusion: ConfusionMatrix
+    boundary: BoundaryF1
+    partition: PartitionScores | None
+    images: list[ImageResult] = field(default_factory=list)
+    _worst: list[tuple[float, int, WorstImage]] = field(default_factory=list)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every number by its name, without a prefix; a class that occurs nowhere has none."""
+        values = {**self.confusion.summary(), "boundary_f1": self.boundary.mean}
+        per_class = {"iou": self.confusion.iou, "dice": self.confusion.dice, "boundary_f1": self.boundary.scores}
+        for metric, scores in per_class.items():
+            values |= {f"{metric}/{name}": float(score) for name, score in zip(self.class_names, scores, strict=True)}
+        if self.partition is not None:
+            best, half = self.partition.best, self.partition.scores[self.partition.thresholds.index(0.5)]
+            values |= {"rand_score": best.rand, "information_score": best.information}
+            values |= {"rand_score_at_half": half.rand, "information_score_at_half": half.information}
+        return {name: value for name, value in values.items() if not math.isnan(value)}
+
+    @property
+    def worst(self) -> list[WorstImage]:
+        """The images of the lowest mean IoU, the lowest first."""
+        return [image for *_, image in sorted(self._worst, key=lambda entry: (-entry[0], -entry[1]))]
+
+
+def measure(
+    network: TrainedNetwork,
+    dataset: Dataset,
+    measurement: Measurement,
+    *,
+    ignore_index: int,
+    membrane: int | None = None,
+    worst: int = 0,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+    tile: int,
+) -> Iterator[ImageResult]:
+    """Measure image by image.
+
+    Args:
+        network: What is measured.
+        dataset: Labelled images.
+        measurement: Where everything is added.
+        ignore_index: Label of void pixels.
+        membrane: The class that parts cells, if there is one.
+        worst: How many of the worst images to keep.
+        flip: As for `TrainedNetwork.predict`.
+        scales: As for `TrainedNetwork.predict`.
+        tile: As for `TrainedNetwork.predict`.
+
+    Yields:
+        Each image's result.
+
+    Raises:
+        DataError: At its turn, for a sample that cannot be read.
+    """
+    views = {"flip": flip, "scales": tuple(scales), "tile": tile}
+    for index, sample in enumerate(map_ahead(dataset.__getitem__, range(len(dataset)), workers=1, ahead=2)):
+        if measurement.partition is None:
+            prediction = network.predict(sample.image, **views)
+        else:
+            probabilities = network.probabilities(sample.image, **views)
+            prediction = probabilities.argmax(axis=0).astype(np.uint8)
+            cell = (sample.label != membrane) & (sample.label != ignore_index)
+            measurement.partition.update(cell, 1 - probabilities[membrane])
+        alone = ConfusionMatrix(network.num_classes, ignore_index)
+        alone.update(sample.label, prediction)
+        measurement.confusion.merge(alone)
+        measurement.boundary.update(sample.label, prediction)
+        result = ImageResult(sample.name, alone.mean_iou, alone.pixel_accuracy)
+        measurement.images.append(result)
+        if worst and not math.isnan(result.mean_iou):
+            entry = (-result.mean_iou, -index, WorstImage(result, sample, prediction))
+            (heapq.heappush if len(measurement._worst) < worst else heapq.heappushpop)(measurement._worst, entry)
+        yield result

@@ -1,0 +1,70 @@
+"""A network as MINDIR, MindSpore's own format, for images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from fcnlab.errors import ExportError
+from fcnlab.inference.tiling import GRID
+from fcnlab.models.fcn import FCN
+
+_LARGEST = 2**30 - 2**20
+"""Bytes above which MindSpore would write the weights to files of their own."""
+
+
+class _AnySize(nn.Cell):
+    """An `FCN` whose padding a MINDIR graph can work out.
+
+    Loading a graph refuses a padding that is not known beforehand, as it is with an unknown size. So the images get as
+    much as any of them may need, and are cut to the multiple of 32 that each does need.
+    """
+
+    def __init__(self, network: FCN) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, images: Tensor) -> Tensor:
+        height = images.shape[2]
+        width = images.shape[3]
+        images = ops.pad(images, (0, GRID - 1, 0, GRID - 1))
+        images = images[:, :, : (height + GRID - 1) // GRID * GRID, : (width + GRID - 1) // GRID * GRID]
+        return self.network.padded_logits(images)[:, :, :height, :width]
+
+
+def write_mindir(path: Path, network: nn.Cell, metadata: Mapping[str, str]) -> None:
+    """Write a network.
+
+    Args:
+        path: The file, which ends in ``.mindir``.
+        network: In evaluation mode.
+        metadata: Goes into the file's ``user_info``.
+
+    Raises:
+        ExportError: If it is larger than MindSpore writes into one file.
+    """
+    size = sum(parameter.nbytes for parameter in network.get_parameters())
+    if size > _LARGEST:
+        raise ExportError(
+            f"format=mindir: the weights take {size / 2**30:.1f} GiB, and MindSpore splits files above 1; use "
+            "format=safetensors"
+        )
+
+    def describe(model: Any) -> None:
+        for key, value in metadata.items():
+            model.user_info.add(key=key, value=value)
+
+    cell = (_AnySize(network) if isinstance(network, FCN) else network).set_train(False)
+    images = Tensor(shape=[None, 3, None, None], dtype=ms.float32)
+    ms.export(cell, images, file_name=str(path), file_format="MINDIR", custom_func=describe)
+
+
+def mindir_runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from images to logits that computes a MINDIR file's graph, both N x ... float32 arrays."""
+    cell = nn.GraphCell(ms.load(str(path)))
+    return lambda images: cell(Tensor(images)).asnumpy()

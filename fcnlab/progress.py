@@ -1,0 +1,68 @@
+"""How far a long piece of work is: a bar with rate and remaining time on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+def tracked(
+    items: Iterable[Item], total: int, what: str, console: Console, seconds_between_lines: float = 10.0
+) -> Iterator[Item]:
+    """Hand on items and show how many are done.
+
+    The rate leaves out the first item, which waits for the compiler.
+
+    Args:
+        items: Each counts as done when the next one is asked for.
+        total: How many there are.
+        what: What they are called, as in "images".
+        console: A terminal gets a live bar, anything else a line every few seconds.
+        seconds_between_lines: Of the plain lines.
+    """
+    began = spoke = time.monotonic()
+    done = 0
+    bar = None
+    if console.is_terminal:
+        bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}  {task.fields[rate]:.1f}/s  left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        task = bar.add_task(what, total=total, rate=float("nan"))
+        bar.start()
+    try:
+        for item in items:
+            yield item
+            done += 1
+            now = time.monotonic()
+            if done == 1:
+                began = now
+            rate = (done - 1) / (now - began) if now > began else float("nan")
+            if bar is not None:
+                bar.update(task, completed=done, rate=rate)
+            elif now - spoke >= seconds_between_lines and done < total:
+                spoke = now
+                left = clock((total - done) / rate) if rate > 0 else "unknown"
+                log.info("%d/%d %s  %.1f/s  left %s", done, total, what, rate, left)
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def clock(seconds: float) -> str:
+    """Such as ``1:05`` or ``2:00:09``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,103 @@
+"""Against the definition of a convolution, in double precision."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from native import Native
+
+from fcnlab.kernels.build import build
+
+
+@pytest.fixture(scope="module")
+def native():
+    return Native(build())
+
+
+def shifted(images, row, column):
+    """``images`` moved so that its pixel (y + row - 1, x + column - 1) comes to (y, x); zeros come in."""
+    padded = np.pad(images.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    return padded[:, :, row : row + images.shape[2], column : column + images.shape[3]]
+
+
+def convolution(images, weight):
+    return sum(
+        np.einsum("nihw,oi->nohw", shifted(images, row, column), weight[:, :, row, column].astype(np.float64))
+        for row in range(3)
+        for column in range(3)
+    )
+
+
+def weight_gradient(images, gradient):
+    taps = [
+        [np.einsum("nihw,nohw->oi", shifted(images, row, column), gradient.astype(np.float64)) for column in range(3)]
+        for row in range(3)
+    ]
+    return np.moveaxis(np.array(taps), (0, 1), (2, 3))
+
+
+def example(shape, outputs, seed=0):
+    random = np.random.default_rng(seed)
+    images = random.standard_normal(shape, dtype=np.float32)
+    weight = random.standard_normal((outputs, shape[1], 3, 3), dtype=np.float32)
+    gradient = random.standard_normal((shape[0], outputs, *shape[2:]), dtype=np.float32)
+    return images, weight, gradient
+
+
+def assert_close(found, expected):
+    # Winograd's F(4x4, 3x3) loses about two digits of single precision's seven.
+    assert np.abs(found - expected).max() <= 3e-4 * max(1.0, np.abs(expected).std())
+
+
+SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 35), st.integers(1, 24), st.integers(1, 90))
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=SHAPES, outputs=st.integers(1, 35))
+def test_any_shape(native, shape, outputs):
+    images, weight, gradient = example(shape, outputs)
+    assert_close(native("conv3x3", [images, weight], gradient.shape), convolution(images, weight))
+    turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    assert_close(native("conv3x3_input_gradient", [gradient, weight], shape), convolution(gradient, turned))
+    assert_close(native("conv3x3_weight_gradient", [images, gradient], weight.shape), weight_gradient(images, gradient))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(64, 64), (128, 24)])
+def test_many_channels_and_tiles(native, channels, size):
+    """More tiles than one block takes, and sums that threads share as well as sums of their own."""
+    images, weight, gradient = example((2, channels, size, size), channels)
+    scale = 1 / np.sqrt(9 * channels)
+    assert_close(native("conv3x3", [images, weight * scale], gradient.shape), convolution(images, weight * scale))
+    expected = weight_gradient(images, gradient)
+    found = native("conv3x3_weight_gradient", [images, gradient], weight.shape)
+    assert np.abs(found - expected).max() <= 3e-4 * expected.std()
+
+
+def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch):
+    images, weight, gradient = example((2, 40, 50, 70), 24)
+    results = []
+    for threads in ("1", "2", "7"):
+        monkeypatch.setenv("FCNLAB_NUM_THREADS", threads)
+        results.append(
+            (
+                native("conv3x3", [images, weight], gradient.shape),
+                native("conv3x3_input_gradient", [gradient, weight], images.shape),
+                native("conv3x3_weight_gradient", [images, gradient], weight.shape),
+            )
+        )
+    for other in results[1:]:
+        for first, second in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(first, second)
+
+
+def test_memory_is_used_again(native):
+    """No more memory for the hundredth call than for the tenth."""
+    import psutil
+
+    images, weight, gradient = example((1, 64, 64, 64), 64)
+    resident = []
+    for _ in range(2):
+        for _ in range(20):
+            native("conv3x3_weight_gradient", [images, gradient], weight.shape)
+        resident.append(psutil.Process().memory_info().rss)
+    assert resident[1] - resident[0] < 2**20

@@ -1,0 +1,77 @@
+"""The compiled operators within MindSpore: with stock ones in their place, everything is the same but for rounding."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from fcnlab import kernels
+from fcnlab.losses import CrossEntropy
+from fcnlab.models import build_model
+from fcnlab.training.optimizers import SGD
+from fcnlab.training.step import TrainStep
+
+
+def networks(norm="batch"):
+    """The same network twice: compiled operators, and MindSpore's."""
+    settings = {"num_classes": 3, "width": 1 / 16, "norm": norm, "dropout": 0.0}
+    compiled = build_model("fcn8s", **settings)
+    with kernels.stock_operators():
+        stock = build_model("fcn8s", **settings)
+    random = np.random.default_rng(0)
+    for network in (compiled, stock):
+        for parameter in network.trainable_params():
+            if parameter.name.startswith("score"):  # zeros hide everything below them
+                parameter.set_data(Tensor(0.1 * random.standard_normal(parameter.shape, dtype=np.float32)))
+        random = np.random.default_rng(0)
+    return compiled, stock
+
+
+def images(*shape):
+    return Tensor(np.random.default_rng(1).standard_normal(shape, dtype=np.float32))
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_a_training_step(norm):
+    labels = Tensor(np.random.default_rng(2).integers(0, 3, (2, 64, 96)).astype(np.int32))
+    losses, parameters = [], []
+    for network in networks(norm):
+        step = TrainStep(network, CrossEntropy(255, 3), SGD(network.trainable_params()))
+        losses.append([float(step(images(2, 3, 64, 96), labels, Tensor(0.05, ms.float32)).asnumpy()) for _ in range(3)])
+        parameters.append({name: value.asnumpy() for name, value in network.parameters_dict().items()})
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert losses[0][2] < losses[0][0]
+    assert parameters[0].keys() == parameters[1].keys()
+    start = {name: value.asnumpy() for name, value in networks(norm)[0].parameters_dict().items()}
+    for name, value in parameters[0].items():
+        moved = np.abs(parameters[1][name] - start[name]).max()
+        assert np.abs(value - parameters[1][name]).max() <= 0.02 * moved + 1e-6, name
+
+
+def test_any_image_size_with_one_compilation():
+    compiled, stock = networks()
+    compiled.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
+    for network in (compiled, stock):
+        network.set_train(False)
+    for size in ((32, 32), (64, 100), (77, 45)):
+        expected = stock(images(1, 3, *size)).asnumpy()
+        np.testing.assert_allclose(compiled(images(1, 3, *size)).asnumpy(), expected, atol=1e-4 * expected.std())
+
+
+def test_the_gradient_in_evaluation_takes_the_statistics_as_constants():
+    gradients = []
+    for network in networks():
+        network.set_train(False)
+        gradients.append(ms.grad(network)(images(1, 3, 64, 64)).asnumpy())
+    np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-3 * gradients[1].std())
+
+
+def test_pynative_mode():
+    """Step by step, to debug."""
+    compiled, stock = networks()
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        found = [network.set_train(False)(images(1, 3, 32, 32)).asnumpy() for network in (compiled, stock)]
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-4 * found[1].std())
