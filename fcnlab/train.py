@@ -57,7 +57,7 @@ def train(config: Config, folder: Path | str | None = None, overrides: Sequence[
     from fcnlab.training.console import ConsoleProgress
 
     device.configure(config.trainer.device, config.trainer.mode)
-    ms.set_seed(config.seed)  # for dropout; weights and data have generators of their own
+    ms.set_seed(config.seed)  # for networks of other packages; ours, the data and dropout have generators of their own
     folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     data = assembly.build_data(config)
     network = assembly.build_network(config)
@@ -121,7 +121,6 @@ def graph_shape(config: Config) -> dict[str, Any]:
         "optimizer": asdict(config.optimizer),
         "dataset": [dataset.num_classes, dataset.ignore_index, dataset.crop_size],
         "trainer": [trainer.batch_size, trainer.clip_norm, trainer.device],
-        "seed": config.seed if config.arch.dropout > 0 else None,  # the masks' generator is part of the graph
     }
 
 

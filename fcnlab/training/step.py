@@ -12,8 +12,10 @@ class _Forward(nn.Cell):
         self.network = network
         self.loss = loss
 
-    def construct(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(self.network(images), labels)
+    def construct(self, images: Tensor, labels: Tensor, keep: Tensor | None = None) -> Tensor:
+        if keep is None:
+            return self.loss(self.network(images), labels)
+        return self.loss(self.network(images, keep), labels)
 
 
 class TrainStep(nn.Cell):
@@ -26,7 +28,8 @@ class TrainStep(nn.Cell):
         clip_norm: Largest global norm of the gradients; beyond it they are scaled down together (Pascanu et al. 2013,
             algorithm 1). None: not clipped.
 
-    Calling it with images, labels and the learning rate (scalar tensors) returns the loss before the update.
+    Calling it with images, labels, the learning rate (scalar tensors) and the network's dropout masks, if it takes any,
+    returns the loss before the update.
     """
 
     def __init__(self, network: nn.Cell, loss: nn.Cell, optimizer: nn.Cell, clip_norm: float | None = None) -> None:
@@ -42,8 +45,11 @@ class TrainStep(nn.Cell):
         """What is trained."""
         return self.forward.network
 
-    def construct(self, images: Tensor, labels: Tensor, learning_rate: Tensor) -> Tensor:
-        loss, gradients = self.value_and_gradients(images, labels)
+    def construct(self, images: Tensor, labels: Tensor, learning_rate: Tensor, keep: Tensor | None = None) -> Tensor:
+        if keep is None:
+            loss, gradients = self.value_and_gradients(images, labels)
+        else:
+            loss, gradients = self.value_and_gradients(images, labels, keep)
         if self.clip_norm is not None:
             gradients = ops.clip_by_global_norm(gradients, self.clip_norm)
         self.optimizer(gradients, learning_rate)

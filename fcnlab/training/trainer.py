@@ -18,6 +18,7 @@ from fcnlab.errors import ConfigError, TrainingError
 from fcnlab.models.weights import save_weights
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
 from fcnlab.training.evaluation import Evaluator, higher_is_better, metric_names
+from fcnlab.training.masks import DropoutMasks
 from fcnlab.training.step import TrainStep
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Trainer:
             total_steps=total_steps,
             batch_size=loader.batch_size,
         )
+        self.masks = DropoutMasks(step.network, metadata.get("seed", 0))
         self.result = TrainResult()
         self._evaluations_since_best = 0
 
@@ -123,7 +125,8 @@ class Trainer:
         for batch in self.loader.epoch(epoch - 1):
             received = time.perf_counter()
             learning_rate = self.learning_rate(self.result.steps, self.plan.total_steps)
-            loss = self.step(Tensor(batch.images), Tensor(batch.labels), Tensor(learning_rate, ms.float32))
+            masks = self.masks(self.result.steps, batch.images.shape)
+            loss = self.step(Tensor(batch.images), Tensor(batch.labels), Tensor(learning_rate, ms.float32), *masks)
             loss = float(loss.asnumpy())
             ended = time.perf_counter()
             self._check_finite(loss, batch)
