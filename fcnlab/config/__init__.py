@@ -10,8 +10,10 @@ from fcnlab.config.composition import (
     config_folder,
     from_node,
     recorded_base,
+    refuse_interpolations,
     register_schemas,
     to_yaml,
+    value_of,
 )
 from fcnlab.config.messages import one_line
 from fcnlab.config.schema import Config, flatten, options
@@ -28,7 +30,9 @@ __all__ = [
     "one_line",
     "options",
     "recorded_base",
+    "refuse_interpolations",
     "register_schemas",
     "to_yaml",
     "validate",
+    "value_of",
 ]

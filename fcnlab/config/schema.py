@@ -215,6 +215,10 @@ class TrainerConfig:
     monitor: str = "val/mean_iou"
     patience: Optional[int] = ranged(None, minimum=1)
     save_every: Optional[int] = ranged(None, minimum=1)
+    checkpoint_epochs: Optional[int] = ranged(None, minimum=1)
+    checkpoint_minutes: Optional[float] = ranged(5.0, minimum=0)
+    ckpt: bool = True
+    skip_nonfinite: int = ranged(0, minimum=0)
 
 
 @dataclass
@@ -247,6 +251,7 @@ class Config:
     seed: int = ranged(0, minimum=0, maximum=2**31 - 1)
     init_from: Optional[str] = None
     from_run: Optional[str] = None
+    resume: Optional[str] = None
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
