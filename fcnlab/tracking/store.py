@@ -195,7 +195,9 @@ class Store:
             if str(model.status) != "READY":
                 self._client.log_model_artifacts(model.model_id, str(folder))
                 self._client.finalize_logged_model(model.model_id, "READY")
-            self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+            outputs = self._client.get_run(run_id).outputs
+            if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+                self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
             return model.model_id
 
     def register_model(self, run_id: str, model_id: str, **registration: Any) -> str:
