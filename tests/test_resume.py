@@ -1,6 +1,5 @@
 """A training that was interrupted, and went on, is the one that was not."""
 
-import os
 import random
 import shutil
 import signal
@@ -15,10 +14,8 @@ from mlflow import MlflowClient
 
 import fcnlab
 from fcnlab import assembly
-from fcnlab.errors import CheckpointError, ConfigError, DataError, TrackingError
 from fcnlab.models.weights import read_weights
 from fcnlab.tracking import journal
-from fcnlab.tracking.upload import sync
 from fcnlab.training.callbacks import Callback
 
 
@@ -118,7 +115,7 @@ def test_interrupted_twice_it_ends_as_if_it_had_not_been(whole, tmp_path, monkey
 
 def test_what_was_recorded_after_the_last_state_is_not_recorded_twice(whole, tmp_path, monkeypatch):
     """As after SIGKILL: the journal, the store and a torn line are ahead of the state."""
-    words, folder, result = whole
+    _, folder, result = whole
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     out = tmp_path / "out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import numpy as np
 from PIL import Image
 
 from fcnlab.errors import DataError
+
+MAX_PIXELS = 2**28
+"""Height times width of the largest image or label that is decoded: 16384 x 16384. A larger one takes more memory than
+most machines have, and a small file can claim it."""
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """What counts as an image or label file, in lower case."""
@@ -30,9 +35,11 @@ def read_image(path: Path) -> np.ndarray:
         H x W x 3, uint8, RGB.
 
     Raises:
-        DataError: If the file cannot be read, is truncated, or has pixels that are neither 8 nor 16 bits.
+        DataError: If the file cannot be read, is truncated, has more than `MAX_PIXELS`, or pixels that are neither 8 nor
+            16 bits.
     """
     data = read_file(path, "image")
+    _check_size(data, path, "image")
     try:
         # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
@@ -66,9 +73,10 @@ def read_label(path: Path, *, white: int) -> np.ndarray:
         H x W, uint8, or a wider integer type if the file has one.
 
     Raises:
-        DataError: If the file cannot be read or is truncated, or if it has several channels.
+        DataError: If the file cannot be read or is truncated, or if it has more than `MAX_PIXELS` or several channels.
     """
     data = read_file(path, "label")
+    _check_size(data, path, "label")
     try:
         # Not OpenCV: it turns a palette's indices into colours.
         with Image.open(BytesIO(data)) as image:
@@ -98,6 +106,23 @@ def read_file(path: Path, kind: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {kind} '{path}': {error.strerror or error}") from None
+
+
+def _check_size(data: bytes, path: Path, kind: str) -> None:
+    """Refuse what is too large by the file's own account, before any of it is decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's own, lower limit
+            with Image.open(BytesIO(data)) as image:
+                width, height = image.size
+    except Image.DecompressionBombError:
+        width = height = 2**15  # PIL's higher limit is passed, and above ours
+    except Exception:  # whatever PIL raises for a damaged file; the decoder says what is wrong
+        return
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{kind} '{path}' is {width} x {height} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles"
+        )
 
 
 def _truncated(data: bytes) -> bool:

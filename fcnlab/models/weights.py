@@ -6,6 +6,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,15 @@ def save_parameters(
     """
     tensors: dict[str, Parameter | np.ndarray] = {**parameters, **(arrays or {})}
     try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file, ThreadPoolExecutor(1) as pool:
             header = _header(tensors, metadata)
             file.write(header)
             digest = hashlib.sha256(header)
             for tensor in tensors.values():
                 data = memoryview(_array(tensor)).cast("B") if tensor.size else b""
-                file.write(data)
-                digest.update(data)
+                hashing = pool.submit(digest.update, data)
+                file.write(data)  # both leave the interpreter to the other
+                hashing.result()
             file.seek(header.index(_NO_DIGEST))
             file.write(digest.hexdigest().encode())
     except OSError as error:

@@ -76,7 +76,10 @@ class Journal:
         entry = {"kind": kind, "time": int(time.time() * 1000), **fields}
         line = (json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
         with self._guard:
-            before = os.fstat(self._file).st_size
+            status = os.fstat(self._file)
+            if status.st_nlink == 0:
+                raise TrackingError(f"{self.path}: was deleted while the training ran, which ends here")
+            before = status.st_size
             try:
                 _write_whole(self._file, line)
             except OSError as error:

@@ -229,12 +229,14 @@ class Recorder(Callback):
             self._journal.close()
 
     def _record_results(self, status: Status) -> None:
-        self._draw()
+        """Pictures and a model take seconds, and change if a training that was told to end goes on."""
         self._write_note(status)
+        if status != "killed":
+            self._draw()
         for kind in ("best", "last"):
             if kind in self._checkpoints:
                 self._journal.append("artifact", path=self._relative(self._checkpoints[kind]), to="checkpoints")
-        if "best" in self._checkpoints:
+        if "best" in self._checkpoints and status != "killed":
             register = self._registration() if status == "finished" else None
             self._journal.append("model", checkpoint=self._relative(self._checkpoints["best"]), register=register)
 

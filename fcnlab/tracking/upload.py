@@ -301,6 +301,9 @@ class MLflowUpload(Callback):
                 log.warning("%s; the training goes on, recorded in %s", error, self.folder / journal.FILE)
                 return
             except TrackingError as error:
+                if finishing and not (self.folder / journal.FILE).exists():
+                    self._uploader.end(self._status)  # there is nothing left to send
+                    return
                 pause = min(pause * 2, _LONGEST_PAUSE) if self._away else 1.0
                 self._mark_away(error)
             if self._finish.is_set():

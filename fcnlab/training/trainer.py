@@ -151,11 +151,12 @@ class Trainer:
             self.states.clear_partial()  # only now is it certain that no other process trains here
             if self._best_checkpoint is not None:
                 self._notify("on_checkpoint", "best", self._best_checkpoint)
-            while not self.done:
-                epoch = self.progress.epochs + 1
-                self._train_epoch(epoch)
-                self._finish_epoch(epoch)
-            self._finish()
+            with interrupts.last_words(lambda: self._end("killed")):
+                while not self.done:
+                    epoch = self.progress.epochs + 1
+                    self._train_epoch(epoch)
+                    self._finish_epoch(epoch)
+                self._finish()
             status = "finished"
         except KeyboardInterrupt:
             status = "killed"
@@ -225,6 +226,7 @@ class Trainer:
         masks = self.masks(self.progress.steps, batch.images.shape)
         loss = self.step(Tensor(batch.images), Tensor(batch.labels), Tensor(learning_rate, ms.float32), *masks)
         loss = float(loss.asnumpy())
+        interrupts.stay_if_leaving()
         if not math.isfinite(loss):
             self._skip(loss, batch)
             self.step.set_statistics(statistics)
@@ -305,9 +307,6 @@ class Trainer:
         try:
             if self._is_ahead_of_state():
                 self._save_state()
-            if self.progress.steps:
-                epoch = math.ceil(self.progress.steps / self.plan.steps_per_epoch)
-                self._last_checkpoint = self._save_weights("last", "last", epoch)
         except CheckpointError as error:
             log.warning("%s; the last state is %s", error, self._state or "none")
 
