@@ -12,9 +12,9 @@ from PIL import Image
 
 from fcnlab.errors import DataError
 
-MAX_PIXELS = 2**28
-"""Height times width of the largest image or label that is decoded: 16384 x 16384. A larger one takes more memory than
-most machines have, and a small file can claim it."""
+MAX_PIXELS = 2**27
+"""Height times width of the largest image or label that is decoded, such as 16384 x 8192: a small file can claim a size
+that no memory holds."""
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """What counts as an image or label file, in lower case."""
@@ -35,8 +35,8 @@ def read_image(path: Path) -> np.ndarray:
         H x W x 3, uint8, RGB.
 
     Raises:
-        DataError: If the file cannot be read, is truncated, has more than `MAX_PIXELS`, or pixels that are neither 8 nor
-            16 bits.
+        DataError: If the file cannot be read, is truncated, has more than `MAX_PIXELS`, or pixels that are
+            neither 8 nor 16 bits.
     """
     data = read_file(path, "image")
     _check_size(data, path, "image")
@@ -79,7 +79,10 @@ def read_label(path: Path, *, white: int) -> np.ndarray:
     _check_size(data, path, "label")
     try:
         # Not OpenCV: it turns a palette's indices into colours.
-        with Image.open(BytesIO(data)) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
+            image = Image.open(BytesIO(data))
+        with image:
             mode = image.mode
             values = np.asarray(image) if mode in _LABEL_MODES else None
         damaged = _truncated(data)
@@ -115,14 +118,15 @@ def _check_size(data: bytes, path: Path, kind: str) -> None:
             warnings.simplefilter("ignore")  # PIL's own, lower limit
             with Image.open(BytesIO(data)) as image:
                 width, height = image.size
-    except Image.DecompressionBombError:
-        width = height = 2**15  # PIL's higher limit is passed, and above ours
+    except Image.DecompressionBombError:  # above twice PIL's limit, which is above ours
+        size = "far more"
     except Exception:  # whatever PIL raises for a damaged file; the decoder says what is wrong
         return
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{kind} '{path}' is {width} x {height} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles"
-        )
+    else:
+        if width * height <= MAX_PIXELS:
+            return
+        size = f"{width} x {height}"
+    raise DataError(f"{kind} '{path}' has {size} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles")
 
 
 def _truncated(data: bytes) -> bool:
