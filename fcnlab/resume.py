@@ -33,8 +33,11 @@ FIXED = (
 )
 """Keys that cannot change in the middle: the state is of these, or the order of the data is."""
 
-_PLACES = r"tracking\.uri|dataset\.(root|cache_mib|num_workers)|trainer\.compile_cache|from_run|resume"
-"""Keys that name places and means, and are no part of what is computed."""
+_MEANS = (
+    r"tracking\..*|dataset\.(root|cache_mib|num_workers)|from_run|resume|"
+    r"trainer\.(compile_cache|checkpoint_.*|save_every|ckpt|skip_nonfinite)"
+)
+"""Keys of places and means, which are no part of what is computed: these may change without a word."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def search(config: Config, roots: Sequence[str] = ("outputs",), finished: bool =
     """The newest training of a configuration that can go on; none that is alive.
 
     Args:
-        config: What it must have been made with, places aside.
+        config: What it must have been made with, means aside.
         roots: Below which to look.
         finished: Whether one that came to its end is good, too.
     """
@@ -169,7 +172,12 @@ def search(config: Config, roots: Sequence[str] = ("outputs",), finished: bool =
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         folder = path.parent
         recorded = _read_config(folder)
-        if recorded is None or _differences(recorded, config) or journal.is_being_written(folder):
+        if (
+            recorded is None
+            or recorded.get("dataset.root") != config.dataset.root
+            or _differences(recorded, config)
+            or journal.is_being_written(folder)
+        ):
             continue
         if finished or not journal.is_finished(folder):
             return folder
@@ -258,12 +266,12 @@ def _check_config(folder: Path, recorded: Mapping[str, Any], config: Config) -> 
 
 
 def _differences(recorded: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
-    """Keys to their values then and now, places aside; a key that one side does not have counts as the same."""
+    """Keys to their values then and now, means aside; a key that one side does not have counts as the same."""
     now = configuration.flatten(config)
     return {
         key: (recorded[key], value)
         for key, value in now.items()
-        if key in recorded and recorded[key] != value and not re.fullmatch(_PLACES, key)
+        if key in recorded and recorded[key] != value and not re.fullmatch(_MEANS, key)
     }
 
 

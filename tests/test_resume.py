@@ -85,7 +85,7 @@ def assert_same_curves(client, run_id, expected):
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-MORE = ["trainer.epochs=6", "trainer.eval_every=3", "dataset.crops_per_image=8", "tracking.overlays=1"]
+MORE = ["arch=fcn32s", "trainer.epochs=6", "trainer.eval_every=3", "dataset.crops_per_image=8", "tracking.overlays=1"]
 """Six epochs of eight steps."""
 
 
@@ -306,17 +306,16 @@ def test_the_command_goes_on_in_the_folder_of_the_training(copied):
         resume.refuse_occupied([*words, f"hydra.run.dir={out}"])
 
 
-def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(copied, whole, caplog):
+def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(copied, caplog):
     _, out = copied
     newest, before = sorted((out / "checkpoints").glob("state_*"), reverse=True)
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
-    result = fcnlab.train(fcnlab.compose([f"resume={out}"]))
+    state = resume.find(fcnlab.compose([f"resume={out}"]), None).state
+    assert state.path == before
     assert f"{newest}: not a readable checkpoint (its content does not match its checksum)" in caplog.text
     assert f"falling back to {before.name}" in caplog.text
-    assert result.losses == whole[2].losses
-    assert_same_end(out, whole[1] / "whole")
 
 
 def test_all_states_damaged_is_one_line(copied):
