@@ -7,7 +7,8 @@ from typing import Any
 
 from mindspore import nn
 
-from fcnlab.errors import CheckpointError, first_line
+from fcnlab.config import validate_value
+from fcnlab.errors import CheckpointError, ConfigError, first_line
 from fcnlab.models import build_model
 from fcnlab.models.weights import load_weights, read_weights
 
@@ -40,9 +41,19 @@ def read_network(path: Path, source: str) -> tuple[nn.Cell, dict[str, Any]]:
     arrays, metadata = read_weights(path)
     if "arch" not in metadata:
         raise CheckpointError(f"{source}: does not say which network it is of; use build_model(...) and init_from")
-    network = build_model(**metadata["arch"])
+    network = _build(metadata["arch"], source)
     load_weights(network, arrays, source)
     return network.set_train(False), metadata
+
+
+def _build(arch: Any, source: str) -> nn.Cell:
+    """Build what a file describes, which may be anybody's: nothing larger than a configuration may ask for."""
+    try:
+        validate_value("arch.width", arch["width"])
+        validate_value("dataset.num_classes", arch["num_classes"])
+        return build_model(**arch)
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: describes no network that can be built ({first_line(error)})") from error
 
 
 def _download(uri: str) -> Path:

@@ -17,7 +17,7 @@ from fcnlab.config.composition import (
 )
 from fcnlab.config.messages import one_line
 from fcnlab.config.schema import Config, flatten, options
-from fcnlab.config.validation import validate
+from fcnlab.config.validation import validate, validate_value
 
 __all__ = [
     "RECORDED",
@@ -34,5 +34,6 @@ __all__ = [
     "register_schemas",
     "to_yaml",
     "validate",
+    "validate_value",
     "value_of",
 ]

@@ -19,6 +19,9 @@ that no memory holds."""
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """What counts as an image or label file, in lower case."""
 
+# PIL warns at two thirds of our limit. For the whole process: filters of a block would not be safe with threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 
 
@@ -79,10 +82,7 @@ def read_label(path: Path, *, white: int) -> np.ndarray:
     _check_size(data, path, "label")
     try:
         # Not OpenCV: it turns a palette's indices into colours.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
-            image = Image.open(BytesIO(data))
-        with image:
+        with Image.open(BytesIO(data)) as image:
             mode = image.mode
             values = np.asarray(image) if mode in _LABEL_MODES else None
         damaged = _truncated(data)
@@ -114,10 +114,8 @@ def read_file(path: Path, kind: str) -> bytes:
 def _check_size(data: bytes, path: Path, kind: str) -> None:
     """Refuse what is too large by the file's own account, before any of it is decoded."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's own, lower limit
-            with Image.open(BytesIO(data)) as image:
-                width, height = image.size
+        with Image.open(BytesIO(data)) as image:
+            width, height = image.size
     except Image.DecompressionBombError:  # above twice PIL's limit, which is above ours
         size = "far more"
     except Exception:  # whatever PIL raises for a damaged file; the decoder says what is wrong

@@ -21,6 +21,7 @@ from fcnlab.files import replacing
 
 _METADATA_KEY = "fcnlab"  # safetensors metadata maps strings to strings; ours is one JSON document
 _DIGEST_KEY = "sha256"
+_DIGESTED = "digested"  # so that damage to the name of the digest does not pass for a file without one
 _NO_DIGEST = b"0" * 64
 _DTYPES = {
     "bool": "BOOL",
@@ -109,7 +110,8 @@ def _array(tensor: Parameter | np.ndarray) -> np.ndarray:
 
 def _header(tensors: Mapping[str, Parameter | np.ndarray], metadata: Mapping[str, Any]) -> bytes:
     """The beginning of a safetensors file: the length of a JSON object, and the object."""
-    entries: dict[str, Any] = {"__metadata__": {_DIGEST_KEY: _NO_DIGEST.decode(), _METADATA_KEY: json.dumps(metadata)}}
+    document = json.dumps({**metadata, _DIGESTED: True})
+    entries: dict[str, Any] = {"__metadata__": {_DIGEST_KEY: _NO_DIGEST.decode(), _METADATA_KEY: document}}
     end = 0
     for name, tensor in tensors.items():
         kind = tensor.dtype if isinstance(tensor, np.ndarray) else np.dtype(ms.dtype_to_nptype(tensor.dtype))
@@ -168,8 +170,10 @@ def _verify(path: Path) -> None:
     """Refuse a file that does not match the digest in it."""
     with safe_open(str(path), framework="numpy") as file:
         expected = (file.metadata() or {}).get(_DIGEST_KEY)
-    if expected is None:  # another program's
-        return
+        if expected is None:
+            if _document(file).get(_DIGESTED):
+                raise ValueError("its checksum is damaged")
+            return  # another program's
     with path.open("rb") as file:
         length = file.read(8)
         header = file.read(int.from_bytes(length, "little"))
@@ -181,6 +185,12 @@ def _verify(path: Path) -> None:
 
 
 def _metadata(file: safe_open) -> dict[str, Any]:
+    document = _document(file)
+    document.pop(_DIGESTED, None)
+    return document
+
+
+def _document(file: safe_open) -> dict[str, Any]:
     metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
     if not isinstance(metadata, dict):
         raise ValueError("its description is no JSON object")
