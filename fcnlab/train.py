@@ -106,8 +106,21 @@ def _main() -> None:
     words = sys.argv[1:]
     resume.refuse_occupied(words)  # before Hydra writes into it
     sys.argv[1:] = [*words, *resume.output_words(words, reproduce.compose)]
+    composed = []
+
+    def command_of(node: DictConfig) -> float | None:
+        composed.append(node)
+        return _command(node)
+
     with reproduce.primary(words) as name:
-        hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name=name)(_command)()
+        try:
+            hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name=name)(
+                command_of
+            )()
+        except (ValueError, TypeError, AttributeError, AssertionError) as error:
+            if composed:
+                raise
+            raise configuration.wrong_words(words, error) from error
 
 
 def _command(node: DictConfig) -> float | None:

@@ -198,14 +198,48 @@ def test_list_files(fenced, inputs):
 # Words of the command line and recorded configurations
 
 
-KEYS = (
-    "arch arch.width trainer.epochs optimizer dataset.mean dataset.class_names dataset.root seed resume tracking.uri "
-    "augment.scale loss.class_weights init_from hydra.run.dir"
-).split()
-VALUES = (
-    "1 -1 nan 1e999 null [] {} [1,2 {a:1} ${seed} ${oc.env:HOME} ${oc.decode:x} ' \" ../../etc fcn9s true 0x10 1_0 "
-    "${now:%Y} range(1,5) choice(1,2) ü _target_"
-).split()
+KEYS = [
+    "arch",
+    "arch.width",
+    "trainer.epochs",
+    "optimizer",
+    "dataset.mean",
+    "dataset.class_names",
+    "dataset.root",
+    "seed",
+    "resume",
+    "tracking.uri",
+    "augment.scale",
+    "loss.class_weights",
+    "init_from",
+    "hydra.run.dir",
+]
+VALUES = [
+    "1",
+    "-1",
+    "nan",
+    "1e999",
+    "null",
+    "[]",
+    "{}",
+    "[1,2",
+    "{a:1}",
+    "${seed}",
+    "${oc.env:HOME}",
+    "${oc.decode:x}",
+    "'",
+    '"',
+    "../../etc",
+    "fcn9s",
+    "true",
+    "0x10",
+    "1_0",
+    "${now:%Y}",
+    "range(1,5)",
+    "choice(1,2)",
+    "ü",
+    "_target_",
+]
 
 
 @hostile("words")

@@ -14,6 +14,7 @@ from fcnlab.config.composition import (
     register_schemas,
     to_yaml,
     value_of,
+    wrong_words,
 )
 from fcnlab.config.messages import one_line
 from fcnlab.config.schema import Config, flatten, options
@@ -36,4 +37,5 @@ __all__ = [
     "validate",
     "validate_value",
     "value_of",
+    "wrong_words",
 ]

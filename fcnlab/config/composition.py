@@ -71,7 +71,14 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Config
             node = hydra_compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error)) from error
+    except Exception as error:
+        raise wrong_words(overrides, error) from error
     return from_node(node)
+
+
+def wrong_words(words: Sequence[str], error: Exception) -> ConfigError:
+    """Hydra leaves some of what can be wrong with a word, such as ``arch=1``, to Python's own errors."""
+    return ConfigError(f"{' '.join(' '.join(words).split())}: {one_line(error)}")
 
 
 def value_of(words: Sequence[str], key: str) -> str | None:
