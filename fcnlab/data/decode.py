@@ -19,6 +19,8 @@ that no memory holds."""
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """What counts as an image or label file, in lower case."""
 
+_PNG_PIXELS_PER_BYTE = 8 * 1032  # of one bit each, as tightly packed as deflate can
+
 # PIL warns at two thirds of our limit. For the whole process: filters of a block would not be safe with threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -121,6 +123,8 @@ def _check_size(data: bytes, path: Path, kind: str) -> None:
     except Exception:  # whatever PIL raises for a damaged file; the decoder says what is wrong
         return
     else:
+        if data.startswith(b"\x89PNG") and width * height > _PNG_PIXELS_PER_BYTE * len(data):
+            raise DataError(f"{kind} '{path}' is damaged: its {len(data)} bytes cannot hold {width} x {height} pixels")
         if width * height <= MAX_PIXELS:
             return
         size = f"{width} x {height}"
