@@ -30,10 +30,8 @@ try:
         time.sleep(5)
 except Terminated:
     print("terminated", flush=True)
-    busy(3)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
-    busy(3)
 """
 
 

@@ -10,16 +10,18 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from fcnlab import environment
 from fcnlab.errors import DataError
 
-MAX_PIXELS = 2**27
+MAX_PIXELS = environment.MAX_PIXELS
 """Height times width of the largest image or label that is decoded, such as 16384 x 8192: a small file can claim a size
 that no memory holds."""
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """What counts as an image or label file, in lower case."""
 
-_PNG_PIXELS_PER_BYTE = 8 * 1032  # of one bit each, as tightly packed as deflate can
+_DEFLATE = 1032  # bytes that a byte of a PNG can stand for, at most
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # by the type of colour; of the other types, one
 
 # PIL warns at two thirds of our limit. For the whole process: filters of a block would not be safe with threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -115,20 +117,23 @@ def read_file(path: Path, kind: str) -> bytes:
 
 def _check_size(data: bytes, path: Path, kind: str) -> None:
     """Refuse what is too large by the file's own account, before any of it is decoded."""
-    try:
-        with Image.open(BytesIO(data)) as image:
-            width, height = image.size
-    except Image.DecompressionBombError:  # above twice PIL's limit, which is above ours
-        size = "far more"
-    except Exception:  # whatever PIL raises for a damaged file; the decoder says what is wrong
-        return
-    else:
-        if data.startswith(b"\x89PNG") and width * height > _PNG_PIXELS_PER_BYTE * len(data):
+    if data.startswith(b"\x89PNG"):  # by hand: OpenCV reads some that PIL does not open
+        width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+        depth, colour = data[24:26] if len(data) >= 26 else (1, 0)
+        if width * height * depth * _PNG_CHANNELS.get(colour, 1) > 8 * _DEFLATE * len(data):
             raise DataError(f"{kind} '{path}' is damaged: its {len(data)} bytes cannot hold {width} x {height} pixels")
-        if width * height <= MAX_PIXELS:
-            return
         size = f"{width} x {height}"
-    raise DataError(f"{kind} '{path}' has {size} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles")
+    else:
+        try:
+            with Image.open(BytesIO(data)) as image:
+                width, height = image.size
+                size = f"{width} x {height}"
+        except Image.DecompressionBombError:  # above twice PIL's limit, which is above ours
+            width, height, size = MAX_PIXELS, 2, "far more"
+        except Exception:  # whatever PIL raises for what it cannot open; OpenCV has the same limit: see environment.py
+            return
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{kind} '{path}' has {size} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles")
 
 
 def _truncated(data: bytes) -> bool:
