@@ -18,7 +18,7 @@ from fcnlab.config.composition import (
 )
 from fcnlab.config.messages import one_line
 from fcnlab.config.schema import Config, flatten, options
-from fcnlab.config.validation import validate, validate_value
+from fcnlab.config.validation import validate
 
 __all__ = [
     "RECORDED",
@@ -35,7 +35,6 @@ __all__ = [
     "register_schemas",
     "to_yaml",
     "validate",
-    "validate_value",
     "value_of",
     "wrong_words",
 ]

@@ -40,17 +40,6 @@ def validate(config: Config) -> None:
     _check_tracking(config.tracking)
 
 
-def validate_value(key: str, value: Any) -> None:
-    """Check the value of one key by itself, where there is no whole configuration.
-
-    Raises:
-        ConfigError: Naming the key, its value and what is allowed.
-    """
-    for known, _, metadata in leaves(Config()):
-        if known == key:
-            _check_value(key, value, metadata)
-
-
 def _check_tracking(tracking: TrackingConfig) -> None:
     """What MLflow would refuse only after the training, and what must not be recorded."""
     if tracking.uri is not None and has_password(tracking.uri):

@@ -18,8 +18,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from fcnlab.data.decode import MAX_PIXELS
 from fcnlab.data.loader import normalise
+from fcnlab.environment import MAX_PIXELS
 from fcnlab.loading import read_network
 from fcnlab.models.fcn import MINIMUM_SIZE
 
