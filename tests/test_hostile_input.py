@@ -38,7 +38,7 @@ MANY = {
 }
 """Inputs of each kind behind the marker: 10,000."""
 
-FEW = {"images": 150, "labels": 150, "lists": 150, "words": 12, "records": 12, "checkpoints": 150, "requests": 50}
+FEW = {"images": 40, "labels": 150, "lists": 150, "words": 12, "records": 12, "checkpoints": 150, "requests": 50}
 
 
 def hostile(kind):

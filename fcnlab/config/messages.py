@@ -14,6 +14,10 @@ from fcnlab.config.schema import SCHEMAS, Config, leaves
 
 def one_line(error: BaseException) -> str:
     """An error of Hydra's or OmegaConf's, for a user."""
+    return " ".join(_explain(error).split())  # what is quoted may hold any character that ends a line
+
+
+def _explain(error: BaseException) -> str:
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
