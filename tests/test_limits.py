@@ -66,8 +66,9 @@ def test_a_disk_that_fills_up_ends_a_training_in_one_line_and_keeps_its_last_sta
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))
 
-    words = [*TINY, "tracking=none", "trainer.epochs=100000", "trainer.eval_every=100000",
-             "trainer.compile_cache=false", "arch=fcn32s", "arch.width=0.015625", "trainer.checkpoint_minutes=0.002", "hydra.run.dir=out"]  # fmt: skip
+    words = [*TINY, "tracking=none", "trainer.epochs=100000", "trainer.eval_every=100000", "arch=fcn32s",
+             "trainer.compile_cache=false", "arch.width=0.015625", "trainer.checkpoint_minutes=0.002",
+             "hydra.run.dir=out"]  # fmt: skip
     command = [sys.executable, "-m", "fcnlab.train", *words]
     environment = {**user_environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
