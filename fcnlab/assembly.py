@@ -7,12 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mindspore as ms
 from mindspore import nn
 
+import fcnlab
 from fcnlab.config import Config, options
 from fcnlab.data.dataset import Cached, Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
 from fcnlab.data.transforms import TrainTransform
+from fcnlab.environment import describe_cpu
 from fcnlab.models import build_model
 from fcnlab.models.weights import initialise_from, read_weights
 from fcnlab.palette import palette
@@ -76,7 +79,9 @@ def architecture(config: Config) -> dict[str, Any]:
 def build_step(config: Config, network: nn.Cell) -> TrainStep:
     """The loss, the optimizer and the update that ties them to the network."""
     optimizer = OPTIMIZERS.get(config.optimizer.name)(network.trainable_params(), **options(config.optimizer, "lr"))
-    return TrainStep(network, build_loss(config), optimizer, config.trainer.clip_norm)
+    return TrainStep(
+        network, build_loss(config), optimizer, config.trainer.clip_norm, config.trainer.skip_nonfinite > 0
+    )
 
 
 def build_loss(config: Config) -> nn.Cell:
@@ -117,6 +122,8 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         "palette": dataset.palette or palette(dataset.num_classes).tolist(),
         "normalisation": pixels,
         "seed": config.seed,
+        "versions": {"fcnlab": fcnlab.__version__, "mindspore": ms.__version__},
+        "cpu": describe_cpu(),
     }
     return Trainer(
         build_step(config, network),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn
 
 from hydra.errors import HydraException
@@ -17,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
 from fcnlab import config as configuration
+from fcnlab import interrupts
 from fcnlab.config import Config
 from fcnlab.errors import FcnlabError
 
@@ -32,10 +30,6 @@ class ConsoleHandler(logging.Handler):
         get_console().print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a batch system sends it before it kills: handled like Ctrl-C."""
-
-
 def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     """Run a Hydra command and leave with its exit code.
 
@@ -48,7 +42,7 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     """
     configuration.register_schemas()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print and exit by itself, in many lines
-    _watch_signals()
+    interrupts.install()
     try:
         command()
     except FcnlabError as error:
@@ -57,7 +51,7 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
         leave(EXIT_ERROR, configuration.one_line(error, schema))
     except (OSError, MemoryError) as error:
         leave(EXIT_ERROR, _machine_trouble(error, trains=schema is Config))
-    except Terminated:
+    except interrupts.Terminated:
         leave(EXIT_TERMINATED, "terminated")
     except KeyboardInterrupt:
         leave(EXIT_INTERRUPTED, "interrupted")
@@ -76,27 +70,3 @@ def leave(code: int, reason: str) -> NoReturn:
     """Say why in one line on standard error, and exit."""
     print(f"fcnlab: {reason}", file=sys.stderr)
     sys.exit(code)
-
-
-def _watch_signals() -> None:
-    """Take Ctrl-C and SIGTERM in a thread of their own, and hand them to the main thread as exceptions.
-
-    MindSpore puts a handler of its own on SIGINT while a graph runs, which turns it into SIGTERM. Blocked in every
-    thread (those of MindSpore start later and inherit that), the signals reach this one thread only.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _terminate)
-    signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-
-    def watch() -> None:
-        while True:
-            _thread.interrupt_main(signal.sigwait(signals))
-
-    threading.Thread(target=watch, name="fcnlab-signals", daemon=True).start()
-
-
-def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated

@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -87,5 +88,7 @@ def _prune(folder: Path) -> None:
     entries = sorted(
         (path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.stat().st_mtime
     )
-    for entry in entries[:-MAX_ENTRIES]:
+    week_ago = time.time() - 7 * 24 * 3600
+    killed = [path for path in folder.glob(".private-*") if path.stat().st_mtime < week_ago]
+    for entry in [*entries[:-MAX_ENTRIES], *killed]:
         shutil.rmtree(entry, ignore_errors=True)

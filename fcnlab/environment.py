@@ -1,4 +1,4 @@
-"""What must be set before MindSpore loads; it reads these variables once, on import."""
+"""What must be set before MindSpore and OpenCV load; they read these variables once, on import."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 ISA = "ONEDNN_MAX_CPU_ISA"
 PROTOBUF = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
 
+MAX_PIXELS = 2**27
+"""Of the largest image that `fcnlab.data` decodes; OpenCV reads its own limit once, too."""
+
 _notices: list[str] = []
 
 
@@ -25,6 +28,7 @@ def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set them, each unless the user has; after ``import mlflow``, load MindSpore at once."""
     if "OMP_NUM_THREADS" in environment:  # MindSpore overwrites it with 1; `fcnlab.kernels` reads this instead
         environment.setdefault("FCNLAB_NUM_THREADS", environment["OMP_NUM_THREADS"])
+    environment.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     if "mindspore" in sys.modules:
         return
     environment.setdefault("GLOG_v", "3")  # errors only: MindSpore's warnings speak to its developers

@@ -12,10 +12,13 @@ from typing import Any
 from mindspore import nn
 
 from fcnlab.credentials import redact
-from fcnlab.errors import CheckpointError, first_line
+from fcnlab.errors import CheckpointError, ConfigError, first_line
 from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import build_model
 from fcnlab.models.weights import load_weights, read_weights
+
+_LARGEST = {"width": 4, "num_classes": 255}
+"""As in `fcnlab.config.schema`, which a served model does without."""
 
 
 def load(source: str | Path, tracking_uri: str | None = None) -> TrainedNetwork:
@@ -59,9 +62,20 @@ def restore(arrays: dict[str, Any], metadata: dict[str, Any], source: str) -> nn
     """
     if "arch" not in metadata:
         raise CheckpointError(f"{source}: does not say which network it is of; use build_model(...) and init_from")
-    network = build_model(**metadata["arch"])
+    network = _build(metadata["arch"], source)
     load_weights(network, arrays, source)
     return network.set_train(False)
+
+
+def _build(arch: Any, source: str) -> nn.Cell:
+    """Build what a file describes, which may be anybody's: nothing larger than a configuration may ask for."""
+    try:
+        for key, largest in _LARGEST.items():
+            if not arch[key] <= largest:
+                raise ValueError(f"{key} is {arch[key]}")
+        return build_model(**arch)
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: describes no network that can be built ({first_line(error)})") from error
 
 
 @contextmanager

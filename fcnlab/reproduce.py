@@ -9,12 +9,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from fcnlab import config as configuration
+from fcnlab import resume
 from fcnlab.config import RECORD_FILE, Config
 from fcnlab.errors import ConfigError, TrackingError, first_line
 from fcnlab.tracking import journal
@@ -42,42 +41,51 @@ def primary(words: Sequence[str]) -> Iterator[str]:
     """Make the primary configuration that the words of a command line ask for; it lasts as long as the context.
 
     Yields:
-        Its name: ``train``, or that of one with the values that the run of ``from_run=...`` recorded.
+        Its name: ``train``, or that of one with the values that the run of ``from_run=...`` or ``resume=...`` recorded.
 
     Raises:
         ConfigError: If there is nothing recorded there, or something that does not fit this version.
     """
-    source = _value(words, "from_run")
-    if source is None:
+    given = {key: configuration.value_of(words, key) for key in ("from_run", "resume")}
+    if given["resume"] == resume.AUTO:  # the same words as in the beginning
+        del given["resume"]
+    given = {key: source for key, source in given.items() if source is not None}
+    if not given:
         yield "train"
         return
-    text, recorded = _recorded(source, words)
+    if len(given) > 1:
+        raise ConfigError(
+            "from_run and resume: give one; from_run begins a new training, resume goes on with an old one"
+        )
+    ((key, source),) = given.items()
+    text, recorded = _recorded(key, source, words)
     with ExitStack() as context:
         try:
             name = context.enter_context(configuration.recorded_base(recorded))
         except ConfigError as error:
             header = re.match(r"# (fcnlab \S+)", text)
             raise ConfigError(
-                f"from_run={source}: {error}; recorded by {header[1] if header else 'an unknown version'}, so use that "
+                f"{key}={source}: {error}; recorded by {header[1] if header else 'an unknown version'}, so use that "
                 f"one, or mend a copy of its {RECORD_FILE} and give the folder of the copy"
             ) from error
         yield name
 
 
 def check(config: Config, name: str) -> None:
-    """Refuse a configuration that says ``from_run`` but was not composed on what that run recorded.
+    """Refuse a configuration that says ``from_run`` or ``resume`` but was not composed on what that run recorded.
 
     Args:
         config: What was composed.
         name: The primary configuration that it was composed on.
 
     Raises:
-        ConfigError: If ``from_run`` stands in a file, or beside ``--config-name``.
+        ConfigError: If the key stands in a file, or beside ``--config-name``.
     """
-    if config.from_run is not None and name != configuration.RECORDED:
-        raise ConfigError(
-            f"from_run={config.from_run}: give it on the command line, not in a file and not beside --config-name"
-        )
+    for key, source in (("from_run", config.from_run), ("resume", config.resume)):
+        if source not in (None, resume.AUTO) and name != configuration.RECORDED:
+            raise ConfigError(
+                f"{key}={source}: give it on the command line, not in a file and not beside --config-name"
+            )
 
 
 def compare_inputs(config: Config, inputs: Sequence[Input]) -> None:
@@ -117,33 +125,25 @@ def _is_run(source: str) -> bool:
     return re.fullmatch("[0-9a-f]{32}", source) is not None
 
 
-def _value(words: Sequence[str], key: str) -> str | None:
-    """What words set a key to; the last one counts, as for Hydra."""
-    words = [word for word in words if re.match(rf"\+*{re.escape(key)}=", word)]
-    if not words:
-        return None
-    try:
-        override = OverridesParser.create().parse_override(words[-1])
-    except HydraException as error:
-        raise ConfigError(f"{words[-1]}: {error}; quote the value twice, as in '{key}=\"...\"'") from error
-    if override.is_sweep_override():
-        raise ConfigError(f"{words[-1]}: give one value; from_run goes with sweeps over other keys")
-    value = override.value()
-    return None if value is None else str(value)
-
-
-def _recorded(source: str, words: Sequence[str]) -> tuple[str, DictConfig]:
+def _recorded(key: str, source: str, words: Sequence[str]) -> tuple[str, DictConfig]:
     """The recorded configuration, as text and parsed, without the store that it was recorded in."""
-    text = _read_artifact(source, _value(words, "tracking.uri")) if _is_run(source) else _read_file(source)
+    uri = configuration.value_of(words, "tracking.uri")
+    if key == "resume":
+        text = resume.recorded_text(source, uri)
+    else:
+        text = _read_artifact(source, uri) if _is_run(source) else _read_file(source)
     try:
         recorded = OmegaConf.create(text)
-    except (YAMLError, ValueError) as error:
-        raise ConfigError(f"from_run={source}: {RECORD_FILE} is not YAML ({first_line(error)})") from error
+        configuration.refuse_interpolations(recorded)
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{key}={source}: {RECORD_FILE} is not YAML ({first_line(error)})") from error
     if not recorded or not OmegaConf.is_dict(recorded):
-        raise ConfigError(f"from_run={source}: {RECORD_FILE} holds no configuration")
+        raise ConfigError(f"{key}={source}: {RECORD_FILE} holds no configuration")
     # A place, no part of the experiment: the store may have moved since, and passwords are not recorded. So a new run
-    # goes where any other would go, which is also where the recorded one was looked for.
-    OmegaConf.update(recorded, "tracking.uri", None)
+    # goes where any other would go, which is also where the recorded one was looked for; and one that goes on, where it
+    # began. What it was itself reproduced from, or went on from, is of the past.
+    for place in ("tracking.uri", "from_run", "resume"):
+        OmegaConf.update(recorded, place, None)
     return text, recorded
 
 

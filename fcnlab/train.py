@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fcnlab import command, reproduce
+from fcnlab import command, reproduce, resume
 from fcnlab import config as configuration
 from fcnlab.config import Config
-from fcnlab.errors import FcnlabError
+from fcnlab.errors import ConfigError, FcnlabError
 from fcnlab.registry import REGISTRIES
+from fcnlab.tracking import journal
 
 if TYPE_CHECKING:
-    from fcnlab.training.trainer import TrainResult
+    from fcnlab.training.trainer import Trainer, TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def train(config: Config, folder: Path | str | None = None, overrides: Sequence[
 
     Args:
         config: From `fcnlab.compose`, or built by hand.
-        folder: Where the checkpoints and the journal go; by default a new folder below ``outputs``.
+        folder: Where the checkpoints and the journal go; by default a new folder below ``outputs``. With
+            ``config.resume`` it is the one that is gone on with.
         overrides: What Hydra was told to change, for the record.
 
     Returns:
@@ -57,15 +59,25 @@ def train(config: Config, folder: Path | str | None = None, overrides: Sequence[
     from fcnlab.training.console import ConsoleProgress
 
     device.configure(config.trainer.device, config.trainer.mode)
-    ms.set_seed(config.seed)  # for dropout; weights and data have generators of their own
+    ms.set_seed(config.seed)  # for networks of other packages; ours, the data and dropout have generators of their own
+    interrupted = resume.find(config, Path(folder) if folder else None) if config.resume is not None else None
+    wanted, config = config.resume, replace(config, resume=None)  # how it came to be is no part of what is recorded
+    if interrupted is not None:
+        folder = interrupted.folder
     folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     data = assembly.build_data(config)
     network = assembly.build_network(config)
     inputs = assembly.describe_inputs(config, data)
     parameters = sum(parameter.size for parameter in network.trainable_params())
-    recorder = Recorder(config, folder, inputs, parameters, overrides)
+    recorder = Recorder(config, folder, inputs, parameters, overrides, go_on=interrupted is not None)
     trainer = assembly.build_trainer(config, network, data, folder, [ConsoleProgress(get_console()), recorder])
-    if config.from_run is not None:
+    if interrupted is not None:
+        interrupted.check(config, inputs)
+        if interrupted.state is not None:
+            trainer.restore(interrupted.state)
+            if trainer.done and journal.is_finished(folder):
+                return _finished(trainer, wanted, folder)
+    elif config.from_run is not None:
         reproduce.compare_inputs(config, inputs)
     log.info("%s with %s parameters, width %g", config.arch.name, f"{parameters:,}", config.arch.width)
     log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), folder)
@@ -80,10 +92,35 @@ def train(config: Config, folder: Path | str | None = None, overrides: Sequence[
     return result
 
 
+def _finished(trainer: Trainer, wanted: str, folder: Path) -> TrainResult:
+    if wanted != resume.AUTO:
+        raise ConfigError(
+            f"resume={wanted}: the training in {folder} is finished; raise trainer.epochs or trainer.max_steps to go on"
+        )
+    log.info("%s: is finished already, after step %d", folder, trainer.progress.steps)
+    return trainer.result()
+
+
 def _main() -> None:
-    """Hydra's command line, composing on ``conf/train.yaml`` or on what the run of ``from_run=...`` recorded."""
-    with reproduce.primary(sys.argv[1:]) as name:
-        hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name=name)(_command)()
+    """Hydra's command line, composing on ``conf/train.yaml`` or on what ``from_run`` or ``resume`` recorded."""
+    words = sys.argv[1:]
+    resume.refuse_occupied(words)  # before Hydra writes into it
+    sys.argv[1:] = [*words, *resume.output_words(words, reproduce.compose)]
+    composed = []
+
+    def command_of(node: DictConfig) -> float | None:
+        composed.append(node)
+        return _command(node)
+
+    with reproduce.primary(words) as name:
+        try:
+            hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name=name)(
+                command_of
+            )()
+        except (ValueError, TypeError, AttributeError, AssertionError) as error:
+            if composed:
+                raise
+            raise configuration.wrong_words(words, error) from error
 
 
 def _command(node: DictConfig) -> float | None:
@@ -93,12 +130,22 @@ def _command(node: DictConfig) -> float | None:
         reproduce.check(config, HydraConfig.get().job.config_name)
         with _reused_graphs(config):
             hydra_config = HydraConfig.get()
-            result = train(config, hydra_config.runtime.output_dir, hydra_config.overrides.task)
+            folder = Path(hydra_config.runtime.output_dir)
+            if config.resume == resume.AUTO and hydra_config.mode == RunMode.MULTIRUN:
+                folder = _of_an_earlier_sweep(config, folder)
+            result = train(config, folder, hydra_config.overrides.task)
     except FcnlabError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # the other runs of the sweep go on
         command.leave(command.EXIT_ERROR, str(error))
     return result.best.evaluation.metrics.get(config.trainer.monitor) if result.best else None
+
+
+def _of_an_earlier_sweep(config: Config, folder: Path) -> Path:
+    """The folder of the same training in a sweep that was interrupted, finished or not; else the one given."""
+    if (folder / journal.FILE).is_file():
+        return folder
+    return resume.search(config, ("multirun",), finished=True) or folder
 
 
 def _reused_graphs(config: Config) -> AbstractContextManager:
@@ -120,8 +167,7 @@ def graph_shape(config: Config) -> dict[str, Any]:
         "loss": asdict(config.loss),
         "optimizer": asdict(config.optimizer),
         "dataset": [dataset.num_classes, dataset.ignore_index, dataset.crop_size],
-        "trainer": [trainer.batch_size, trainer.clip_norm, trainer.device],
-        "seed": config.seed if config.arch.dropout > 0 else None,  # the masks' generator is part of the graph
+        "trainer": [trainer.batch_size, trainer.clip_norm, trainer.device, trainer.skip_nonfinite > 0],
     }
 
 

@@ -36,20 +36,24 @@ def affected_machine(monkeypatch):
     monkeypatch.setattr(environment, "_notices", [])
 
 
+PIXELS, LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS", str(environment.MAX_PIXELS)
+
+
 @pytest.mark.usefixtures("affected_machine")
 def test_the_cap_is_set_and_announced():
     variables = {}
     environment.prepare(variables)
-    assert variables == {ISA: "AVX2", PROTOBUF: "python", "GLOG_v": "3"}
+    assert variables == {ISA: "AVX2", PROTOBUF: "python", "GLOG_v": "3", PIXELS: LIMIT}
     assert len(environment._notices) == 1
     assert "ONEDNN_MAX_CPU_ISA=AVX2" in environment._notices[0]
 
 
 @pytest.mark.usefixtures("affected_machine")
 def test_the_users_own_settings_stay():
-    variables = {ISA: "AVX512_CORE", PROTOBUF: "python", "GLOG_v": "1"}
+    chosen = {ISA: "AVX512_CORE", PROTOBUF: "python", "GLOG_v": "1", PIXELS: "1000"}
+    variables = dict(chosen)
     environment.prepare(variables)
-    assert variables == {ISA: "AVX512_CORE", PROTOBUF: "python", "GLOG_v": "1"}
+    assert variables == chosen
     assert not environment._notices
 
 

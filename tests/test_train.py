@@ -15,6 +15,8 @@ import fcnlab
 from fcnlab import assembly
 from fcnlab.config import config_folder
 from fcnlab.errors import FcnlabError, TrainingError
+from fcnlab.tracking import journal
+from fcnlab.training.state import StateFolder
 
 
 def command(folder, *overrides, **popen):
@@ -70,11 +72,17 @@ def test_an_interrupted_run_is_killed(tmp_path, tiny_overrides, signal_number, c
     for line in process.stdout:
         if "step" in line:
             break
+    began = time.monotonic()
     process.send_signal(signal_number)
     returned, _, err = finish(process)
+    assert time.monotonic() - began < 10
     assert returned == code, err
     assert len(err.strip().splitlines()) == 1, err
     assert [run.info.status for run in runs(tmp_path)] == ["KILLED"]
+    output = next((tmp_path / "outputs").glob("*/*"))
+    state = StateFolder(output / "checkpoints").newest()
+    steps = [step for step, _ in journal.history(output / journal.FILE)["train/loss"]]
+    assert steps == list(range(1, state.progress.steps + 1))  # the state is of the very last step
 
 
 @pytest.mark.parametrize(

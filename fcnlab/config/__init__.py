@@ -10,8 +10,11 @@ from fcnlab.config.composition import (
     config_folder,
     from_node,
     recorded_base,
+    refuse_interpolations,
     register_schemas,
     to_yaml,
+    value_of,
+    wrong_words,
 )
 from fcnlab.config.messages import one_line
 from fcnlab.config.schema import (
@@ -42,7 +45,10 @@ __all__ = [
     "one_line",
     "options",
     "recorded_base",
+    "refuse_interpolations",
     "register_schemas",
     "to_yaml",
     "validate",
+    "value_of",
+    "wrong_words",
 ]

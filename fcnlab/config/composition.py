@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,9 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab import __version__
@@ -75,7 +77,33 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
             node = hydra_compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error, COMMANDS.get(config_name, Config))) from error
+    except Exception as error:
+        raise wrong_words(overrides, error) from error
     return from_node(node)
+
+
+def wrong_words(words: Sequence[str], error: Exception) -> ConfigError:
+    """Hydra leaves some of what can be wrong with a word, such as ``arch=1``, to Python's own errors."""
+    return ConfigError(f"{' '.join(' '.join(words).split())}: {one_line(error)}")
+
+
+def value_of(words: Sequence[str], key: str) -> str | None:
+    """What the words of a command line set a key to; the last one counts, as for Hydra.
+
+    Raises:
+        ConfigError: If the value cannot be parsed, or is several.
+    """
+    words = [word for word in words if re.match(rf"\+*{re.escape(key)}=", word)]
+    if not words:
+        return None
+    try:
+        override = OverridesParser.create().parse_override(words[-1])
+    except HydraException as error:
+        raise ConfigError(f"{words[-1]}: {error}; quote the value twice, as in '{key}=\"...\"'") from error
+    if override.is_sweep_override():
+        raise ConfigError(f"{words[-1]}: give one value; {key} goes with sweeps over other keys")
+    value = override.value()
+    return None if value is None else str(value)
 
 
 @contextmanager
@@ -111,6 +139,22 @@ def recorded_base(recorded: DictConfig) -> Iterator[str]:
     finally:
         for options in (store.repo, *(store.repo[group] for group in groups)):
             del options[f"{RECORDED}.yaml"]
+
+
+def refuse_interpolations(recorded: DictConfig | ListConfig) -> None:
+    """Refuse a recorded configuration that refers to anything beyond itself, such as ``${oc.env:HOME}``.
+
+    What `to_yaml` wrote has only values.
+
+    Raises:
+        ValueError: Naming the key.
+    """
+    for key in recorded if OmegaConf.is_dict(recorded) else range(len(recorded)):
+        node = recorded._get_node(key)
+        if node is not None and node._is_interpolation():
+            raise ValueError(f"{key} refers to something else")
+        if OmegaConf.is_config(node) and not node._is_none() and not node._is_missing():
+            refuse_interpolations(node)
 
 
 def _typed(recorded: DictConfig) -> DictConfig:

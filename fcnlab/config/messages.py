@@ -19,6 +19,10 @@ def one_line(error: BaseException, schema: type = Config) -> str:
         error: What was raised.
         schema: The class of the command's configuration, among whose keys a mistyped one is looked for.
     """
+    return " ".join(_explain(error, schema).split())  # what is quoted may hold any character that ends a line
+
+
+def _explain(error: BaseException, schema: type) -> str:
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)

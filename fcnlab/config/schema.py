@@ -216,6 +216,10 @@ class TrainerConfig:
     monitor: str = "val/mean_iou"
     patience: Optional[int] = ranged(None, minimum=1)
     save_every: Optional[int] = ranged(None, minimum=1)
+    checkpoint_epochs: Optional[int] = ranged(None, minimum=1)
+    checkpoint_minutes: Optional[float] = ranged(5.0, minimum=0)
+    ckpt: bool = True
+    skip_nonfinite: int = ranged(0, minimum=0)
 
 
 @dataclass
@@ -248,6 +252,7 @@ class Config:
     seed: int = ranged(0, minimum=0, maximum=2**31 - 1)
     init_from: Optional[str] = None
     from_run: Optional[str] = None
+    resume: Optional[str] = None
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -9,12 +10,23 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from fcnlab import environment
 from fcnlab.errors import DataError
+
+MAX_PIXELS = environment.MAX_PIXELS
+"""Height times width of the largest image or label that is decoded, such as 16384 x 8192: a small file can claim a size
+that no memory holds."""
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """What counts as an image or label file, in lower case."""
 
 _ORIENTATION = 0x0112  # number of the EXIF tag
+_DEFLATE = 1032  # bytes that a byte of a PNG can stand for, at most
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # by the type of colour; of the other types, one
+
+# PIL warns at two thirds of our limit. For the whole process: filters of a block would not be safe with threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 
 
@@ -36,9 +48,11 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
         H x W x 3, uint8, RGB.
 
     Raises:
-        DataError: If the file cannot be read, is truncated, or has pixels that are neither 8 nor 16 bits.
+        DataError: If the file cannot be read, is truncated, has more than `MAX_PIXELS`, or pixels that are
+            neither 8 nor 16 bits.
     """
     data = read_file(path, "image")
+    _check_size(data, path, "image")
     try:
         # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
@@ -112,9 +126,10 @@ def read_label(path: Path, *, white: int) -> np.ndarray:
         H x W, uint8, or a wider integer type if the file has one.
 
     Raises:
-        DataError: If the file cannot be read or is truncated, or if it has several channels.
+        DataError: If the file cannot be read or is truncated, or if it has more than `MAX_PIXELS` or several channels.
     """
     data = read_file(path, "label")
+    _check_size(data, path, "label")
     try:
         # Not OpenCV: it turns a palette's indices into colours.
         with Image.open(BytesIO(data)) as image:
@@ -160,6 +175,27 @@ def _turned(pixels: np.ndarray, data: bytes) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def _check_size(data: bytes, path: Path, kind: str) -> None:
+    """Refuse what is too large by the file's own account, before any of it is decoded."""
+    if data.startswith(b"\x89PNG"):  # by hand: OpenCV reads some that PIL does not open
+        width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+        depth, colour = data[24:26] if len(data) >= 26 else (1, 0)
+        if width * height * depth * _PNG_CHANNELS.get(colour, 1) > 8 * _DEFLATE * len(data):
+            raise DataError(f"{kind} '{path}' is damaged: its {len(data)} bytes cannot hold {width} x {height} pixels")
+        size = f"{width} x {height}"
+    else:
+        try:
+            with Image.open(BytesIO(data)) as image:
+                width, height = image.size
+                size = f"{width} x {height}"
+        except Image.DecompressionBombError:  # above twice PIL's limit, which is above ours
+            width, height, size = MAX_PIXELS, 2, "far more"
+        except Exception:  # whatever PIL raises for what it cannot open; OpenCV has the same limit: see environment.py
+            return
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{kind} '{path}' has {size} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles")
 
 
 def _truncated(data: bytes) -> bool:

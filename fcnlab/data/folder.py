@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from abc import abstractmethod
@@ -49,8 +50,8 @@ class PairedFiles(Dataset):
         self._table, self._known = _label_table(config)
         root = _root(config)
         self._source = f"{config.name} {root.resolve()}"
-        self._images = _files_by_stem(root / config.images, "images")
-        self._labels = _files_by_stem(root / config.labels, "labels")
+        self._images = _files_by_stem(root, config.images, "images")
+        self._labels = _files_by_stem(root, config.labels, "labels")
         _require_partners(self._images, root / config.labels, self._labels, "image", "label")
         _require_partners(self._labels, root / config.images, self._images, "label", "image")
         stems = sorted(self._images, key=_natural)
@@ -174,14 +175,19 @@ def _root(config: PairedFilesConfig) -> Path:
     return root
 
 
-def _files_by_stem(folder: Path, key: str) -> dict[str, Path]:
-    """The folder's picture files, by stem."""
+def _files_by_stem(root: Path, name: str, key: str) -> dict[str, Path]:
+    """The picture files of a folder below the root, by stem."""
+    folder = root / name
     if not folder.is_dir():
         raise DataError(f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root")
+    home = _home(root, name)
+    _require_within(folder, home)
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in EXTENSIONS:
             continue
+        if path.is_symlink():
+            _require_within(path, home)
         # macOS may store a name decomposed: the same letters have to match whatever wrote them.
         stem = unicodedata.normalize("NFC", path.stem)
         if stem in files:
@@ -190,6 +196,22 @@ def _files_by_stem(folder: Path, key: str) -> dict[str, Path]:
     if not files:
         raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(EXTENSIONS)}")
     return files
+
+
+def _home(root: Path, name: str) -> Path:
+    """What a data set's files must lie in: its root, or the folder that the user names beyond it."""
+    root = root.resolve()
+    named = Path(os.path.normpath(root / name))  # without following links: `..` is what the user wrote
+    return root if named.is_relative_to(root) else named.resolve()
+
+
+def _require_within(path: Path, home: Path) -> None:
+    """Refuse a symbolic link that leads out of the data set: somebody else's archive must not read other files."""
+    if not path.resolve().is_relative_to(home):
+        raise DataError(
+            f"'{path}' is a link to '{path.resolve()}', out of '{home}': copy what it leads to, or set dataset.root to "
+            "the folder that holds both"
+        )
 
 
 def _require_partners(

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
 from mindspore.ops import functional as F
 
 from fcnlab.errors import ConfigError
@@ -41,7 +42,9 @@ class FCN(nn.Cell):
         seed: Of the initial weights. The same seed gives every stride the same encoder, fc6 and fc7.
 
     Inputs:
-        N x 3 x H x W, float32, any H and W from 32 up.
+        - **images** - N x 3 x H x W, float32, any H and W from 32 up.
+        - **keep** - what `dropout_masks` drew, for a training whose every step can be computed again; without it,
+          MindSpore draws from a state that cannot be saved.
 
     Outputs:
         Logits, N x C x H x W, float32.
@@ -72,6 +75,7 @@ class FCN(nn.Cell):
         self.fc7 = UnfoldConv2d(hidden, hidden, 1)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(p=float(dropout))
+        self.kept_scale = 1 / (1 - float(dropout))
         self.score = score_layer(hidden, num_classes)
 
         if stride <= 16:
@@ -90,7 +94,7 @@ class FCN(nn.Cell):
 
         initialise(self, seed)
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Check the size, then run ``construct``."""
         # Not in `construct`: a graph of dynamic height and width cannot raise without breaking its later calls.
         height, width = images.shape[2:]
@@ -98,9 +102,27 @@ class FCN(nn.Cell):
             raise ValueError(
                 f"an image must be at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels, not {height} x {width}"
             )
-        return super().__call__(images)
+        return super().__call__(images) if keep is None else super().__call__(images, keep)
 
-    def construct(self, images: Tensor) -> Tensor:
+    def dropout_masks(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+        """Draw which activations of fc6 and fc7 a training step keeps.
+
+        Args:
+            shape: Of the step's images.
+            generator: Where all randomness comes from.
+
+        Returns:
+            The masks of fc6 and fc7, 2 x N x channels x H / 32 x W / 32 bool, each true with probability 1 - dropout
+            (to 1/65536); None without dropout.
+        """
+        if self.dropout.p == 0:
+            return None
+        batch, _, height, width = shape
+        masks = (2, batch, self.fc6.out_channels, -(-height // 32), -(-width // 32))
+        values = np.frombuffer(generator.bytes(2 * math.prod(masks)), np.uint16)
+        return (values >= round(self.dropout.p * 2**16)).reshape(masks)
+
+    def construct(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Logits of every pixel."""
         height = images.shape[2]
         width = images.shape[3]
@@ -110,15 +132,15 @@ class FCN(nn.Cell):
         # it is 0, the mean colour of a normalised image. A size that fits and is known when the graph is compiled is
         # spared both copies; an unknown one would make this a branch at run time.
         if F.isconstant(height) and F.isconstant(width) and height % 32 == 0 and width % 32 == 0:
-            return self.padded_logits(images)
+            return self.padded_logits(images, keep)
         images = ops.pad(images, (0, (-width) % 32, 0, (-height) % 32))
-        return self.padded_logits(images)[:, :, :height, :width]
+        return self.padded_logits(images, keep)[:, :, :height, :width]
 
-    def padded_logits(self, images: Tensor) -> Tensor:
+    def padded_logits(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Logits of every pixel of images whose sides are multiples of 32."""
         pool1, pool2, pool3, pool4, pool5 = self.encoder(images)
-        features = self.dropout(self.relu(self.fc6(pool5)))
-        features = self.dropout(self.relu(self.fc7(features)))
+        features = self._drop(self.relu(self.fc6(pool5)), keep, 0)
+        features = self._drop(self.relu(self.fc7(features)), keep, 1)
         score = self.score(features)
 
         if self.stride <= 16:
@@ -130,6 +152,11 @@ class FCN(nn.Cell):
         if self.stride <= 2:
             score = self.upsample_pool1(score) + self.score_pool1(pool1)
         return self.upsample(score)
+
+    def _drop(self, features: Tensor, keep: Tensor | None, layer: int) -> Tensor:
+        if keep is None:
+            return self.dropout(features)
+        return features * (keep[layer].astype(mstype.float32) * self.kept_scale)
 
 
 def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:

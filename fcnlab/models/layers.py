@@ -29,7 +29,14 @@ class Conv3x3(nn.Conv2d):
         # The weights are drawn by `fcnlab.models.fcn.initialise`; zeros cost nothing and leave MindSpore's random
         # state alone.
         super().__init__(
-            in_channels, out_channels, 3, pad_mode="pad", padding=1, has_bias=has_bias, weight_init="zeros"
+            in_channels,
+            out_channels,
+            3,
+            pad_mode="pad",
+            padding=1,
+            has_bias=has_bias,
+            weight_init="zeros",
+            bias_init="zeros",
         )
         self.conv2d = kernels.convolution3x3() or self.conv2d
 

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from fcnlab.errors import CheckpointError
+from fcnlab.errors import CheckpointError, first_line
 from fcnlab.files import replacing
 
 _METADATA_KEY = "fcnlab"  # safetensors metadata maps strings to strings; ours is one JSON document
+_DIGEST_KEY = "sha256"
+_DIGESTED = "digested"  # so that damage to the name of the digest does not pass for a file without one
+_NO_DIGEST = b"0" * 64
+_DTYPES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+}
 _HEADS = ("score", "upsample")  # layers whose shape depends on the classes or the stride
 
 
@@ -28,21 +43,97 @@ def save_weights(path: Path, network: nn.Cell, metadata: Mapping[str, Any]) -> N
     Raises:
         CheckpointError: If the folder cannot be written.
     """
-    tensors = {name: np.ascontiguousarray(parameter.asnumpy()) for name, parameter in network.parameters_dict().items()}
+    save_parameters(path, network.parameters_dict(), metadata)
+
+
+def save_parameters(
+    path: Path,
+    parameters: Mapping[str, Parameter],
+    metadata: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write parameters by name and a JSON document as safetensors; the file appears whole or not at all.
+
+    It is written a parameter at a time, where the library would copy all of them twice, and holds the SHA-256 of
+    itself: of everything in it, with zeros in the place of the digest.
+
+    Args:
+        path: Of the file; its folder is made when missing.
+        parameters: By name.
+        metadata: The document.
+        arrays: More to write, by names of their own.
+
+    Raises:
+        CheckpointError: If the folder cannot be written.
+    """
+    tensors: dict[str, Parameter | np.ndarray] = {**parameters, **(arrays or {})}
     try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            file.write(save(tensors, metadata={_METADATA_KEY: json.dumps(metadata)}))
-            file.flush()
-            os.fsync(file.fileno())
+        with replacing(path) as temporary, temporary.open("wb") as file, ThreadPoolExecutor(1) as pool:
+            header = _header(tensors, metadata)
+            file.write(header)
+            digest = hashlib.sha256(header)
+            for tensor in tensors.values():
+                data = memoryview(_array(tensor)).cast("B") if tensor.size else b""
+                hashing = pool.submit(digest.update, data)
+                file.write(data)  # both leave the interpreter to the other
+                hashing.result()
+            file.seek(header.index(_NO_DIGEST))
+            file.write(digest.hexdigest().encode())
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot write the checkpoint ({error.strerror}); free space or choose another "
-            "output folder with hydra.run.dir=..."
-        ) from error
+        raise _cannot_write(path, error) from error
+
+
+def save_ckpt(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name as MindSpore's ``.ckpt``; the file appears whole or not at all.
+
+    Raises:
+        CheckpointError: If the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.partial.ckpt")  # MindSpore insists on the extension
+    try:
+        with replacing(path) as whole:
+            ms.save_checkpoint(
+                [{"name": name, "data": ms.Tensor(array)} for name, array in arrays.items()], str(temporary)
+            )
+            temporary.chmod(0o644)  # MindSpore leaves it without the right to write
+            temporary.replace(whole)
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise _cannot_write(path, error) from error
+
+
+def _array(tensor: Parameter | np.ndarray) -> np.ndarray:
+    array = tensor if isinstance(tensor, np.ndarray) else tensor.asnumpy()
+    return np.asarray(array, order="C")
+
+
+def _header(tensors: Mapping[str, Parameter | np.ndarray], metadata: Mapping[str, Any]) -> bytes:
+    """The beginning of a safetensors file: the length of a JSON object, and the object."""
+    document = json.dumps({**metadata, _DIGESTED: True})
+    entries: dict[str, Any] = {"__metadata__": {_DIGEST_KEY: _NO_DIGEST.decode(), _METADATA_KEY: document}}
+    end = 0
+    for name, tensor in tensors.items():
+        kind = tensor.dtype if isinstance(tensor, np.ndarray) else np.dtype(ms.dtype_to_nptype(tensor.dtype))
+        start, end = end, end + tensor.size * kind.itemsize
+        entries[name] = {"dtype": _DTYPES[kind.name], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # what follows begins at a multiple of 8 bytes
+    return struct.pack("<Q", len(text)) + text
+
+
+def _cannot_write(path: Path, error: OSError | RuntimeError) -> CheckpointError:
+    reason = getattr(error, "strerror", None) or first_line(error)
+    return CheckpointError(
+        f"{path}: cannot write the checkpoint ({reason}); free space or choose another "
+        "output folder with hydra.run.dir=..."
+    )
 
 
 def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read a checkpoint: its arrays by name, and its JSON document (empty for a ``.ckpt``).
+
+    A file with a digest must match it.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
@@ -50,6 +141,7 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with _readable(path):
         if path.suffix == ".ckpt":
             return {name: parameter.asnumpy() for name, parameter in ms.load_checkpoint(str(path)).items()}, {}
+        _verify(path)
         with safe_open(str(path), framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
 
@@ -64,8 +156,45 @@ def read_metadata(path: Path) -> dict[str, Any]:
         return _metadata(file)
 
 
+def read_digest(path: Path) -> str | None:
+    """The digest that a safetensors checkpoint holds of itself; None if it holds none.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another kind.
+    """
+    with _readable(path), safe_open(str(path), framework="numpy") as file:
+        return (file.metadata() or {}).get(_DIGEST_KEY)
+
+
+def _verify(path: Path) -> None:
+    """Refuse a file that does not match the digest in it."""
+    with safe_open(str(path), framework="numpy") as file:
+        expected = (file.metadata() or {}).get(_DIGEST_KEY)
+        if expected is None:
+            if _document(file).get(_DIGESTED):
+                raise ValueError("its checksum is damaged")
+            return  # another program's
+    with path.open("rb") as file:
+        length = file.read(8)
+        header = file.read(int.from_bytes(length, "little"))
+        digest = hashlib.sha256(length + header.replace(expected.encode(), _NO_DIGEST, 1))
+        while data := file.read(2**20):
+            digest.update(data)
+    if digest.hexdigest() != expected:
+        raise ValueError("its content does not match its checksum")
+
+
 def _metadata(file: safe_open) -> dict[str, Any]:
-    return json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+    document = _document(file)
+    document.pop(_DIGESTED, None)
+    return document
+
+
+def _document(file: safe_open) -> dict[str, Any]:
+    metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+    if not isinstance(metadata, dict):
+        raise ValueError("its description is no JSON object")
+    return metadata
 
 
 @contextmanager
@@ -74,9 +203,9 @@ def _readable(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: no such checkpoint file")
     try:
         yield
-    except (SafetensorError, ValueError, OSError, RuntimeError, TypeError) as error:
+    except (SafetensorError, ValueError, OSError, RuntimeError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}: not a readable checkpoint ({str(error).strip().splitlines()[0]}); "
+            f"{path}: not a readable checkpoint ({first_line(error).strip()}); "
             "give a .safetensors or a MindSpore .ckpt file"
         ) from error
 

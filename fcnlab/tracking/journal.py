@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fcnlab import files
 from fcnlab.errors import TrackingError
 from fcnlab.tracking.lock import FolderLock
 
@@ -38,24 +39,32 @@ class Journal:
 
     Args:
         folder: The run's output folder, made when missing.
+        go_on: Whether to add to the journal that is there. A line that a crash cut off is removed.
 
     Raises:
-        TrackingError: If the folder already holds the journal of a training, or cannot be written.
+        TrackingError: If the folder already holds the journal of a training that is not to go on, if that training is
+            alive, or if the folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, go_on: bool = False) -> None:
         self.path = folder / FILE
         self._guard = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(folder / ".journal.lock")
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-            self._file = os.open(self.path, flags, 0o644)
-        except FileExistsError:
-            raise TrackingError(
-                f"{folder} already holds a training, which this one would write over: choose another hydra.run.dir"
-            ) from None
+        except BlockingIOError:
+            raise being_written(folder) from None
         except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | (0 if go_on else os.O_EXCL)
+            self._file = os.open(self.path, flags, 0o644)
+            if go_on:
+                os.ftruncate(self._file, _whole_lines(self.path))
+        except OSError as error:
+            self._lock.release()
+            if isinstance(error, FileExistsError):
+                raise occupied(folder) from None
             raise cannot_write(self.path, error) from error
 
     def append(self, kind: str, **fields: Any) -> None:
@@ -67,7 +76,10 @@ class Journal:
         entry = {"kind": kind, "time": int(time.time() * 1000), **fields}
         line = (json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
         with self._guard:
-            before = os.fstat(self._file).st_size
+            status = os.fstat(self._file)
+            if status.st_nlink == 0:
+                raise TrackingError(f"{self.path}: was deleted while the training ran, which ends here")
+            before = status.st_size
             try:
                 _write_whole(self._file, line)
             except OSError as error:
@@ -126,6 +138,27 @@ def read(path: Path, offset: int = 0) -> Iterator[Entry]:
                 log.warning("%s: the line that ends at byte %d is damaged and was skipped", path, offset)
 
 
+def sync(path: Path) -> None:
+    """Make what a journal holds outlive a power cut, so that nobody else is told what it could still lose.
+
+    Raises:
+        TrackingError: If the disk refuses.
+    """
+    try:
+        files.sync(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the training of a folder came to its end, and nobody went on with it since."""
+    last = None
+    for entry in read(folder / FILE):
+        if entry.kind in ("resume", "end"):
+            last = entry
+    return last is not None and last.kind == "end" and last.fields.get("status") == "finished"
+
+
 def history(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Every metric of a journal: its values with their steps, in the order of writing."""
     series: dict[str, list[tuple[int, float]]] = {}
@@ -136,9 +169,38 @@ def history(path: Path) -> dict[str, list[tuple[int, float]]]:
     return series
 
 
+def _whole_lines(path: Path) -> int:
+    """Bytes of a file up to the end of its last whole line."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(end - 2**16, 0)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
 def _write_whole(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
+
+
+def occupied(folder: Path) -> TrackingError:
+    """What a user is told whose new training is to go where another one was."""
+    return TrackingError(
+        f"{folder} already holds a training, which this one would write over: choose another hydra.run.dir, or go on "
+        f"with that one: resume={folder}"
+    )
+
+
+def being_written(folder: Path) -> TrackingError:
+    """What a user is told whose training is to go where another one still runs."""
+    return TrackingError(
+        f"{folder}: another training is running in it: choose another hydra.run.dir, or wait for its end"
+    )
 
 
 def cannot_write(path: Path, error: OSError) -> TrackingError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord
 from fcnlab.training.evaluation import higher_is_better
 
 log = logging.getLogger(__name__)
+
+FOLDER_TAG = "output_folder"
+"""The tag of a run that says where it is on its host, which `fcnlab.resume` looks at."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,54 @@ class Input:
     images: int
 
 
+@dataclass
+class Past:
+    """What a journal holds of the training that goes on.
+
+    Attributes:
+        begun: Whether it has a beginning at all.
+        seconds: For which it trained.
+        resumed_at: The steps from which it went on already.
+        witnesses: From a metric and a step to its value, after the step that it goes on from.
+        images: Keys and steps.
+        readings: Of the machine's load, how many.
+    """
+
+    begun: bool = False
+    seconds: float = 0.0
+    resumed_at: list[int] = field(default_factory=list)
+    witnesses: dict[tuple[str, int], float] = field(default_factory=dict)
+    images: set[tuple[str, int]] = field(default_factory=set)
+    readings: int = 0
+
+    @classmethod
+    def read(cls, path: Path, first_step: int) -> Past:
+        """Read a journal, of a training that goes on from ``first_step``."""
+        past, began, last = cls(), None, 0
+        for entry in journal.read(path):
+            fields, moment = entry.fields, entry.fields["time"]
+            if entry.kind in ("run", "resume"):
+                past.seconds += (last - began) / 1000 if began is not None else 0
+                began, past.begun = moment, True
+            if entry.kind == "resume":
+                past.resumed_at.append(fields["step"])
+            elif entry.kind == "image":
+                past.images.add((fields["key"], fields["step"]))
+            elif entry.kind == "metrics":
+                past._add_metrics(fields["step"], fields["values"], first_step)
+            last = moment
+        past.seconds += (last - began) / 1000 if began is not None else 0
+        return past
+
+    def _add_metrics(self, step: int, values: dict[str, float], first_step: int) -> None:
+        for name in ("train/loss", "val/loss"):
+            # An evaluation follows the state of its step.
+            if name in values and (step > first_step or (name == "val/loss" and step == first_step)):
+                self.witnesses[name, step] = values[name]
+        if any(name.startswith("system/") for name in values):
+            self.readings = max(self.readings, step + 1)
+
+
 class Recorder(Callback):
     """Records a training in its folder: configuration, metrics, overlays, figures, and a journal that lists them all.
 
@@ -52,16 +104,27 @@ class Recorder(Callback):
         inputs: What is trained and validated on.
         parameters: How many the network has.
         overrides: What Hydra was told to change.
+        go_on: Whether the folder holds a training that this one goes on with. Steps that it had recorded after its last
+            state are made again: a value that is there already is not recorded twice.
     """
 
     def __init__(
-        self, config: Config, folder: Path, inputs: Sequence[Input], parameters: int, overrides: Sequence[str] = ()
+        self,
+        config: Config,
+        folder: Path,
+        inputs: Sequence[Input],
+        parameters: int,
+        overrides: Sequence[str] = (),
+        go_on: bool = False,
     ) -> None:
         self.config = config
         self.folder = folder
         self.inputs = inputs
         self.parameters = parameters
         self.overrides = overrides
+        self.go_on = go_on
+        self._past = Past()
+        self._differs = False
         self._journal: Journal | None = None
         self._system: SystemMetrics | None = None
         self._best: EvaluationRecord | None = None
@@ -72,13 +135,34 @@ class Recorder(Callback):
         words = provenance.command_words()
         self._summary = note.Summary(self.config, self.parameters, self.inputs, words, git)
         self._began = time.monotonic()
-        self._journal = Journal(self.folder)
+        self._journal = Journal(self.folder, self.go_on)
+        self._past = Past.read(self.folder / journal.FILE, plan.first_step)
+        self._best = plan.best
+        if self._past.begun:
+            self._journal.append("resume", step=plan.first_step)
+            steps = ", ".join(map(str, [*self._past.resumed_at, plan.first_step]))
+            self._journal.append("tags", values={"resumed_at_steps": steps[-provenance.MAX_TAG_LENGTH :]})
+        else:
+            self._record_beginning(words, git)
+        text = redact(configuration.to_yaml(self.config))
+        if not self._past.begun or _read(self.folder / configuration.RECORD_FILE) != text:
+            self._write_artifact(configuration.RECORD_FILE, text)
+        if git is not None and git.diff and not self._past.begun:
+            self._write_artifact(provenance.DIFF_FILE, git.diff)
+        self._write_note("running")
+        if self.config.tracking.system_metrics_every is not None:
+            every = self.config.tracking.system_metrics_every
+            self._system = SystemMetrics(every, self._record_metrics, self.folder, self._past.readings)
+            self._system.start()
+
+    def _record_beginning(self, words: Sequence[str], git: provenance.GitState | None) -> None:
+        tags = provenance.tags(self.config, words, self.overrides, git)
         self._journal.append(
             "run",
             journal=uuid.uuid4().hex,
             experiment=self.config.tracking.experiment,
             name=self.config.tracking.run_name or default_run_name(self.config),
-            tags=provenance.tags(self.config, words, self.overrides, git),
+            tags={**tags, FOLDER_TAG: str(self.folder.resolve())},
             params={key: redact(str(value)) for key, value in configuration.flatten(self.config).items()},
         )
         self._journal.append(
@@ -94,23 +178,16 @@ class Recorder(Callback):
                 for item in self.inputs
             ],
         )
-        self._write_artifact(configuration.RECORD_FILE, redact(configuration.to_yaml(self.config)))
-        if git is not None and git.diff:
-            self._write_artifact(provenance.DIFF_FILE, git.diff)
-        self._write_note("running")
-        if self.config.tracking.system_metrics_every is not None:
-            self._system = SystemMetrics(self.config.tracking.system_metrics_every, self._record_metrics, self.folder)
-            self._system.start()
 
     def on_step(self, record: StepRecord) -> None:
         names = ("loss", "learning_rate", "images_per_second", "data_wait_fraction")
-        self._record_metrics(record.step, {f"train/{name}": getattr(record, name) for name in names})
+        self._record_once(record.step, {f"train/{name}": getattr(record, name) for name in names}, "train/loss")
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
         if record.improved:
             self._best = record
         metrics = {allowed_name(name): value for name, value in record.evaluation.metrics.items()}
-        self._record_metrics(record.step, metrics)
+        self._record_once(record.step, metrics, "val/loss")
         for number, (sample, prediction) in enumerate(record.evaluation.samples):
             path = self.folder / "overlays" / f"{record.step:06d}-{number}.png"
             picture = comparison(
@@ -123,8 +200,16 @@ class Recorder(Callback):
             )
             write_png(path, picture)
             key = f"overlay/{allowed_name(sample.name)}"
-            self._journal.append("image", path=self._relative(path), key=key, step=record.step)
+            if (key, record.step) not in self._past.images:
+                self._journal.append("image", path=self._relative(path), key=key, step=record.step)
         self._journal.flush()
+
+    def before_state(self) -> dict[str, Any]:
+        self._journal.flush()
+        return {
+            "config": redact(configuration.to_yaml(self.config)),
+            "inputs": {item.context: item.digest for item in self.inputs},
+        }
 
     def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
         self._checkpoints[kind] = path  # written over until the end, so these are sent once, then
@@ -145,12 +230,14 @@ class Recorder(Callback):
             self._journal.close()
 
     def _record_results(self, status: Status) -> None:
-        self._draw()
+        """Pictures and a model take seconds, and change if a training that was told to end goes on."""
         self._write_note(status)
+        if status != "killed":
+            self._draw()
         for kind in ("best", "last"):
             if kind in self._checkpoints:
                 self._journal.append("artifact", path=self._relative(self._checkpoints[kind]), to="checkpoints")
-        if "best" in self._checkpoints:
+        if "best" in self._checkpoints and status != "killed":
             register = self._registration() if status == "finished" else None
             self._journal.append("model", checkpoint=self._relative(self._checkpoints["best"]), register=register)
 
@@ -182,11 +269,29 @@ class Recorder(Callback):
             "higher_is_better": higher_is_better(monitor),
         }
 
+    def _record_once(self, step: int, values: dict[str, float], witness: str) -> None:
+        """Record metrics, unless the process that this one goes on from did so; one of them tells if it was the same.
+
+        That one may have been killed within an evaluation: the witness is in the same line as the others.
+        """
+        recorded = self._past.witnesses.get((witness, step))
+        if recorded is None:
+            self._record_metrics(step, values)
+        elif recorded != values[witness] and not (math.isnan(recorded) and math.isnan(values[witness])):
+            if not self._differs:
+                log.warning(
+                    "%s of step %d is %r, and was %r before the interruption: this machine, version or configuration "
+                    "computes something else; recorded anew from here",
+                    *(witness, step, values[witness], recorded),
+                )
+            self._differs = True
+            self._record_metrics(step, values)
+
     def _record_metrics(self, step: int, values: dict[str, float]) -> None:
         self._journal.append("metrics", step=step, values=values)
 
     def _write_note(self, status: Literal["running"] | Status) -> None:
-        text = note.render(self._summary, status, time.monotonic() - self._began, self._best)
+        text = note.render(self._summary, status, self._past.seconds + time.monotonic() - self._began, self._best)
         self._journal.append("tags", values={"mlflow.note.content": text})
 
     def _write_artifact(self, name: str, text: str) -> None:
@@ -198,6 +303,13 @@ class Recorder(Callback):
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def default_run_name(config: Config) -> str:

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+from fcnlab.environment import MAX_PIXELS
 from fcnlab.models.fcn import MINIMUM_SIZE
 
 
@@ -33,12 +34,16 @@ class ServedModel(PythonModel):
             Class indices, N x H x W, int32.
 
         Raises:
-            MlflowException: If an image is too small, which a server answers as a bad request.
+            MlflowException: If an image is too small or too large, which a server answers as a bad request.
         """
         height, width = model_input.shape[1:3]
         if min(height, width) < MINIMUM_SIZE:
             raise MlflowException.invalid_parameter_value(
                 f"an image must be at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels, not {height} x {width}"
+            )
+        if height * width > MAX_PIXELS:
+            raise MlflowException.invalid_parameter_value(
+                f"an image may have {MAX_PIXELS:,} pixels, not {height} x {width}: cut it into tiles"
             )
         labels = np.empty(model_input.shape[:3], np.int32)
         for image, label in zip(model_input, labels, strict=True):  # one by one: the memory that one image takes

@@ -33,6 +33,7 @@ JOURNAL_TAG = "fcnlab.journal"
 
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _MODEL = "model"
+_CHECKPOINT_TAG = "checkpoint"
 
 
 class RefusedError(TrackingError):
@@ -167,8 +168,13 @@ class Store:
             with Image.open(path) as image:
                 self._client.log_image(run_id, image, key=key, step=step, timestamp=timestamp)
 
-    def log_model(self, run_id: str, folder: Path) -> str:
+    def log_model(self, run_id: str, folder: Path, digest: str) -> str:
         """Log an MLflow model folder as the run's ``model``.
+
+        Args:
+            run_id: Of the run.
+            folder: The model.
+            digest: Of its checkpoint, by which the store recognises what it has already.
 
         Returns:
             The model's id.
@@ -176,12 +182,22 @@ class Store:
         with self._errors():
             experiment_id = self._client.get_run(run_id).info.experiment_id
             mine = f"source_run_id = '{run_id}' AND name = '{_MODEL}'"
-            found = self._client.search_logged_models([experiment_id], mine, max_results=1)
-            model = found[0] if found else self._client.create_logged_model(experiment_id, _MODEL, run_id)
+            found = [
+                model
+                for model in self._client.search_logged_models([experiment_id], mine)
+                if model.tags.get(_CHECKPOINT_TAG) == digest
+            ]
+            model = (
+                found[0]
+                if found
+                else self._client.create_logged_model(experiment_id, _MODEL, run_id, tags={_CHECKPOINT_TAG: digest})
+            )
             if str(model.status) != "READY":
                 self._client.log_model_artifacts(model.model_id, str(folder))
                 self._client.finalize_logged_model(model.model_id, "READY")
-            self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+            outputs = self._client.get_run(run_id).outputs
+            if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+                self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
             return model.model_id
 
     def register_model(self, run_id: str, model_id: str, **registration: Any) -> str:
@@ -196,6 +212,20 @@ class Store:
             return register(
                 self._client, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, **registration
             ).reason
+
+    def resume_run(self, run_id: str) -> None:
+        """Set a run's status to RUNNING again."""
+        with self._errors():
+            self._client.update_run(run_id, "RUNNING")
+
+    def tag(self, run_id: str, name: str) -> str | None:
+        """A tag of a run; None if it has none of that name.
+
+        Raises:
+            TrackingError: If there is no such run, or the store cannot be reached.
+        """
+        with self._errors():
+            return self._client.get_run(run_id).data.tags.get(name)
 
     def end_run(self, run_id: str, status: str, end_time: int) -> None:
         """Set the run's status: FINISHED, FAILED or KILLED."""

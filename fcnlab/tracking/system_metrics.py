@@ -27,14 +27,22 @@ class SystemMetrics:
 
     Args:
         every: Seconds between two readings.
-        record: Called in the thread with the number of the reading, from 0, and the values by name.
+        record: Called in the thread with the number of the reading, from ``first``, and the values by name.
         folder: The disk that holds it is watched.
+        first: Number of the first reading, where there were some before.
     """
 
-    def __init__(self, every: float, record: Callable[[int, dict[str, float]], None], folder: Path | str = ".") -> None:
+    def __init__(
+        self,
+        every: float,
+        record: Callable[[int, dict[str, float]], None],
+        folder: Path | str = ".",
+        first: int = 0,
+    ) -> None:
         self._every = every
         self._record = record
         self._folder = str(folder)
+        self._first = first
         self._process = psutil.Process()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fcnlab-system-metrics", daemon=True)
@@ -54,7 +62,7 @@ class SystemMetrics:
         # A load is since the call before in the same thread, so that the first one means nothing.
         psutil.cpu_percent()
         self._process.cpu_percent()
-        number, last = 0, False
+        number, last = self._first, False
         while not last:
             last = self._stopping.wait(self._every)
             self._sample(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 from fcnlab.config import Config
 from fcnlab.credentials import redact
 from fcnlab.errors import CheckpointError, TrackingError
+from fcnlab.models.weights import read_digest
 from fcnlab.tracking import journal
 from fcnlab.tracking.journal import Entry
 from fcnlab.tracking.lock import FolderLock
@@ -95,6 +97,7 @@ class Uploader:
             RunDeletedError: If the run is gone.
             TrackingError: If the store cannot be reached; the next call goes on from there.
         """
+        journal.sync(self._path)
         points: list[tuple[str, float, int, int]] = []
         reached = self._offset
         for entry in journal.read(self._path, self._offset):
@@ -166,19 +169,25 @@ class Uploader:
             store.log_image(run_id, path, fields["key"], fields["step"], fields["time"], self._unsure)
         elif entry.kind == "model" and self._is_there(fields["checkpoint"]):
             self._send_model(fields)
+        elif entry.kind == "resume":
+            self.ended = False
+            store.resume_run(run_id)
         elif entry.kind == "end":
             self.ended = True
             store.end_run(run_id, MLFLOW_STATUS[fields["status"]], fields["time"])
 
     def _send_model(self, fields: dict[str, Any]) -> None:
-        folder = self.folder / "model"
+        folder, checkpoint = self.folder / "model", self.folder / fields["checkpoint"]
         try:
+            digest = read_digest(checkpoint) or ""
+            if folder.is_dir() and not _is_packaged(folder, checkpoint.name, digest):
+                shutil.rmtree(folder)  # of an earlier best
             if not folder.is_dir():
-                package(self.folder / fields["checkpoint"], folder)
+                package(checkpoint, folder)
         except CheckpointError as error:
             log.warning("no MLflow model was made: %s", error)
             return
-        model_id = self.store.log_model(self.run_id, folder)
+        model_id = self.store.log_model(self.run_id, folder, digest)
         if fields["register"] is not None:
             name, alias = fields["register"]["name"], fields["register"]["alias"]
             outcome = self.store.register_model(self.run_id, model_id, **fields["register"])
@@ -232,7 +241,7 @@ class MLflowUpload(Callback):
         self._give_up = threading.Event()
         self._away: TrackingError | None = None
         with _way_out():
-            self._store = Store(store_uri(self.config.uri))
+            self._store = Store(self.config.uri or _begun_in(folder) or store_uri(None))
             self._store.open_experiment(self.config.experiment)
 
     def on_start(self, plan: Plan) -> None:
@@ -246,6 +255,9 @@ class MLflowUpload(Callback):
         self._thread = threading.Thread(target=self._work, name="fcnlab-upload", daemon=True)
         self._thread.start()
         log.info("MLflow run %s, to look at with: %s", self.run_id, ui_command(self._store.uri))
+
+    def before_state(self) -> dict[str, Any]:
+        return {"run_id": self.run_id}
 
     def on_end(self, status: Status) -> None:
         if self._thread is None:
@@ -289,6 +301,9 @@ class MLflowUpload(Callback):
                 log.warning("%s; the training goes on, recorded in %s", error, self.folder / journal.FILE)
                 return
             except TrackingError as error:
+                if finishing and not (self.folder / journal.FILE).exists():
+                    self._uploader.end(self._status)  # there is nothing left to send
+                    return
                 pause = min(pause * 2, _LONGEST_PAUSE) if self._away else 1.0
                 self._mark_away(error)
             if self._finish.is_set():
@@ -355,6 +370,13 @@ def _begun_in(folder: Path) -> str | None:
             raise TrackingError(f"{folder}: was begun in {recorded}; set MLFLOW_TRACKING_URI to it, or give --uri")
         return None
     return recorded
+
+
+def _is_packaged(folder: Path, name: str, digest: str) -> bool:
+    try:
+        return read_digest(folder / "artifacts" / name) == digest
+    except CheckpointError:
+        return False
 
 
 def _read_position(folder: Path) -> dict[str, Any]:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from fcnlab.training.evaluation import Evaluation
 
 Status = Literal["finished", "failed", "killed"]
-CheckpointKind = Literal["best", "last", "epoch"]
+CheckpointKind = Literal["best", "last", "epoch", "state"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is about to happen."""
+    """What is about to happen.
+
+    Attributes:
+        first_step: Steps made already, by the process that this one continues.
+        best: The best evaluation of those steps.
+    """
 
     epochs: int
     steps_per_epoch: int
     total_steps: int
     batch_size: int
+    first_step: int = 0
+    best: EvaluationRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,14 @@ class Callback:
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
         """After each evaluation."""
+
+    def before_state(self) -> dict[str, Any]:
+        """Before the training's state is saved: make what was told so far outlive a crash, as it is not told again.
+
+        Returns:
+            What the state is to say of the run, by names of one's own.
+        """
+        return {}
 
     def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
         """After a checkpoint is whole on disk."""

@@ -32,6 +32,7 @@ class ConsoleProgress(Callback):
 
     def on_start(self, plan: Plan) -> None:
         self.plan = plan
+        self.best = plan.best
         self._began = self._spoke = time.monotonic()
         if self.console.is_terminal:
             self._bar = Progress(
@@ -42,8 +43,9 @@ class ConsoleProgress(Callback):
                 TimeRemainingColumn(),
                 console=self.console,
             )
-            fields = {"epoch": 1, "epochs": plan.epochs, "loss": float("nan"), "rate": float("nan")}
-            self._task = self._bar.add_task("", total=plan.total_steps, **fields)
+            epoch = plan.first_step // plan.steps_per_epoch + 1
+            fields = {"epoch": epoch, "epochs": plan.epochs, "loss": float("nan"), "rate": float("nan")}
+            self._task = self._bar.add_task("", total=plan.total_steps, completed=plan.first_step, **fields)
             self._bar.start()
 
     def on_step(self, record: StepRecord) -> None:
@@ -53,11 +55,12 @@ class ConsoleProgress(Callback):
             )
             return
         now = time.monotonic()
-        if record.step == 1:  # compiling took most of it: no measure of what is left
+        made = record.step - self.plan.first_step
+        if made == 1:  # compiling took most of it: no measure of what is left
             self._began = now
         if now - self._spoke >= self.seconds_between_lines or record.step == self.plan.total_steps:
             self._spoke = now
-            left = (now - self._began) / max(record.step - 1, 1) * (self.plan.total_steps - record.step)
+            left = (now - self._began) / max(made - 1, 1) * (self.plan.total_steps - record.step)
             log.info(
                 "epoch %d/%d  step %d/%d  loss %.4f  %.1f images/s  left %s",
                 record.epoch,
@@ -66,7 +69,7 @@ class ConsoleProgress(Callback):
                 self.plan.total_steps,
                 record.loss,
                 record.images_per_second,
-                clock(left) if record.step > 1 else "unknown",
+                clock(left) if made > 1 else "unknown",
             )
 
     def on_evaluation(self, record: EvaluationRecord) -> None:

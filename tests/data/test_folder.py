@@ -5,6 +5,8 @@ import os
 import shutil
 import time
 import unicodedata
+import zlib
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,7 @@ from PIL import Image
 
 from fcnlab.config.schema import FolderConfig
 from fcnlab.data import Cached
+from fcnlab.data.decode import read_image, read_label
 from fcnlab.data.folder import Folder
 from fcnlab.errors import ConfigError, DataError
 
@@ -613,3 +616,54 @@ def test_error_label_values_do_not_fit(tmp_path):
     pairs(tmp_path, "ab")
     refused(config(tmp_path, label_values=[0, 1, 2]), "dataset.label_values", "dataset.num_classes", error=ConfigError)
     refused(config(tmp_path, label_values=[7, 7]), "dataset.label_values", "twice", error=ConfigError)
+
+
+# Out of the root
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_a_link_out_of_the_root_is_refused_and_one_within_it_is_not(tmp_path, kind):
+    root, secret = tmp_path / "root", tmp_path / "secret.png"
+    pairs(root, "ab")
+    save(secret, grey(1))
+    within = root / "more" / "a.png"
+    save(within, grey(1))
+    (root / kind / "a.png").unlink()
+    (root / kind / "a.png").symlink_to(within)
+    assert len(everything(config(root))) == 2
+    (root / kind / "a.png").unlink()
+    (root / kind / "a.png").symlink_to(secret)
+    refused(config(root), "a.png", str(secret), "link")
+
+
+def test_a_folder_that_is_a_link_out_of_the_root_is_refused_but_one_named_beyond_it_is_not(tmp_path):
+    pairs(tmp_path / "elsewhere", "ab")
+    root = tmp_path / "root"
+    pairs(root, "ab")
+    shutil.rmtree(root / "images")
+    (root / "images").symlink_to(tmp_path / "elsewhere" / "images")
+    refused(config(root), str(root / "images"), "link")
+    assert len(everything(config(root, images="../elsewhere/images"))) == 2
+
+
+@pytest.mark.parametrize("line", ["../a", "/etc/passwd", "..", "images/a", "..\\a"])
+def test_a_list_cannot_name_a_path(tmp_path, line):
+    pairs(tmp_path, "ab")
+    (tmp_path / "val.txt").write_text(f"{line}\n")
+    refused(config(tmp_path, val_list=str(tmp_path / "val.txt")), "val_list", "path")
+
+
+@pytest.mark.parametrize("side", [12000, 30000])
+def test_a_small_file_that_claims_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, side):
+    data = bytearray(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + side.to_bytes(4, "big") * 2 + b"\x08\0\0\0\0")
+    data += zlib.crc32(data[12:]).to_bytes(4, "big")
+    data += b"\0\0\0\0IEND\xaeB`\x82"
+    huge = data + bytes(2**17)
+    for kind, read in (("image", read_image), ("label", partial(read_label, white=1))):
+        path = tmp_path / f"{kind}.png"
+        path.write_bytes(huge)
+        with pytest.raises(DataError, match=rf"{kind} '.*' has .* pixels, and at most 134,217,728 are read"):
+            read(path)
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"cannot hold|at most"):
+            read(path)

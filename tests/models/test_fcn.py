@@ -251,3 +251,29 @@ def test_build_model_finds_each_stride(stride):
 def test_build_model_suggests_a_name():
     with pytest.raises(ConfigError, match="did you mean 'fcn8s'"):
         build_model("fcn8", num_classes=3)
+
+
+def test_dropout_masks_come_from_the_generator_alone_and_keep_their_share():
+    network = build_model("fcn32s", num_classes=2, width=1 / 16, dropout=0.3)
+    shape = (4, 3, 70, 64)
+    one, again, other = (network.dropout_masks(shape, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one.shape == (2, 4, 256, 3, 2)
+    np.testing.assert_array_equal(one, again)
+    assert (one == other).mean() == pytest.approx(0.7**2 + 0.3**2, abs=0.02)
+    assert one.mean() == pytest.approx(0.7, abs=0.02)
+    assert build_model("fcn32s", num_classes=2, width=1 / 16, dropout=0).dropout_masks(shape, None) is None
+
+
+def test_masks_act_as_dropout_does():
+    """With all kept, the features are scaled by 1 / (1 - dropout) twice; with none kept, only biases are left."""
+    network = build_model("fcn32s", num_classes=2, width=1 / 32, norm="none", dropout=0.5).set_train()
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal(network.score.weight.shape, dtype=np.float32)
+    network.score.weight.set_data(Tensor(weight))
+    images = Tensor(rng.standard_normal((1, 3, 32, 32), dtype=np.float32))
+    shape = network.dropout_masks(images.shape, rng).shape
+    whole, nothing = (network(images, Tensor(np.full(shape, value))).asnumpy() for value in (True, False))
+    network.set_train(False)
+    np.testing.assert_allclose(whole, 4 * network(images).asnumpy(), rtol=1e-4)
+    assert np.abs(whole).max() > 0
+    assert (nothing == 0).all()

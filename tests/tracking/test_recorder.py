@@ -140,7 +140,11 @@ def test_without_mlflow_there_is_the_journal_which_can_be_sent_later(tiny, tmp_p
     result = fcnlab.train(tiny("tracking=none"), tmp_path / "out")
     assert result.run_id is None
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
-    assert {path.name for path in (tmp_path / "out/checkpoints").iterdir()} == {"best.safetensors", "last.safetensors"}
+    checkpoints = {path.name for path in (tmp_path / "out/checkpoints").iterdir()}
+    assert checkpoints == {
+        *("best.safetensors", "last.safetensors", "best.ckpt", "last.ckpt"),
+        *("state_00000002.safetensors", "state_00000004.safetensors"),
+    }
     losses = journal.history(tmp_path / "out" / journal.FILE)["train/loss"]
     assert losses == list(enumerate(result.losses, start=1))
 

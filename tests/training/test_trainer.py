@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -10,11 +11,17 @@ from mindspore import Tensor
 import fcnlab
 from fcnlab.config.schema import TrainerConfig
 from fcnlab.errors import ConfigError, TrainingError
+from fcnlab.losses import CrossEntropy
 from fcnlab.metrics import ConfusionMatrix
 from fcnlab.models import build_model
+from fcnlab.models.weights import read_weights
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.evaluation import Evaluation
+from fcnlab.training.optimizers import Adam
+from fcnlab.training.step import TrainStep
 from fcnlab.training.trainer import Trainer
+
+METADATA = {"arch": {}, "ignore_index": 255, "class_names": ["a", "b"]}
 
 
 class Recorder(Callback):
@@ -44,21 +51,30 @@ class Loader:
     batch_size = 2
     steps_per_epoch = 2
 
-    def epoch(self, number):
-        for step in range(self.steps_per_epoch):
-            yield SimpleNamespace(images=np.zeros(1), labels=np.zeros(1), names=(f"e{number}s{step}", "b"))
+    def epoch(self, number, start_step=0):
+        for step in range(start_step, self.steps_per_epoch):
+            yield SimpleNamespace(
+                images=np.zeros((2, 3, 32, 32)), labels=np.zeros((2, 32, 32)), names=(f"e{number}s{step}", "b")
+            )
 
 
 class Step:
     """Gives scripted losses; its network is real, as checkpoints are written from it."""
 
     network = build_model("fcn32s", num_classes=2, width=1 / 64)
+    parameters_dict = network.parameters_dict
 
     def __init__(self, losses=None):
         self.losses = iter(losses or [])
         self.rates = []
 
-    def __call__(self, images, labels, learning_rate):
+    def statistics(self):
+        return {}
+
+    def set_statistics(self, statistics):
+        assert statistics == {}
+
+    def __call__(self, images, labels, learning_rate, *masks):
         self.rates.append(float(learning_rate.asnumpy()))
         return Tensor(np.float32(next(self.losses, 1.0)))
 
@@ -67,6 +83,7 @@ class Scripted:
     """Evaluations whose mean IoU and loss follow a script."""
 
     class_names = ("a", "b")
+    ignore_index = 255
 
     def __init__(self, hits, losses=None):
         self.hits = iter(hits)
@@ -86,7 +103,7 @@ class Scripted:
 def make(tmp_path, evaluator, *, step=None, recorder=None, rate=lambda step, total: 0.1, **config):
     recorder = recorder or Recorder()
     trainer = Trainer(
-        step or Step(), Loader(), evaluator, rate, TrainerConfig(**config), tmp_path, {"arch": {}}, [recorder]
+        step or Step(), Loader(), evaluator, rate, TrainerConfig(**config), tmp_path, METADATA, [recorder]
     )
     return trainer, recorder
 
@@ -111,7 +128,16 @@ def test_best_last_and_kept_checkpoints(tmp_path):
     result = trainer.fit()
     assert result.best.epoch == 2
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"best.safetensors", "last.safetensors", "epoch_0002.safetensors", "epoch_0004.safetensors"}
+    assert names == {
+        *("best.safetensors", "last.safetensors", "best.ckpt", "last.ckpt"),
+        *("epoch_0002.safetensors", "epoch_0004.safetensors"),
+        *("state_00000004.safetensors", "state_00000008.safetensors"),
+    }
+    for name in ("best", "last"):
+        (weights, _), (ckpt, _) = (read_weights(tmp_path / f"{name}.{kind}") for kind in ("safetensors", "ckpt"))
+        assert weights.keys() == ckpt.keys()
+        for key, array in weights.items():
+            np.testing.assert_array_equal(ckpt[key], array)
     assert result.best_checkpoint == tmp_path / "best.safetensors"
 
 
@@ -152,7 +178,7 @@ def test_a_loss_that_is_no_number_stops_and_says_where(tmp_path, bad):
     assert "step 4" in text
     assert "e1s1, b" in text
     assert "optimizer.lr" in text
-    assert "best.safetensors" in text
+    assert "state_00000002.safetensors" in text
     assert recorder.events[-1] == "failed"
 
 
@@ -179,11 +205,7 @@ def test_a_network_learns_what_the_class_shares_do_not_tell(tiny):
 
 
 def test_both_modes_give_the_same_curve(tiny):
-    """But for dropout, whose masks differ."""
-    curves = [
-        fcnlab.train(tiny("tracking=none", "arch.dropout=0", f"trainer.mode={mode}")).losses
-        for mode in ("graph", "pynative")
-    ]
+    curves = [fcnlab.train(tiny("tracking=none", f"trainer.mode={mode}")).losses for mode in ("graph", "pynative")]
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
 
 
@@ -224,3 +246,66 @@ def test_every_callback_hears_the_end_even_if_one_fails(tmp_path):
     with pytest.raises(OSError, match="no space"):
         trainer.fit()
     assert recorder.events[-1] == "finished"
+
+
+def test_a_state_is_saved_every_n_epochs_and_every_m_minutes_also_within_an_epoch(tmp_path):
+    def states(folder, **config):
+        trainer, recorder = make(folder, Scripted([10] * 9), epochs=4, eval_every=9, ckpt=False, **config)
+        trainer.fit()
+        return [int(name[6:14]) for kind, name in recorder.events[1:-1] if kind == "state"]
+
+    assert states(tmp_path / "end", checkpoint_minutes=None) == [8]
+    assert states(tmp_path / "epochs", checkpoint_minutes=None, checkpoint_epochs=2) == [4, 8]
+    assert states(tmp_path / "minutes", checkpoint_minutes=0) == [*range(1, 9), 8]  # the last one evaluated
+    assert len(list((tmp_path / "minutes").glob("state_*"))) == 2
+
+
+def test_a_batch_without_a_pixel_that_counts_changes_nothing(tmp_path):
+    class Void(Loader):
+        def epoch(self, number, start_step=0):
+            for batch in super().epoch(number, start_step):
+                batch.labels[:] = 255 if number == 1 else 1
+                yield batch
+
+    step = Step()
+    trainer, _ = make(tmp_path, Scripted([10] * 9), step=step, epochs=3, eval_every=9)
+    trainer.loader = Void()
+    assert trainer.fit().losses == [1, 1, 0, 0, 1, 1]
+    assert len(step.rates) == 4  # the other two steps made no update at all
+
+
+def test_batches_with_a_loss_that_is_no_number_are_skipped_up_to_a_limit(tmp_path, caplog):
+    losses = [1, math.nan, 1, math.inf, 1, math.nan]
+    trainer, _ = make(tmp_path, Scripted([10] * 9), step=Step(losses), epochs=3, eval_every=1, skip_nonfinite=2)
+    with pytest.raises(TrainingError, match=r"nan at step 6 on e2s1, b, after 2 skipped ones: .*state_00000002"):
+        trainer.fit()
+    assert "loss is nan at step 2 on e0s1, b: batch skipped (1 of at most 2)" in caplog.text
+    trainer, _ = make(tmp_path, Scripted([10] * 9), step=Step(losses), epochs=3, eval_every=1, skip_nonfinite=3)
+    result = trainer.fit()
+    assert result.skipped == 3
+    assert result.steps == 6
+
+
+@pytest.mark.parametrize("mode", ["GRAPH_MODE", "PYNATIVE_MODE"])
+def test_a_skipped_batch_changes_neither_weights_nor_statistics_nor_moments(mode):
+    ms.set_context(mode=getattr(ms, mode), device_target="CPU")
+    network = build_model("fcn32s", num_classes=2, width=1 / 64, dropout=0)
+    step = TrainStep(network, CrossEntropy(255, 2), Adam(network.trainable_params()), clip_norm=1.0, guarded=True)
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((1, 3, 32, 32), dtype=np.float32)
+    labels = Tensor(rng.integers(0, 2, (1, 32, 32)).astype(np.int32))
+
+    def values():
+        return {name: parameter.asnumpy().copy() for name, parameter in step.parameters_dict().items()}
+
+    before = values()
+    assert math.isfinite(float(step(Tensor(images), labels, Tensor(0.1, ms.float32)).asnumpy()))
+    good = values()
+    assert any((good[name] != before[name]).any() for name in before)
+    statistics = step.statistics()
+    assert len(statistics) == 26  # mean and variance of 13 layers
+    images[0, 0, 0, 0] = np.nan
+    assert not math.isfinite(float(step(Tensor(images), labels, Tensor(0.1, ms.float32)).asnumpy()))
+    step.set_statistics(statistics)
+    for name, array in values().items():
+        np.testing.assert_array_equal(array, good[name], err_msg=name)

@@ -1,0 +1,199 @@
+"""The whole state of a training on disk: what another process needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor
+
+from fcnlab.errors import CheckpointError
+from fcnlab.metrics import ConfusionMatrix
+from fcnlab.models.weights import read_weights, save_parameters
+from fcnlab.training.callbacks import EvaluationRecord
+from fcnlab.training.evaluation import Evaluation
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+"""Of the newest states: should the newest be damaged, there is the one before."""
+
+_NAME = re.compile(r"state_(\d{8,})\.safetensors")
+_LOSSES, _CONFUSION, _RANDOM = "state.losses", "state.best_confusion", "state.random"
+
+
+@dataclass
+class Progress:
+    """How far a training is, and all that it remembers beside its parameters.
+
+    The learning rate, the data and the dropout masks are functions of the seed and of these numbers.
+
+    Attributes:
+        steps: Made, skipped ones included.
+        epochs: That are over, evaluation included.
+        evaluated_at: Steps that were made before the last evaluation.
+        evaluations_since_best: Without a better one, for early stopping.
+        skipped: Steps without an update because their loss was no number.
+        stopped_early: Whether ``trainer.patience`` has ended it.
+        losses: Of each step.
+        best: The best evaluation; one that was read from a state has no samples.
+    """
+
+    steps: int = 0
+    epochs: int = 0
+    evaluated_at: int = 0
+    evaluations_since_best: int = 0
+    skipped: int = 0
+    stopped_early: bool = False
+    losses: list[float] = field(default_factory=list)
+    best: EvaluationRecord | None = None
+
+
+_NUMBERS = ("steps", "epochs", "evaluated_at", "evaluations_since_best", "skipped", "stopped_early")
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What was read from a state.
+
+    Attributes:
+        path: Of the file.
+        progress: How far the training was.
+        arrays: Every parameter of network and optimizer, by name.
+        random: State of MindSpore's generator.
+        document: What every checkpoint says of itself, and what the callbacks said of the run.
+    """
+
+    path: Path
+    progress: Progress
+    arrays: Mapping[str, np.ndarray]
+    random: np.ndarray
+    document: Mapping[str, Any]
+
+    def load_into(self, parameters: Mapping[str, Parameter]) -> None:
+        """Set every parameter of a training step.
+
+        Raises:
+            CheckpointError: If one is missing, left over, or of another shape or type; nothing is set then.
+        """
+        for name, parameter in parameters.items():
+            array = self.arrays.get(name)
+            if array is None or array.shape != parameter.shape or array.dtype != ms.dtype_to_nptype(parameter.dtype):
+                found = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
+                raise CheckpointError(
+                    f"{self.path}: has {found} for {name}, which is {str(parameter.dtype).lower()} of shape "
+                    f"{parameter.shape} here: it is of another network or optimizer; init_from=... starts a new "
+                    "training from its weights"
+                )
+        left = sorted(self.arrays.keys() - parameters.keys())
+        if left:
+            raise CheckpointError(
+                f"{self.path}: has {left[0]}, which this network and optimizer do not: it is of another one; "
+                "init_from=... starts a new training from its weights"
+            )
+        for name, parameter in parameters.items():
+            parameter.set_data(Tensor(self.arrays[name]))
+        ms.set_rng_state(Tensor(self.random))
+
+
+class StateFolder:
+    """The states of one training, of which the newest `KEPT` stay.
+
+    Args:
+        folder: Where its checkpoints are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def paths(self) -> list[Path]:
+        """All states, the newest first; none if there is no such folder."""
+        if not self.folder.is_dir():
+            return []
+        found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+        return sorted(found, key=_steps, reverse=True)
+
+    def save(self, progress: Progress, parameters: Mapping[str, Parameter], document: Mapping[str, Any]) -> Path:
+        """Write a state, and only once it is whole remove those before the last.
+
+        Raises:
+            CheckpointError: If the disk does not take it; those before stay.
+        """
+        best = progress.best
+        arrays = {
+            _LOSSES: np.array(progress.losses, np.float64),
+            _RANDOM: ms.get_rng_state().asnumpy(),
+        }
+        numbers = {name: getattr(progress, name) for name in _NUMBERS}
+        if best is not None:
+            arrays[_CONFUSION] = best.evaluation.confusion.counts
+            numbers["best"] = {"step": best.step, "epoch": best.epoch, "loss": best.evaluation.loss}
+        path = self.folder / f"state_{progress.steps:08d}.safetensors"
+        save_parameters(path, parameters, {**document, "progress": numbers}, arrays)
+        others = [other for other in self.paths() if other != path]
+        ahead = [other for other in others if _steps(other) > progress.steps]  # damaged, or what was gone back from
+        behind = [other for other in others if other not in ahead]
+        for old in [*ahead, *behind[KEPT - 1 :]]:
+            with suppress(OSError):
+                old.unlink()
+        return path
+
+    def newest(self) -> TrainingState | None:
+        """The newest state that is whole; the damaged ones are logged.
+
+        Raises:
+            CheckpointError: If there are states but all are damaged.
+        """
+        paths = self.paths()
+        for position, path in enumerate(paths):
+            try:
+                return read_state(path)
+            except CheckpointError as error:
+                if position + 1 == len(paths):
+                    raise
+                log.warning("%s; falling back to %s", error, paths[position + 1].name)
+        return None
+
+    def clear_partial(self) -> None:
+        """Remove what a killed process was writing; only for whoever holds the training's lock."""
+        for path in self.folder.glob(".*.partial*"):
+            with suppress(OSError):
+                path.unlink()
+
+
+def read_state(path: Path) -> TrainingState:
+    """Read a state.
+
+    Raises:
+        CheckpointError: If it is missing or damaged, or holds weights only.
+    """
+    arrays, document = read_weights(path)
+    try:
+        numbers = document["progress"]
+        losses, confusion = arrays.pop(_LOSSES), arrays.pop(_CONFUSION, None)
+        progress = Progress(**{name: numbers[name] for name in _NUMBERS}, losses=losses.tolist())
+        if confusion is not None:
+            progress.best = _best(numbers["best"], confusion, document)
+        return TrainingState(path, progress, arrays, arrays.pop(_RANDOM), document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: holds no whole state of a training ({error!r}); init_from=... starts from weights alone"
+        ) from error
+
+
+def _best(record: Mapping[str, Any], counts: np.ndarray, document: Mapping[str, Any]) -> EvaluationRecord:
+    confusion = ConfusionMatrix(len(counts), document["ignore_index"])
+    confusion.counts += counts
+    evaluation = Evaluation(record["loss"], confusion, document["class_names"], [])
+    return EvaluationRecord(record["step"], record["epoch"], evaluation, improved=True)
+
+
+def _steps(path: Path) -> int:
+    return int(_NAME.fullmatch(path.name)[1])

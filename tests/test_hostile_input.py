@@ -1,0 +1,418 @@
+"""Malformed files, words and requests: one line of ours or a result, never a crash, a stray file or code run."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+from contextlib import contextmanager
+
+import cv2
+import mindspore as ms
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+import fcnlab
+from fcnlab import config as configuration
+from fcnlab import resume
+from fcnlab.config.schema import FolderConfig
+from fcnlab.data.decode import read_image, read_label
+from fcnlab.data.folder import Folder
+from fcnlab.errors import CheckpointError, ConfigError, DataError, FcnlabError
+from fcnlab.models import build_model
+from fcnlab.models.weights import read_metadata, read_weights, save_weights
+from fcnlab.training.state import Progress, StateFolder, read_state
+
+MANY = {
+    "images": 2000,
+    "labels": 2000,
+    "lists": 1500,
+    "words": 500,
+    "records": 500,
+    "checkpoints": 2500,
+    "requests": 1000,
+}
+"""Inputs of each kind behind the marker: 10,000."""
+
+FEW = {"images": 40, "labels": 150, "lists": 150, "words": 12, "records": 12, "checkpoints": 150, "requests": 50}
+
+
+def hostile(kind):
+    """Twice the test: with a few inputs, and with many behind the marker."""
+
+    def decorate(test):
+        return pytest.mark.parametrize(
+            "inputs", [FEW[kind], pytest.param(MANY[kind], marks=pytest.mark.slow)], ids=["few", "many"]
+        )(test)
+
+    return decorate
+
+
+def run(strategy, check, inputs):
+    """Check so many inputs."""
+    healthy = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+
+    @settings(max_examples=inputs, deadline=None, database=None, suppress_health_check=healthy, print_blob=False)
+    @given(strategy)
+    def one(value):
+        check(value)
+
+    one()
+
+
+@st.composite
+def damaged(draw, originals):
+    """A valid file with some bytes flipped, removed, repeated, replaced or put in."""
+    data = bytearray(draw(st.sampled_from(originals)))
+    for _ in range(draw(st.integers(0, 4))):
+        position = draw(st.one_of(st.integers(0, len(data)), st.integers(0, min(len(data), 64))))
+        length = draw(st.integers(1, 64))
+        kind = draw(st.sampled_from(["flip", "cut", "remove", "repeat", "insert", "extreme"]))
+        if kind == "flip" and position < len(data):
+            data[position] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "cut":
+            del data[position:]
+        elif kind == "remove":
+            del data[position : position + length]
+        elif kind == "repeat":
+            data[position:position] = data[position : position + length]
+        elif kind == "insert":
+            data[position:position] = draw(st.binary(max_size=16))
+        elif kind == "extreme":
+            data[position : position + 4] = draw(
+                st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\x80"])
+            )
+    return bytes(data)
+
+
+def save_checkpoint(path):
+    """Of a tiny network."""
+    arch = {"name": "fcn32s", "num_classes": 2, "width": 1 / 64, "norm": "none"}
+    pixels = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    save_weights(path, build_model(**arch), {"arch": arch, "class_names": ["a", "b"], "normalisation": pixels})
+    return path
+
+
+@contextmanager
+def one_line(*errors):
+    """Only these errors may come, each of one line."""
+    try:
+        yield
+    except errors as error:
+        lines = str(error).splitlines()
+    else:
+        return
+    assert len(lines) == 1, lines
+
+
+@pytest.fixture
+def fenced(tmp_path, monkeypatch):
+    """A working directory in which nothing may appear but below ``input``."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "input"
+    folder.mkdir()
+    yield folder
+    assert [path.name for path in tmp_path.iterdir()] == ["input"]
+
+
+# Images, labels and lists
+
+
+def encoded(array, extension, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format=extension, **options)
+    return buffer.getvalue()
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    colour = rng.integers(0, 256, (40, 36, 3)).astype(np.uint8)
+    files = [encoded(colour, kind) for kind in ("PNG", "JPEG", "BMP", "TIFF")]
+    files += [encoded(colour[..., 0], kind) for kind in ("PNG", "JPEG", "TIFF")]
+    files.append(encoded((colour[..., 0] > 127), "PNG"))
+    files.append(encoded(colour[..., 0].astype(np.uint16) * 256, "PNG"))
+    files.append(cv2.imencode(".png", colour.astype(np.uint16) * 200)[1].tobytes())
+    palette = Image.fromarray(colour[..., 0] % 3, "P")
+    palette.putpalette(list(range(256)) * 3)
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG")
+    return [*files, buffer.getvalue(), b""]
+
+
+@hostile("images")
+def test_image_files(fenced, inputs):
+    path = fenced / "a.png"
+
+    def check(data):
+        path.write_bytes(data)
+        with one_line(DataError):
+            image = read_image(path)
+            assert image.dtype == np.uint8
+            assert image.shape[2:] == (3,)
+
+    run(damaged(pictures()), check, inputs)
+
+
+@hostile("labels")
+def test_label_files(fenced, inputs):
+    path = fenced / "a.png"
+
+    def check(data):
+        path.write_bytes(data)
+        with one_line(DataError):
+            label = read_label(path, white=255)
+            assert label.ndim == 2
+            assert np.issubdtype(label.dtype, np.integer)
+
+    run(damaged(pictures()), check, inputs)
+
+
+@hostile("lists")
+def test_list_files(fenced, inputs):
+    for folder in ("images", "labels"):
+        (fenced / folder).mkdir()
+        for name in ("a", "b", "c 1", "ü"):
+            cv2.imwrite(str(fenced / folder / f"{name}.png"), np.zeros((8, 8), np.uint8))
+    (fenced / "images" / "out.txt").write_text("")
+    path = fenced / "val.txt"
+    config = FolderConfig(root=str(fenced), val_list=str(path))
+    names = st.sampled_from(
+        ["a", "b", "c 1", "ü", "a.png", "../a", "/etc/passwd", "..", "images/a", "# a", "\\a", "~", "a\0"]
+    )
+    texts = st.lists(st.one_of(names, st.text(max_size=12)), max_size=6).map(lambda lines: "\n".join(lines).encode())
+
+    def check(data):
+        path.write_bytes(data)
+        with one_line(DataError, ConfigError):
+            val = Folder(config, "val")
+            assert {*val.names} < {"a", "b", "c 1", "ü"}
+            assert {path.parent for path in (val._images[name] for name in val.names)} == {fenced / "images"}
+
+    run(st.one_of(texts, st.binary(max_size=60), damaged([b"a\nb\n", b"\xef\xbb\xbfa\r\n"])), check, inputs)
+
+
+# Words of the command line and recorded configurations
+
+
+KEYS = [
+    "arch",
+    "arch.width",
+    "trainer.epochs",
+    "optimizer",
+    "dataset.mean",
+    "dataset.class_names",
+    "dataset.root",
+    "seed",
+    "resume",
+    "tracking.uri",
+    "augment.scale",
+    "loss.class_weights",
+    "init_from",
+    "hydra.run.dir",
+]
+VALUES = [
+    "1",
+    "-1",
+    "nan",
+    "1e999",
+    "null",
+    "[]",
+    "{}",
+    "[1,2",
+    "{a:1}",
+    "${seed}",
+    "${oc.env:HOME}",
+    "${oc.decode:x}",
+    "'",
+    '"',
+    "../../etc",
+    "fcn9s",
+    "true",
+    "0x10",
+    "1_0",
+    "${now:%Y}",
+    "range(1,5)",
+    "choice(1,2)",
+    "ü",
+    "_target_",
+]
+
+
+@hostile("words")
+def test_words_of_the_command_line(fenced, inputs):
+    key = st.one_of(st.sampled_from(KEYS), st.text("abc._@~+/=", max_size=8))
+    value = st.one_of(st.sampled_from(VALUES), st.text(max_size=8), st.floats().map(str), st.integers().map(str))
+    prefix = st.sampled_from(["", "", "", "+", "++", "~"])
+    word = st.builds(lambda prefix, key, value: f"{prefix}{key}={value}", prefix, key, value)
+
+    def check(words):
+        with one_line(ConfigError):
+            fcnlab.compose(words)
+
+    run(st.lists(st.one_of(word, st.text(max_size=10)), min_size=1, max_size=3), check, inputs)
+
+
+@hostile("records")
+def test_recorded_configurations(fenced, inputs):
+    text = configuration.to_yaml(fcnlab.compose())
+    originals = [
+        text.encode(),
+        b"a: &a [*a]\n",
+        b"x: !!python/object/apply:os.system ['touch stray']\n",
+        b"- 1\n",
+        b"\0",
+    ]
+    (fenced / "journal.jsonl").write_text("")
+
+    def check(data):
+        (fenced / "config.yaml").write_bytes(data)
+        with one_line(ConfigError):
+            fcnlab.compose([f"from_run={fenced}"])
+        with one_line(ConfigError):
+            fcnlab.compose([f"resume={fenced}"])
+
+    run(damaged(originals), check, inputs)
+
+
+# Checkpoints
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """A valid file of each kind: weights, state, MindSpore's own; and what a library would execute."""
+    folder = tmp_path_factory.mktemp("valid")
+    save_checkpoint(folder / "best.safetensors")
+    parameters = {"a": ms.Parameter(ms.Tensor(np.ones((3, 4), np.float32)), name="a")}
+    document = {"ignore_index": 255, "class_names": ["a", "b"]}
+    state = StateFolder(folder).save(Progress(steps=1, losses=[0.5]), parameters, document)
+    ms.save_checkpoint([{"name": "a", "data": ms.Tensor(np.ones((3, 4), np.float32))}], str(folder / "net.ckpt"))
+    return {
+        "best.safetensors": (folder / "best.safetensors").read_bytes(),
+        "state_00000001.safetensors": state.read_bytes(),
+        "net.ckpt": (folder / "net.ckpt").read_bytes(),
+    }
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch stray",)
+
+
+@hostile("checkpoints")
+def test_checkpoints(fenced, inputs, checkpoints):
+    small = {name: data for name, data in checkpoints.items() if len(data) < 10_000}
+    header = checkpoints["best.safetensors"][:20_000]
+    originals = [
+        *small.values(),
+        header,
+        pickle.dumps(Bomb()),
+        b"",
+        b"\xff" * 16,
+        (2**60).to_bytes(8, "little") + b"{}",
+    ]
+
+    def check(data):
+        for name in checkpoints:
+            path = fenced / name
+            path.write_bytes(data)
+            for read in (read_weights, read_metadata, read_state, fcnlab.load):
+                with one_line(CheckpointError):
+                    read(path)
+            path.unlink()
+
+    run(damaged(originals), check, inputs)
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "state_00000001.safetensors"])
+def test_a_flipped_bit_anywhere_is_found(tmp_path, checkpoints, name):
+    data, rng = checkpoints[name], np.random.default_rng(0)
+    for position in [*range(8), *rng.integers(8, len(data), 60)]:
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << int(rng.integers(8))
+        (tmp_path / name).write_bytes(flipped)
+        with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+            read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [None, [], {}, "fcn8s", {"name": "fcn8s"}, {"name": "os.system", "num_classes": 2, "width": 1},
+     {"name": "fcn8s", "num_classes": 2, "width": 1e9}, {"name": "fcn8s", "num_classes": 10**9, "width": 0.1},
+     {"name": "fcn8s", "num_classes": 2, "width": float("nan")}, {"name": "fcn8s", "num_classes": 2, "width": "1"},
+     {"name": "fcn8s", "num_classes": 2, "width": 0.1, "command": "x"}],
+)  # fmt: skip
+def test_a_checkpoint_of_no_network_that_can_be_built_is_one_line(tmp_path, arch):
+    from fcnlab.models.weights import save_parameters
+
+    save_parameters(tmp_path / "a.safetensors", {}, {"arch": arch}, {"x": np.zeros(2, np.float32)})
+    with pytest.raises(CheckpointError, match="describes no network") as caught:
+        fcnlab.load(tmp_path / "a.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "a.safetensors"])
+def test_a_pickle_is_not_executed(fenced, name):
+    (fenced / name).write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(CheckpointError):
+        fcnlab.load(fenced / name)
+    with pytest.raises(FcnlabError):
+        resume.folder_of(str(fenced / name))
+
+
+@pytest.mark.parametrize(
+    "text", ["x: !!python/object/apply:os.system ['touch stray']", "seed: ${oc.env:HOME}", "hydra: {run: {dir: /tmp}}",
+             "arch: {_target_: os.system, width: 1}", "dataset: {name: cells, root: '${oc.decode:1}'}"],
+)  # fmt: skip
+def test_a_recorded_configuration_cannot_run_or_read_anything(fenced, text):
+    (fenced / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        fcnlab.compose([f"from_run={fenced}"])
+
+
+# Requests to a served model
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    import mlflow
+
+    from fcnlab.tracking.packaging import package
+
+    folder = tmp_path_factory.mktemp("served")
+    package(save_checkpoint(folder / "best.safetensors"), folder / "model")
+    yield mlflow.pyfunc.load_model(str(folder / "model"))
+    shutil.rmtree(folder)
+
+
+@hostile("requests")
+def test_requests(tmp_path, monkeypatch, served, inputs):
+    from mlflow.pyfunc.scoring_server import invocations
+
+    monkeypatch.chdir(tmp_path)
+    schema = served.metadata.get_input_schema()
+    image = np.zeros((1, 32, 32, 3), int).tolist()
+    leaf = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5))
+    nested = st.recursive(
+        leaf, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+    )
+    shapes = st.tuples(*[st.integers(0, 34)] * 3, st.integers(0, 4)).map(lambda shape: np.zeros(shape, int).tolist())
+    bodies = st.one_of(nested, st.fixed_dictionaries({"inputs": st.one_of(nested, shapes, st.just(image))}),
+                       st.dictionaries(st.sampled_from(["instances", "dataframe_split"]), nested))  # fmt: skip
+    texts = bodies.map(lambda body: json.dumps(body).encode())
+    answered = []
+
+    def check(data):
+        try:
+            status = invocations(data, "application/json", served, schema).status
+        except MlflowException as error:  # which the server answers with its status
+            status = error.get_http_status_code()
+        assert 200 <= status < 500
+        answered.append(status)
+
+    run(st.one_of(texts, damaged([json.dumps({"inputs": image}).encode()])), check, inputs)
+    assert {200, 400} <= {*answered}
+    assert not list(tmp_path.iterdir())
