@@ -11,6 +11,7 @@ import mindspore as ms
 from mindspore import nn
 
 import fcnlab
+from fcnlab import kernels
 from fcnlab.config import Config, options
 from fcnlab.data.dataset import Cached, Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
@@ -124,6 +125,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         "seed": config.seed,
         "versions": {"fcnlab": fcnlab.__version__, "mindspore": ms.__version__},
         "cpu": describe_cpu(),
+        "kernels": kernels.describe(),
     }
     return Trainer(
         build_step(config, network),

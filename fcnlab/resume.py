@@ -240,6 +240,7 @@ def _is_state(source: str) -> bool:
 def _check_version(state: TrainingState) -> None:
     import mindspore as ms
 
+    from fcnlab import kernels
     from fcnlab.environment import describe_cpu
 
     then = state.document.get("versions", {}).get("mindspore")
@@ -248,11 +249,14 @@ def _check_version(state: TrainingState) -> None:
             f"{state.path}: was written with MindSpore {then}, and {ms.__version__} computes other numbers: use that "
             f"version, or start a new training from its weights with init_from={state.path}"
         )
-    if state.document.get("cpu") != describe_cpu():
-        log.warning(
-            "the training began on another processor (%s): it goes on, but perhaps not bit for bit as there",
-            state.document.get("cpu"),
-        )
+    now = {"cpu": describe_cpu(), "kernels": kernels.describe()}
+    for key, what in (("cpu", "on another processor"), ("kernels", "with other operators")):
+        if state.document.get(key) != now[key]:
+            log.warning(
+                "the training began %s (%s): it goes on, but perhaps not bit for bit as there",
+                what,
+                state.document.get(key),
+            )
 
 
 def _check_config(folder: Path, recorded: Mapping[str, Any], config: Config) -> None:

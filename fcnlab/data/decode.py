@@ -91,7 +91,10 @@ def read_page(path: Path, page: int) -> np.ndarray:
     Raises:
         DataError: As `read_image` does.
     """
-    found, pages = cv2.imreadmulti(str(path), page, 1, flags=cv2.IMREAD_UNCHANGED)
+    try:
+        found, pages = cv2.imreadmulti(str(path), page, 1, flags=cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # such as one of more than MAX_PIXELS
+        found = False
     if not found:
         raise DataError(f"image '{path}': page {page} is damaged or truncated: replace it")
     [pixels] = pages
@@ -179,11 +182,11 @@ def _turned(pixels: np.ndarray, data: bytes) -> np.ndarray:
 
 def _check_size(data: bytes, path: Path, kind: str) -> None:
     """Refuse what is too large by the file's own account, before any of it is decoded."""
+    held = None  # pixels that the bytes can stand for
     if data.startswith(b"\x89PNG"):  # by hand: OpenCV reads some that PIL does not open
         width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
         depth, colour = data[24:26] if len(data) >= 26 else (1, 0)
-        if width * height * depth * _PNG_CHANNELS.get(colour, 1) > 8 * _DEFLATE * len(data):
-            raise DataError(f"{kind} '{path}' is damaged: its {len(data)} bytes cannot hold {width} x {height} pixels")
+        held = 8 * _DEFLATE * len(data) // max(1, depth * _PNG_CHANNELS.get(colour, 1))
         size = f"{width} x {height}"
     else:
         try:
@@ -196,6 +199,8 @@ def _check_size(data: bytes, path: Path, kind: str) -> None:
             return
     if width * height > MAX_PIXELS:
         raise DataError(f"{kind} '{path}' has {size} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles")
+    if held is not None and width * height > held:
+        raise DataError(f"{kind} '{path}' is damaged: its {len(data)} bytes cannot hold {size} pixels")
 
 
 def _truncated(data: bytes) -> bool:

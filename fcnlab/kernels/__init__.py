@@ -8,6 +8,6 @@ timed shape by shape in ``experiments/benchmarks``.
 from __future__ import annotations
 
 from fcnlab.kernels.operators import NormRelu, convolution3x3, norm_relu
-from fcnlab.kernels.selection import library, stock_operators
+from fcnlab.kernels.selection import describe, library, stock_operators
 
-__all__ = ["NormRelu", "convolution3x3", "library", "norm_relu", "stock_operators"]
+__all__ = ["NormRelu", "convolution3x3", "describe", "library", "norm_relu", "stock_operators"]

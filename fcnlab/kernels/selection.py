@@ -42,6 +42,12 @@ def library() -> Path | None:
     return _built()
 
 
+def describe() -> str:
+    """What a run records, since the two kinds of operator round differently: ``"stock"`` or the library's digest."""
+    path = library()
+    return "stock" if path is None else f"compiled {path.stem}"
+
+
 @cache
 def _built() -> Path | None:
     try:

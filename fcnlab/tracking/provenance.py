@@ -130,6 +130,8 @@ def tags(config: Config, words: Sequence[str], overrides: Sequence[str], git: Gi
         Names to values, without passwords and as short as MLflow demands. Those that begin with ``mlflow.`` are
         MLflow's own, which its pages show.
     """
+    from fcnlab import kernels  # not at the top: it brings MindSpore
+
     user = _user()
     found = {
         "command": shlex.join(words),
@@ -137,6 +139,7 @@ def tags(config: Config, words: Sequence[str], overrides: Sequence[str], git: Gi
         "host": socket.gethostname(),
         "user": user,
         "cpu": describe_cpu(),
+        "kernels": kernels.describe(),
         "platform": platform.platform(),
         "seed": str(config.seed),
         "python": platform.python_version(),

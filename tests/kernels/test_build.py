@@ -98,9 +98,10 @@ def test_without_a_library_the_user_hears_it_once_and_networks_are_stock(monkeyp
 
 
 def test_the_variable_and_the_context_switch_it_off(monkeypatch):
-    assert selection.library() is not None
+    assert selection.describe() == f"compiled {selection.library().stem}"
     with selection.stock_operators():
         assert selection.library() is None
+        assert selection.describe() == "stock"
     assert selection.library() is not None
     monkeypatch.setenv("FCNLAB_KERNELS", "0")
     assert selection.library() is None

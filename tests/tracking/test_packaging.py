@@ -132,7 +132,8 @@ def test_nothing_is_pickled(model):
     assert "python_model" not in flavour
     assert flavour["model_code_path"].endswith("served_model.py")
     for file in (path for path in model.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
-        assert file.name == "MLmodel" or file.suffix in {".py", ".yaml", ".json", ".txt", ".safetensors"}
+        text = {".py", ".cpp", ".h", ".yaml", ".json", ".txt"}
+        assert file.name == "MLmodel" or file.suffix in text | {".safetensors"}
         assert not file.read_bytes().startswith((b"\x80", b"PK"))  # a pickle, or an archive of them
 
 

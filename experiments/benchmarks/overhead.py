@@ -1,0 +1,109 @@
+"""What recording a training costs, and how long its steps wait for data.
+
+    python experiments/benchmarks/overhead.py
+
+A quarter-width FCN-8s trains 200 steps of 8 crops of 256 x 256 pixels, from PNG files that are made for it: once as
+``python -m fcnlab.train`` does, with journal, MLflow store, pictures, figures, checkpoints and the packaged model,
+and once as a bare loop of the same loader, step and evaluation. By turns, in processes of their own; the time is that
+of the training, without the start of Python and the imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+KINDS = ("bare", "recorded")
+
+
+def write_images(folder: Path, count: int) -> None:
+    """Generated slices of 512 x 512 pixels as PNG files."""
+    import cv2
+
+    from fcnlab.config.schema import CellsConfig
+    from fcnlab.data.cells import Cells
+
+    cells = Cells(CellsConfig(num_train=count, image_size=512), "train")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for index in range(count):
+        sample = cells[index]
+        cv2.imwrite(str(folder / "images" / f"{index:03d}.png"), sample.image)
+        cv2.imwrite(str(folder / "labels" / f"{index:03d}.png"), sample.label)
+
+
+def run(kind: str, root: Path, steps: int) -> dict[str, float]:
+    """Train in this process."""
+    import logging
+
+    import mlflow  # noqa: F401 - what is imported is not what is timed
+
+    import fcnlab
+    from fcnlab import assembly, device
+
+    logging.disable(logging.INFO)
+    config = fcnlab.compose(
+        [
+            *("dataset=folder", f"dataset.root={root / 'data'}", "dataset.crop_size=256", "dataset.crops_per_image=4"),
+            *("dataset.cache_mib=0", f"trainer.max_steps={steps}", f"tracking.uri=sqlite:///{root / 'mlflow.db'}"),
+        ]
+    )
+    device.configure("cpu")
+    if kind == "recorded":
+        folder = Path(tempfile.mkdtemp(dir=root))
+        began = time.perf_counter()
+        fcnlab.train(config, folder)
+        seconds = time.perf_counter() - began
+        points = [json.loads(line).get("values", {}) for line in (folder / "journal.jsonl").read_text().splitlines()]
+        waits = [values["train/data_wait_fraction"] for values in points if "train/data_wait_fraction" in values]
+        return {"seconds": seconds, "wait": statistics.mean(waits[1:])}
+    began = time.perf_counter()
+    data, network = assembly.build_data(config), assembly.build_network(config)
+    trainer = assembly.build_trainer(config, network, data, root / "unused", [])
+    while trainer.progress.steps < steps:
+        epoch = trainer.progress.epochs + 1
+        trainer._train_epoch(epoch)
+        trainer.progress.epochs = epoch
+        if epoch % config.trainer.eval_every == 0 or trainer.progress.steps == steps:
+            trainer.evaluator()
+    return {"seconds": time.perf_counter() - began}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=200, help="of each training")
+    parser.add_argument("--rounds", type=int, default=2, help="trainings of each kind")
+    parser.add_argument("--kind", choices=KINDS, help="train only so, in this process, and print JSON")
+    parser.add_argument("--root", type=Path, help="where the images are")
+    arguments = parser.parse_args()
+    if arguments.kind:
+        print(json.dumps(run(arguments.kind, arguments.root, arguments.steps)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        write_images(root / "data", 40)
+        found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+        for _ in range(arguments.rounds):
+            for kind in KINDS:
+                command = [sys.executable, __file__, f"--kind={kind}", f"--root={root}", f"--steps={arguments.steps}"]
+                output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                found[kind].append(json.loads(output.splitlines()[-1]))
+    seconds = {kind: [result["seconds"] for result in results] for kind, results in found.items()}
+    print(f"FCN-8s, width 0.25, {arguments.steps} steps of 8 x 256 x 256 from PNG files of 512 x 512")
+    for kind, values in seconds.items():
+        print(f"{kind:<10}" + " ".join(f"{value:8.2f}" for value in values) + " s")
+    ratio = statistics.median(seconds["recorded"]) / statistics.median(seconds["bare"])
+    print(f"recorded / bare: {ratio:.3f}")
+    print(f"waiting for data: {statistics.mean(result['wait'] for result in found['recorded']):.2%} of a step")
+
+
+if __name__ == "__main__":
+    main()
