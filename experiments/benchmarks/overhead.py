@@ -45,6 +45,8 @@ def run(kind: str, root: Path, steps: int) -> dict[str, float]:
     import logging
 
     import mlflow  # noqa: F401 - what is imported is not what is timed
+    import numpy as np
+    from mindspore import Tensor
 
     import fcnlab
     from fcnlab import assembly, device
@@ -68,11 +70,17 @@ def run(kind: str, root: Path, steps: int) -> dict[str, float]:
     began = time.perf_counter()
     data, network = assembly.build_data(config), assembly.build_network(config)
     trainer = assembly.build_trainer(config, network, data, root / "unused", [])
-    while trainer.progress.steps < steps:
-        epoch = trainer.progress.epochs + 1
-        trainer._train_epoch(epoch)
-        trainer.progress.epochs = epoch
-        if epoch % config.trainer.eval_every == 0 or trainer.progress.steps == steps:
+    step, epoch = 0, 0
+    while step < steps:
+        for batch in trainer.loader.epoch(epoch):
+            arrays = (batch.images, batch.labels, np.float32(trainer.learning_rate(step, steps)))
+            masks = trainer.masks(step, batch.images.shape)
+            float(trainer.step(*map(Tensor, arrays), *masks).asnumpy())
+            step += 1
+            if step == steps:
+                break
+        epoch += 1
+        if epoch % config.trainer.eval_every == 0 or step == steps:
             trainer.evaluator()
     return {"seconds": time.perf_counter() - began}
 
