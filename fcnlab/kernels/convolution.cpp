@@ -222,14 +222,13 @@ void convolve(const float* input, const Shape& in, const Panel* kernels, float* 
   });
 }
 
-int convolution(const float* input, const int64_t* input_shape, const float* weight, const int64_t* weight_shape,
+void convolution(const float* input, const int64_t* input_shape, const float* weight, const int64_t* weight_shape,
                 float* output, const int64_t* output_shape, bool flipped) {
   const Shape in(input_shape), out(output_shape);
   const Threads threads;
   Buffer kernels(kPoints * divide_up(out.channels, kLanes) * round_up(in.channels, kLanes));
   transform_kernels(weight, weight_shape[0], weight_shape[1], flipped, kernels.data(), threads);
   convolve(input, in, kernels.data(), output, out, threads);
-  return 0;
 }
 
 // Adds up the products of input patches and output gradients over the tiles from `begin` to `end`, in the transform
@@ -313,8 +312,10 @@ extern "C" {
 
 // images (N x I x H x W), weight (O x I x 3 x 3) -> N x O x H x W
 int conv3x3(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  return convolution(static_cast<float*>(data[0]), shapes[0], static_cast<float*>(data[1]), shapes[1],
-                     static_cast<float*>(data[2]), shapes[2], false);
+  return answer([&] {
+    convolution(static_cast<float*>(data[0]), shapes[0], static_cast<float*>(data[1]), shapes[1],
+                static_cast<float*>(data[2]), shapes[2], false);
+  });
 }
 
 std::vector<int64_t> conv3x3InferShape(int*, int64_t** shapes, void*) {
@@ -323,8 +324,10 @@ std::vector<int64_t> conv3x3InferShape(int*, int64_t** shapes, void*) {
 
 // output gradient (N x O x H x W), weight (O x I x 3 x 3) -> N x I x H x W
 int conv3x3_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  return convolution(static_cast<float*>(data[0]), shapes[0], static_cast<float*>(data[1]), shapes[1],
-                     static_cast<float*>(data[2]), shapes[2], true);
+  return answer([&] {
+    convolution(static_cast<float*>(data[0]), shapes[0], static_cast<float*>(data[1]), shapes[1],
+                static_cast<float*>(data[2]), shapes[2], true);
+  });
 }
 
 std::vector<int64_t> conv3x3_input_gradientInferShape(int*, int64_t** shapes, void*) {
@@ -333,9 +336,10 @@ std::vector<int64_t> conv3x3_input_gradientInferShape(int*, int64_t** shapes, vo
 
 // images (N x I x H x W), output gradient (N x O x H x W) -> O x I x 3 x 3
 int conv3x3_weight_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  weight_gradient(static_cast<float*>(data[0]), Shape(shapes[0]), static_cast<float*>(data[1]), Shape(shapes[1]),
-                  static_cast<float*>(data[2]));
-  return 0;
+  return answer([&] {
+    weight_gradient(static_cast<float*>(data[0]), Shape(shapes[0]), static_cast<float*>(data[1]), Shape(shapes[1]),
+                    static_cast<float*>(data[2]));
+  });
 }
 
 std::vector<int64_t> conv3x3_weight_gradientInferShape(int*, int64_t** shapes, void*) {

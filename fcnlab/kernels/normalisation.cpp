@@ -193,7 +193,8 @@ int channel_statistics(int, void** data, int*, int64_t** shapes, const char**, v
   const float* x = at(data, 0);
   float* statistics = at(data, 1);
   const double count = static_cast<double>(planes.images * planes.area());
-  Threads().run(planes.channels, [&](int64_t channel) {
+  return answer([&] {
+    Threads().run(planes.channels, [&](int64_t channel) {
     const auto over_images = [&](const auto& of_plane) {
       double total = 0;
       for (int64_t image = 0; image < planes.images; image++) {
@@ -214,16 +215,17 @@ int channel_statistics(int, void** data, int*, int64_t** shapes, const char**, v
           },
           [&](int64_t i) { return (plane[i] - mean) * (plane[i] - mean); });
     });
+    });
   });
-  return 0;
 }
 
 std::vector<int64_t> channel_statisticsInferShape(int*, int64_t** shapes, void*) { return {2, shapes[0][1]}; }
 
 // x, statistics, gamma, beta -> relu(normalised x)
 int norm_relu(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  forward<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4));
-  return 0;
+  return answer([&] {
+    forward<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4));
+  });
 }
 
 std::vector<int64_t> norm_reluInferShape(int* sizes, int64_t** shapes, void*) {
@@ -232,32 +234,36 @@ std::vector<int64_t> norm_reluInferShape(int* sizes, int64_t** shapes, void*) {
 
 // the same, pooled to N x C x H/2 x W/2
 int norm_relu_pool(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  forward<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4));
-  return 0;
+  return answer([&] {
+    forward<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4));
+  });
 }
 
 std::vector<int64_t> norm_relu_poolInferShape(int*, int64_t** shapes, void*) { return pooled(shapes[0]); }
 
 // x, gradient, statistics, gamma, beta -> 2 x C: gradients of beta and gamma
 int norm_relu_sums(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  sum_gradients<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5));
-  return 0;
+  return answer([&] {
+    sum_gradients<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5));
+  });
 }
 
 std::vector<int64_t> norm_relu_sumsInferShape(int*, int64_t** shapes, void*) { return {2, shapes[0][1]}; }
 
 int norm_relu_pool_sums(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  sum_gradients<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5));
-  return 0;
+  return answer([&] {
+    sum_gradients<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5));
+  });
 }
 
 std::vector<int64_t> norm_relu_pool_sumsInferShape(int*, int64_t** shapes, void*) { return {2, shapes[0][1]}; }
 
 // x, gradient, statistics, gamma, beta, sums (zeros where the statistics are constants) -> gradient of x
 int norm_relu_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  input_gradient<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5),
-                        at(data, 6));
-  return 0;
+  return answer([&] {
+    input_gradient<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5),
+        at(data, 6));
+  });
 }
 
 std::vector<int64_t> norm_relu_input_gradientInferShape(int* sizes, int64_t** shapes, void*) {
@@ -265,9 +271,10 @@ std::vector<int64_t> norm_relu_input_gradientInferShape(int* sizes, int64_t** sh
 }
 
 int norm_relu_pool_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  input_gradient<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5),
-                       at(data, 6));
-  return 0;
+  return answer([&] {
+    input_gradient<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5),
+        at(data, 6));
+  });
 }
 
 std::vector<int64_t> norm_relu_pool_input_gradientInferShape(int* sizes, int64_t** shapes, void*) {

@@ -5,6 +5,9 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -27,22 +30,34 @@ class Threads {
 
   int64_t count() const { return count_; }
 
-  // Calls `body` with every task from 0 on, each once, and waits for all.
+  // Calls `body` with every task from 0 on, each once, and waits for all. What one of them throws is thrown here.
   template <typename Body>
   void run(int64_t tasks, const Body& body) const {
     std::atomic<int64_t> next{0};
+    std::exception_ptr failure;
+    std::mutex mutex;
     const auto work = [&] {
-      for (int64_t task = next++; task < tasks; task = next++) body(task);
+      try {
+        for (int64_t task = next++; task < tasks; task = next++) body(task);
+      } catch (...) {
+        next = tasks;
+        const std::lock_guard<std::mutex> lock(mutex);
+        failure = std::current_exception();
+      }
     };
     std::vector<std::thread> others;
-    for (int64_t index = 1; index < std::min(count_, tasks); index++) {
-      others.emplace_back([&] {
-        sched_setaffinity(0, sizeof(processors_), &processors_);
-        work();
-      });
+    try {
+      for (int64_t index = 1; index < std::min(count_, tasks); index++) {
+        others.emplace_back([&] {
+          sched_setaffinity(0, sizeof(processors_), &processors_);
+          work();
+        });
+      }
+    } catch (const std::system_error&) {  // no more threads to be had: those that there are do the work
     }
     work();
     for (std::thread& other : others) other.join();
+    if (failure) std::rethrow_exception(failure);
   }
 
  private:
@@ -51,3 +66,14 @@ class Threads {
   int64_t count_;
   cpu_set_t processors_;
 };
+
+// An operator's answer to MindSpore: 0, or 1 if something was thrown, as when memory ran out.
+template <typename Body>
+int answer(const Body& body) {
+  try {
+    body();
+    return 0;
+  } catch (...) {
+    return 1;
+  }
+}

@@ -1,5 +1,10 @@
 """The compiled operators within MindSpore: with stock ones in their place, everything is the same but for rounding."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -75,3 +80,25 @@ def test_pynative_mode():
     finally:
         ms.set_context(mode=ms.GRAPH_MODE)
     np.testing.assert_allclose(found[0], found[1], atol=1e-4 * found[1].std())
+
+
+def test_what_runs_out_of_memory_ends_in_an_error_not_in_a_crash(tmp_path):
+    """In a process that may not have the memory that a convolution works in."""
+    code = (
+        "import resource, numpy as np\n"
+        "from native import Native\n"
+        "from fcnlab.kernels.build import build\n"
+        "native = Native(build())\n"
+        "arrays = [np.ones((1, 512, 64, 64)), np.ones((512, 512, 3, 3))]\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, -1))\n"
+        "try:\n"
+        "    native('conv3x3', arrays, (1, 512, 64, 64))\n"
+        "except (AssertionError, MemoryError):\n"
+        "    print('refused')\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\n"
+    )
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "refused\n", done.stderr
