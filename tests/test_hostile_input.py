@@ -4,8 +4,12 @@ import io
 import json
 import os
 import pickle
+import resource
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import mindspore as ms
@@ -133,6 +137,9 @@ def pictures():
     colour = rng.integers(0, 256, (40, 36, 3)).astype(np.uint8)
     files = [encoded(colour, kind) for kind in ("PNG", "JPEG", "BMP", "TIFF")]
     files += [encoded(colour[..., 0], kind) for kind in ("PNG", "JPEG", "TIFF")]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files += [encoded(colour, kind, exif=turned) for kind in ("PNG", "JPEG")]
     files.append(encoded((colour[..., 0] > 127), "PNG"))
     files.append(encoded(colour[..., 0].astype(np.uint16) * 256, "PNG"))
     files.append(cv2.imencode(".png", colour.astype(np.uint16) * 200)[1].tobytes())
@@ -149,12 +156,41 @@ def test_image_files(fenced, inputs):
 
     def check(data):
         path.write_bytes(data)
-        with one_line(DataError):
-            image = read_image(path)
-            assert image.dtype == np.uint8
-            assert image.shape[2:] == (3,)
+        for upright in (False, True):
+            with one_line(DataError):
+                image = read_image(path, upright=upright)
+                assert image.dtype == np.uint8
+                assert image.shape[2:] == (3,)
 
     run(damaged(pictures()), check, inputs)
+
+
+@pytest.mark.parametrize("read", [read_image, lambda path: read_label(path, white=255)], ids=["image", "label"])
+@pytest.mark.parametrize("place", [8, 33], ids=["first part", "second part"])
+def test_a_part_of_a_png_that_claims_4_gib_does_not_take_them(tmp_path, read, place):
+    data = bytearray(pictures()[0])
+    data[place : place + 4] = b"\xff\xff\xff\xf0"
+    (tmp_path / "a.png").write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="is damaged or truncated"):
+        read(tmp_path / "a.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "runs"), [("images", 20_000), ("checkpoints", 10_000)])
+def test_fuzzing_that_follows_the_branches(tmp_path, checkpoints, target, runs):
+    pytest.importorskip("atheris")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    seeds = pictures() if target == "images" else [data for data in checkpoints.values() if len(data) < 10_000]
+    for number, data in enumerate(seeds):
+        (corpus / str(number)).write_bytes(data)
+    script = Path(__file__).with_name("fuzzing.py")
+    words = [sys.executable, str(script), target, f"-runs={runs}", "-seed=1", "-timeout=10", str(corpus)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
+    assert f"Done {runs} runs" in done.stderr
 
 
 @hostile("labels")

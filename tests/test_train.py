@@ -1,5 +1,6 @@
 """The command, as a user types it."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from mlflow import MlflowClient
 import fcnlab
 from fcnlab import assembly
 from fcnlab.config import config_folder
-from fcnlab.errors import FcnlabError, TrainingError
+from fcnlab.errors import FcnlabError, TrackingError, TrainingError
 from fcnlab.tracking import journal
+from fcnlab.training.callbacks import Callback
 from fcnlab.training.state import StateFolder
 
 
@@ -150,6 +152,43 @@ def test_a_loss_that_runs_away_is_one_line_and_a_failed_run(tiny, tmp_path):
     ) as caught:
         fcnlab.train(config)
     assert "\n" not in str(caught.value)
+    assert [run.info.status for run in runs(tmp_path)] == ["FAILED"]
+
+
+@pytest.mark.parametrize("words", [[], ["trainer.checkpoint_minutes=0"]], ids=["within an epoch", "before a state"])
+def test_a_deleted_output_folder_ends_the_training_in_one_line(tiny, tmp_path, monkeypatch, words):
+    class Deleting(Callback):
+        def on_step(self, record):
+            shutil.rmtree(tmp_path / "out")
+
+    build = assembly.build_trainer
+
+    def built(*arguments):
+        trainer = build(*arguments)
+        trainer.callbacks.append(Deleting())
+        return trainer
+
+    monkeypatch.setattr(assembly, "build_trainer", built)
+    with pytest.raises(TrackingError, match=r"journal\.jsonl: was deleted while the training ran") as caught:
+        fcnlab.train(tiny("arch=fcn32s", *words), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert [run.info.status for run in runs(tmp_path)] == ["FAILED"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_rm_of_the_output_folder_ends_the_command_in_one_line(tmp_path, tiny_overrides):
+    words = ["arch=fcn32s", "trainer.epochs=100000", "trainer.eval_every=5", "trainer.checkpoint_minutes=0.01"]
+    process = command(tmp_path, *tiny_overrides, *words, "hydra.run.dir=out")
+    for line in process.stdout:
+        if "val/loss" in line:
+            break
+    subprocess.run(["rm", "-rf", "out"], cwd=tmp_path, check=False)
+    code, out, err = finish(process)
+    assert code == 1, err
+    assert err.count("\n") == 1, err
+    assert "was deleted while the training ran" in err
+    assert "Traceback" not in out
     assert [run.info.status for run in runs(tmp_path)] == ["FAILED"]
 
 

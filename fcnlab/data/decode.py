@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -53,12 +54,12 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
     """
     data = read_file(path, "image")
     _check_size(data, path, "image")
-    try:
-        # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error:
-        pixels = None
-    if pixels is None or _truncated(data):
+    pixels = None
+    if data and not _truncated(data):
+        with suppress(cv2.error):
+            # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
         remedy = "replace it" if upright else "replace it, or remove it and its label"
         raise DataError(f"image '{path}' is damaged or truncated: {remedy}")
     tiff = data[:2] in (b"II", b"MM")
@@ -204,9 +205,17 @@ def _check_size(data: bytes, path: Path, kind: str) -> None:
 
 
 def _truncated(data: bytes) -> bool:
-    """Whether a PNG or JPEG lacks its end, which OpenCV replaces by grey without an error."""
+    """Whether a PNG or JPEG lacks its end, which OpenCV replaces by grey without an error.
+
+    To be asked before OpenCV decodes it: for a part of a PNG that claims 4 GiB it takes 4 GiB, whatever the file holds.
+    """
     if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data
+        start = 8
+        while start + 12 <= len(data):  # length, name, content, checksum
+            name, start = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4], "big")
+            if name == b"IEND":
+                return start > len(data)
+        return True
     if data.startswith(b"\xff\xd8"):
         # An embedded thumbnail has an end of its own, but that comes before the last start of a scan.
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")

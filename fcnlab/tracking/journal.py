@@ -71,15 +71,13 @@ class Journal:
         """Write one entry, with the time.
 
         Raises:
-            TrackingError: If the disk does not take it; nothing of the line is left behind then.
+            TrackingError: If the disk does not take it, when nothing of the line is left behind, or if the journal was
+                deleted.
         """
         entry = {"kind": kind, "time": int(time.time() * 1000), **fields}
         line = (json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
         with self._guard:
-            status = os.fstat(self._file)
-            if status.st_nlink == 0:
-                raise TrackingError(f"{self.path}: was deleted while the training ran, which ends here")
-            before = status.st_size
+            before = self._status().st_size
             try:
                 _write_whole(self._file, line)
             except OSError as error:
@@ -90,12 +88,19 @@ class Journal:
         """Make what is written outlive a power cut.
 
         Raises:
-            TrackingError: If the disk refuses.
+            TrackingError: If the disk refuses, or the journal was deleted.
         """
+        self._status()
         try:
             os.fsync(self._file)
         except OSError as error:
             raise cannot_write(self.path, error) from error
+
+    def _status(self) -> os.stat_result:
+        status = os.fstat(self._file)
+        if status.st_nlink == 0:
+            raise TrackingError(f"{self.path}: was deleted while the training ran, which ends here")
+        return status
 
     def close(self) -> None:
         """Nothing can be appended afterwards."""

@@ -54,9 +54,10 @@ class Store:
         # Whoever calls asks again anyway; MLflow's own seven attempts take minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        # A new sqlite store logs every table it makes; nobody wants to read that.
-        for name in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        # A new sqlite store logs every table it makes, and one that cannot be written its traceback: nobody wants to
+        # read the one, and the other comes as an exception, too.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.uri = uri
         with self._errors():
             self._client = MlflowClient(tracking_uri=uri)

@@ -301,8 +301,8 @@ class MLflowUpload(Callback):
                 log.warning("%s; the training goes on, recorded in %s", error, self.folder / journal.FILE)
                 return
             except TrackingError as error:
-                if finishing and not (self.folder / journal.FILE).exists():
-                    self._uploader.end(self._status)  # there is nothing left to send
+                if not (self.folder / journal.FILE).exists():
+                    self._end_without_journal()
                     return
                 pause = min(pause * 2, _LONGEST_PAUSE) if self._away else 1.0
                 self._mark_away(error)
@@ -310,6 +310,14 @@ class MLflowUpload(Callback):
                 self._give_up.wait(1.0 if self._away else 0.0)
             else:
                 self._finish.wait(pause)
+
+    def _end_without_journal(self) -> None:
+        """Whoever deleted it ended the training by that, and there is nothing left to send but how it ended."""
+        self._finish.wait()
+        try:
+            self._uploader.end(self._status)
+        except TrackingError as error:
+            log.warning("%s; run %s stays unended there", error, self.run_id)
 
     def _mark_away(self, error: TrackingError) -> None:
         if self._away is None:
