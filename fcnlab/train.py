@@ -142,10 +142,20 @@ def _command(node: DictConfig) -> float | None:
 
 
 def _of_an_earlier_sweep(config: Config, folder: Path) -> Path:
-    """The folder of the same training in a sweep that was interrupted, finished or not; else the one given."""
-    if (folder / journal.FILE).is_file():
-        return folder
-    return resume.search(config, ("multirun",), finished=True) or folder
+    """The folder of the same training in a sweep that was interrupted, finished or not; else the one given.
+
+    By the configuration, not by the number: a sweep over more values counts differently.
+
+    Raises:
+        ConfigError: If there is none, and the folder given holds another training.
+    """
+    found = resume.search(config, sorted({HydraConfig.get().sweep.dir, "multirun"}), finished=True)
+    if found is None and (folder / journal.FILE).is_file() and not journal.is_being_written(folder):
+        raise ConfigError(
+            f"{folder}: holds another training; choose another hydra.sweep.dir, or let each have a folder of its own: "
+            "hydra.sweep.subdir='${hydra.job.override_dirname}'"
+        )
+    return found or folder
 
 
 def _reused_graphs(config: Config) -> AbstractContextManager:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from fcnlab.models.weights import read_weights
 from fcnlab.tracking import journal
 from fcnlab.tracking.journal import Journal
 from fcnlab.training.callbacks import Callback
+from fcnlab.training.state import StateFolder
 
 
 class Interrupting(Callback):
@@ -174,9 +176,9 @@ def train_through_kills(folder, words, moments, chance):
     return torn
 
 
-def test_killed_as_it_trains_and_as_it_writes_it_ends_as_if_it_had_not_been(whole, tmp_path):
+def test_killed_as_it_writes_it_ends_as_if_it_had_not_been(whole, tmp_path):
     words, folder, result = whole
-    train_through_kills(tmp_path, [*words, "tracking=none"], ["steps", "writing"], random.Random(2))
+    train_through_kills(tmp_path, [*words, "tracking=none"], ["writing"], random.Random(2))
     assert_same_end(tmp_path / "out", folder / "whole")
     history = journal.history(tmp_path / "out" / journal.FILE)
     assert history["train/loss"] == list(enumerate(result.losses, start=1))
@@ -203,6 +205,122 @@ def test_killed_thirty_times_it_ends_as_if_it_had_not_been(tmp_path):
     runs = {run.data.tags["output_folder"]: run.info.run_id for run in client.search_runs(["1"])}
     assert len(runs) == 2
     assert_same_curves(client, runs[str(tmp_path / "out")], runs[str(tmp_path / "whole")])
+
+
+# A disk that is full or read-only, for real
+
+
+def mount(*arguments):
+    """Skips where it is not allowed."""
+    try:
+        subprocess.run(["mount", *arguments], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting is not allowed here")
+
+
+@contextmanager
+def filled(folder, process):
+    """While a process runs its disk is full, whatever it removes."""
+    with (folder / "filler").open("wb", buffering=0) as file:
+        while process.poll() is None:
+            try:
+                file.write(bytes(2**16))
+            except OSError:
+                time.sleep(0.01)
+    yield
+    (folder / "filler").unlink()
+
+
+def train_for(process, folder, steps):
+    while process.poll() is None and steps_recorded(folder) < steps:
+        time.sleep(0.005)
+    assert process.poll() is None, process.communicate()
+
+
+def assert_one_line(process, text):
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert err.count("\n") == 1, err
+    assert text in err
+    print(err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["tracking=none"], ["tracking.wait=1"]], ids=["no store", "store on the disk"])
+def test_after_a_full_disk_it_ends_as_if_it_had_not_been(whole, tmp_path, words):
+    mount("-t", "tmpfs", "-o", "size=16m", "none", str(tmp_path))
+    try:
+        words = [*whole[0], *words, "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
+        process = command(tmp_path, *words)
+        train_for(process, tmp_path / "out", 12)
+        with filled(tmp_path, process):
+            assert_one_line(process, "No space left on device")
+            state = StateFolder(tmp_path / "out" / "checkpoints").newest()
+            assert state.progress.steps >= 11
+            assert not partial(tmp_path / "out")
+            assert_one_line(command(tmp_path, *words), "No space left on device")
+        process = command(tmp_path, *words)
+        assert process.communicate(timeout=120)[1] == ""
+        assert_same_end(tmp_path / "out", whole[1] / "whole")
+        history = journal.history(tmp_path / "out" / journal.FILE)
+        assert history["train/loss"] == list(enumerate(whole[2].losses, start=1))
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+@pytest.mark.slow
+def test_after_a_read_only_folder_it_ends_as_if_it_had_not_been(whole, tmp_path):
+    """A mount with an open journal cannot become read-only, so that another one comes before it."""
+    out = tmp_path / "out"
+    words = [*whole[0], "tracking=none", "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
+    process = command(tmp_path, *words)
+    train_for(process, out, 12)
+    try:
+        mount("--bind", str(out), str(out))
+    except pytest.skip.Exception:
+        process.kill()
+        raise
+    try:
+        mount("-o", "remount,bind,ro", str(out))
+        assert_one_line(process, "Read-only file system")
+        assert StateFolder(out / "checkpoints").newest().progress.steps >= 11
+        assert_one_line(command(tmp_path, *words), "Read-only file system")
+    finally:
+        subprocess.run(["umount", "--lazy", str(out)], check=True)
+    process = command(tmp_path, *words)
+    assert process.communicate(timeout=120)[1] == ""
+    assert_same_end(out, whole[1] / "whole")
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path):
+    words = ["-m", *TINY, *MORE, "seed=0,1", "resume=auto", "hydra.sweep.dir=sweep"]
+    whole = command(tmp_path, *words[:-1], "hydra.sweep.dir=whole", "tracking=none")
+    assert whole.communicate(timeout=120)[1] == ""
+    process = command(tmp_path, *words)
+    train_for(process, tmp_path / "sweep" / "1", 11)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    journals = [tmp_path / "sweep" / number / journal.FILE for number in "01"]
+    first = journals[0].read_bytes()
+    words[words.index("seed=0,1")] = "seed=0,1,2"
+    process = command(tmp_path, *words)
+    assert process.communicate(timeout=120)[1] == ""
+    assert journals[0].read_bytes() == first  # it was finished
+    for number in "01":
+        assert_same_end(tmp_path / "sweep" / number, tmp_path / "whole" / number)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    ended = [(run.info.status, run.data.params["seed"]) for run in client.search_runs(["1"])]
+    assert sorted(ended) == [("FINISHED", "0"), ("FINISHED", "1"), ("FINISHED", "2")]
+    words[words.index("seed=0,1,2")] = "seed=3,2"  # whose folder 0 is that of seed 0
+    process = command(tmp_path, *words)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    of_hydra, ours = err.splitlines()
+    assert of_hydra.startswith("Error executing job with overrides")  # which of the sweep's it was
+    assert "sweep/0: holds another training; choose another hydra.sweep.dir" in ours
+    assert journals[0].read_bytes() == first
 
 
 # What cannot go on, each in one line
