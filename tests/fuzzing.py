@@ -1,0 +1,46 @@
+"""Coverage-guided fuzzing in a process of its own: ``python tests/fuzzing.py images|checkpoints -runs=5000 corpus``.
+
+What follows the target are libFuzzer's words. Any error but one of ours ends it with an exit code, and so do two GiB.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["fcnlab.data.decode", "fcnlab.models.weights"]):
+    from fcnlab.data.decode import read_image, read_label
+    from fcnlab.models.weights import read_metadata, read_weights
+from fcnlab.errors import FcnlabError
+
+TARGETS = {
+    "images": [
+        ("a.png", read_image),
+        ("a.png", lambda path: read_image(path, upright=True)),
+        ("a.png", lambda path: read_label(path, white=255)),
+    ],
+    "checkpoints": [("a.safetensors", read_weights), ("a.safetensors", read_metadata), ("a.ckpt", read_weights)],
+}
+
+
+def main():
+    checks = TARGETS[sys.argv.pop(1)]
+    with tempfile.TemporaryDirectory() as folder:
+
+        def check(data):
+            for name, read in checks:
+                path = Path(folder) / name
+                path.write_bytes(data)
+                try:
+                    read(path)
+                except FcnlabError as error:
+                    if "\n" in str(error):
+                        raise RuntimeError("more than one line") from error
+
+        atheris.Setup(sys.argv, check)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
