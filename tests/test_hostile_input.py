@@ -189,7 +189,7 @@ def test_fuzzing_that_follows_the_branches(tmp_path, checkpoints, target, runs):
     script = Path(__file__).with_name("fuzzing.py")
     words = [sys.executable, str(script), target, f"-runs={runs}", "-seed=1", "-timeout=10", str(corpus)]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
+    assert done.returncode == 0, (done.stdout + done.stderr).partition("Uncaught")[2][:3000] or done.stderr[-3000:]
     assert f"Done {runs} runs" in done.stderr
 
 

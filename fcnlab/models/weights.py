@@ -14,6 +14,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, nn
+from mindspore.train.checkpoint_pb2 import Checkpoint
 from safetensors import SafetensorError, safe_open
 
 from fcnlab.errors import CheckpointError, first_line
@@ -34,6 +35,7 @@ _DTYPES = {
     "float32": "F32",
     "float64": "F64",
 }
+_CRC = b"crc_num"  # before the ten bytes of a checksum that MindSpore may put at the end of a .ckpt
 _HEADS = ("score", "upsample")  # layers whose shape depends on the classes or the stride
 
 
@@ -140,10 +142,38 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     with _readable(path):
         if path.suffix == ".ckpt":
-            return {name: parameter.asnumpy() for name, parameter in ms.load_checkpoint(str(path)).items()}, {}
+            return _read_ckpt(path), {}
         _verify(path)
         with safe_open(str(path), framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+
+
+def _read_ckpt(path: Path) -> dict[str, np.ndarray]:
+    """A ``.ckpt``'s arrays by name.
+
+    Not `mindspore.load_checkpoint`: it copies as many bytes as there are into as many as the shape says, and a damaged
+    file so writes over other memory.
+    """
+    content = path.read_bytes()
+    if content[-17:-10] == _CRC:
+        content = content[:-17]
+    message = Checkpoint()
+    try:
+        message.ParseFromString(content)
+    except Exception as error:  # DecodeError, of whichever copy of protobuf MindSpore has: see environment.py
+        raise ValueError(f"damaged, or no .ckpt: {error}") from error
+    parts: dict[str, list[bytes]] = {}  # MindSpore writes a large array in several
+    layouts: dict[str, tuple[np.dtype, list[int]]] = {}
+    for element in message.value:
+        kind = element.tensor.tensor_type.lower()
+        if kind not in _DTYPES:
+            raise ValueError(f"{element.tag!r} is of type {element.tensor.tensor_type!r}")
+        parts.setdefault(element.tag, []).append(element.tensor.tensor_content)
+        layouts[element.tag] = np.dtype(kind), list(element.tensor.dims)
+    return {
+        name: np.frombuffer(b"".join(parts[name]), kind).reshape([] if dims == [0] else dims)
+        for name, (kind, dims) in layouts.items()
+    }
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

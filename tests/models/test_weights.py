@@ -97,3 +97,21 @@ def test_other_classes_keep_their_own_head():
 def test_a_start_from_a_foreign_network_is_refused():
     assert "arch.width" in refusal(initialise_from, network(), arrays(network(width=1 / 32)), "wide")
     assert "another network" in refusal(initialise_from, network(), {"resnet.weight": np.zeros(3)}, "resnet")
+
+
+def test_a_ckpt_with_more_bytes_than_its_shape_says_is_refused(tmp_path):
+    """MindSpore's own reader copies them over whatever comes next in memory."""
+    from mindspore.train.checkpoint_pb2 import Checkpoint
+
+    message = Checkpoint()
+    element = message.value.add(tag="a")
+    element.tensor.dims.extend([3, 4])
+    element.tensor.tensor_type = "Float32"
+    element.tensor.tensor_content = bytes(4096)
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(message.SerializeToString())
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        read_weights(path)
+    element.tensor.tensor_content = np.arange(12, dtype=np.float32).tobytes()
+    path.write_bytes(message.SerializeToString())
+    np.testing.assert_array_equal(read_weights(path)[0]["a"], np.arange(12).reshape(3, 4))
