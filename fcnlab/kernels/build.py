@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from fcnlab.environment import cpu_flags, describe_cpu
@@ -51,7 +52,8 @@ def build(folder: Path | None = None) -> Path:
             _compile(compiler, sources, library)
             _prune(folder)
         else:
-            os.utime(library)
+            with suppress(OSError):  # a cache that can be read is good enough
+                os.utime(library)
     except OSError:  # no home, or none that can be written: compile for this process alone
         temporary = Path(tempfile.mkdtemp(prefix="fcnlab-kernels-"))
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
