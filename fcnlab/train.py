@@ -55,9 +55,11 @@ def train(config: Config, folder: Path | str | None = None, overrides: Sequence[
     from rich import get_console
 
     from fcnlab import assembly, device
+    from fcnlab.imports import import_ahead
     from fcnlab.tracking.recorder import Recorder
     from fcnlab.training.console import ConsoleProgress
 
+    import_ahead("matplotlib.backends.backend_agg", "matplotlib.figure", *_tracking_modules(config))
     device.configure(config.trainer.device, config.trainer.mode)
     ms.set_seed(config.seed)  # for networks of other packages; ours, the data and dropout have generators of their own
     interrupted = resume.find(config, Path(folder) if folder else None) if config.resume is not None else None
@@ -90,6 +92,13 @@ def train(config: Config, folder: Path | str | None = None, overrides: Sequence[
     result = trainer.fit()
     result.run_id = upload.run_id if upload else None
     return result
+
+
+def _tracking_modules(config: Config) -> list[str]:
+    """What recording needs later, and what takes a second to import."""
+    if config.tracking.name != "mlflow":
+        return []
+    return ["fcnlab.tracking.upload", "mlflow.store.tracking.sqlalchemy_store"]
 
 
 def _finished(trainer: Trainer, wanted: str, folder: Path) -> TrainResult:

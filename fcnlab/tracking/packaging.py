@@ -15,6 +15,7 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
 import fcnlab
 from fcnlab.errors import CheckpointError, TrackingError, first_line
@@ -76,6 +77,14 @@ def package(checkpoint: Path, folder: Path) -> None:
     except (MlflowException, OSError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise TrackingError(f"{folder}: cannot write the MLflow model ({first_line(error)})") from error
+
+
+def warm_up() -> None:
+    """Let MLflow list what is installed, which it does once a process, at the first model: half a second.
+
+    For a thread that has nothing to do, so that the end of a training does not wait for it.
+    """
+    warn_dependency_requirement_mismatches([f"mlflow=={version('mlflow')}"])
 
 
 def requirements(architecture: str) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,8 @@ class Store:
                 if sum(path.startswith(name) for path in paths) == 2:  # the picture and its thumbnail
                     return
             with Image.open(path) as image:
+                image.load()
+                image.save = partial(shutil.copyfile, path)  # a PNG already: encoding it again took a tenth of a second
                 self._client.log_image(run_id, image, key=key, step=step, timestamp=timestamp)
 
     def log_model(self, run_id: str, folder: Path, digest: str) -> str:

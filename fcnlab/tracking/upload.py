@@ -19,7 +19,7 @@ from fcnlab.models.weights import read_digest
 from fcnlab.tracking import journal
 from fcnlab.tracking.journal import Entry
 from fcnlab.tracking.lock import FolderLock
-from fcnlab.tracking.packaging import package
+from fcnlab.tracking.packaging import package, warm_up
 from fcnlab.tracking.store import RefusedError, Store, store_uri, ui_command
 from fcnlab.training.callbacks import Callback, Plan, Status
 
@@ -278,6 +278,7 @@ class MLflowUpload(Callback):
 
     def _work(self) -> None:
         try:
+            warm_up()
             self._send_until_the_end()
         except Exception as error:  # a bug must cost neither the training nor the end's waiting
             log.exception("the upload ended")

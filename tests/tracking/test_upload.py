@@ -67,6 +67,20 @@ def check_whole(client, run_id, status="FINISHED"):
     assert len(client.list_artifacts(run_id, "images")) == 2 * STEPS // 10  # a picture and a thumbnail each
 
 
+def test_a_picture_is_stored_as_it_was_written_with_a_thumbnail(tmp_path, store_at):
+    picture = np.random.default_rng(0).integers(0, 256, (300, 600, 3), np.uint8)
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), picture)
+    store = Store(store_at)
+    run_id = store.open_run("journal", "study", "a run", {}, 1)
+    store.log_image(run_id, path, "overlay/a", 7, 1000)
+    client = MlflowClient(store_at)
+    stored = {item.path.rpartition(".")[2]: item.path for item in client.list_artifacts(run_id, "images")}
+    assert (tmp_path / client.download_artifacts(run_id, stored["png"], tmp_path)).read_bytes() == path.read_bytes()
+    thumbnail = cv2.imread(client.download_artifacts(run_id, stored["webp"], tmp_path))
+    assert thumbnail.shape == (128, 256, 3)
+
+
 @pytest.fixture
 def store_at(tmp_path, monkeypatch, empty_store):
     monkeypatch.chdir(tmp_path)

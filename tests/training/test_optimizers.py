@@ -2,6 +2,7 @@
 
 import mindspore as ms
 import numpy as np
+import psutil
 import pytest
 from mindspore import Parameter, Tensor
 
@@ -81,3 +82,17 @@ def test_weight_decay_spares_biases_and_normalisation(problem, optimizer_class):
     end = run(optimizer_class, start, still, weight_decay=0.5)
     np.testing.assert_array_equal(end[1], start[1].astype(np.float32))
     assert np.abs(end[0]).sum() < np.abs(start[0]).sum()
+
+
+@pytest.mark.parametrize(("optimizer_class", "states"), [(Adam, 2), (SGD, 1)])
+def test_the_state_is_in_memory_before_the_first_step(optimizer_class, states):
+    size = 32 * 2**20
+    parameter = Parameter(Tensor(np.ones((size // 4 // 1024, 1024), np.float32)), name="large")
+    process = psutil.Process()
+    before = process.memory_info().rss
+    optimizer = optimizer_class([parameter])
+    grown = process.memory_info().rss - before
+    assert grown > 0.9 * states * size
+    kept = [state for state in optimizer.get_parameters() if state.name.endswith(".large")]
+    assert len(kept) == states
+    assert all(not state.asnumpy().any() and not state.requires_grad for state in kept)
