@@ -78,10 +78,12 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     sys.exit(0)
 
 
+OUT_OF_MEMORY = "out of memory: lower trainer.batch_size, dataset.crop_size or arch.width"
+
+
 def _machine_trouble(error: OSError | MemoryError, trains: bool) -> str:
     if isinstance(error, MemoryError):
-        smaller = "trainer.batch_size, dataset.crop_size or arch.width" if trains else "tile"
-        return f"out of memory: lower {smaller}"
+        return OUT_OF_MEMORY if trains else "out of memory: lower tile"
     reason = f"{error.filename or 'I/O'}: {error.strerror or error}"
     return f"{reason}; hydra.run.dir=... sets the output folder" if trains else reason
 

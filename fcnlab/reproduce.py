@@ -144,6 +144,7 @@ def _recorded(key: str, source: str, words: Sequence[str]) -> tuple[str, DictCon
     # began. What it was itself reproduced from, or went on from, is of the past.
     for place in ("tracking.uri", "from_run", "resume"):
         OmegaConf.update(recorded, place, None)
+    recorded.pop("sweep", None)  # nor is the new one a trial of the old one's sweep
     return text, recorded
 
 
@@ -158,13 +159,12 @@ def _read_file(source: str) -> str:
 
 def _read_artifact(run_id: str, uri: str | None) -> str:
     # Not at the top: a command without from_run should not wait for MLflow.
-    from fcnlab.tracking.store import Store, store_uri
+    from fcnlab.tracking.store import Store, require_database, store_uri
 
     uri = store_uri(uri)
-    database = uri.removeprefix("sqlite:///").partition("?")[0]
     try:
-        if uri.startswith("sqlite:///") and not Path(database).exists():  # MLflow would make it
-            raise TrackingError(f"tracking store {uri}: no such file")
+        require_database(uri)
         return Store(uri).read_text(run_id, RECORD_FILE)
     except TrackingError as error:
-        raise ConfigError(f"from_run={run_id}: {error}; tracking.uri=... names another store") from error
+        hint = "tracking.uri=... names another store"
+        raise ConfigError(f"from_run={run_id}: {str(error).removesuffix(f'; {hint}')}; {hint}") from error

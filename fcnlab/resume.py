@@ -33,8 +33,8 @@ FIXED = (
 )
 """Keys that cannot change in the middle: the state is of these, or the order of the data is."""
 
-_MEANS = (
-    r"tracking\..*|dataset\.(root|cache_mib|num_workers)|from_run|resume|"
+MEANS = (
+    r"tracking\..*|sweep\..*|dataset\.(root|cache_mib|num_workers)|from_run|resume|"
     r"trainer\.(compile_cache|checkpoint_.*|save_every|ckpt|skip_nonfinite)"
 )
 """Keys of places and means, which are no part of what is computed: these may change without a word."""
@@ -171,17 +171,21 @@ def search(config: Config, roots: Sequence[str] = ("outputs",), finished: bool =
     found = [path for root in roots for path in Path(root).rglob(journal.FILE)]
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         folder = path.parent
-        recorded = _read_config(folder)
-        if (
-            recorded is None
-            or recorded.get("dataset.root") != config.dataset.root
-            or _differences(recorded, config)
-            or journal.is_being_written(folder)
-        ):
+        if not is_of(config, folder) or journal.is_being_written(folder):
             continue
         if finished or not journal.is_finished(folder):
             return folder
     return None
+
+
+def is_of(config: Config, folder: Path) -> bool:
+    """Whether a folder holds the training of a configuration, means aside."""
+    recorded = _read_config(folder)
+    return (
+        recorded is not None
+        and recorded.get("dataset.root") == config.dataset.root
+        and not _differences(recorded, config)
+    )
 
 
 def folder_of(source: str, uri: str | None = None) -> Path:
@@ -275,7 +279,7 @@ def _differences(recorded: Mapping[str, Any], config: Config) -> dict[str, tuple
     return {
         key: (recorded[key], value)
         for key, value in now.items()
-        if key in recorded and recorded[key] != value and not re.fullmatch(_MEANS, key)
+        if key in recorded and recorded[key] != value and not re.fullmatch(MEANS, key)
     }
 
 

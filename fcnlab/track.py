@@ -49,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_folders(given: Path) -> list[Path]:
-    """The folder itself, or the trainings anywhere below it."""
-    if (given / journal.FILE).is_file():
-        return [given]
+    """The trainings anywhere below a folder, or the folder itself; a sweep comes before its trials."""
     return sorted(path.parent for path in given.rglob(journal.FILE)) or [given]
 
 

@@ -26,15 +26,23 @@ from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.errors import ConfigError, FcnlabError
 from fcnlab.registry import REGISTRIES
+from fcnlab.sweeps import record as sweep_record
 from fcnlab.tracking import journal
 
 if TYPE_CHECKING:
+    from fcnlab.training.callbacks import Callback
     from fcnlab.training.trainer import Trainer, TrainResult
 
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, folder: Path | str | None = None, overrides: Sequence[str] = ()) -> TrainResult:
+def train(
+    config: Config,
+    folder: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+    trial: int | None = None,
+) -> TrainResult:
     """Train what a configuration describes.
 
     Args:
@@ -42,6 +50,8 @@ def train(config: Config, folder: Path | str | None = None, overrides: Sequence[
         folder: Where the checkpoints and the journal go; by default a new folder below ``outputs``. With
             ``config.resume`` it is the one that is gone on with.
         overrides: What Hydra was told to change, for the record.
+        callbacks: Told what happens, after the recorder.
+        trial: Its number, if it is a trial of the sweep ``config.sweep.id``.
 
     Returns:
         The losses, the best evaluation, the checkpoints and the MLflow run.
@@ -71,8 +81,10 @@ def train(config: Config, folder: Path | str | None = None, overrides: Sequence[
     network = assembly.build_network(config)
     inputs = assembly.describe_inputs(config, data)
     parameters = sum(parameter.size for parameter in network.trainable_params())
-    recorder = Recorder(config, folder, inputs, parameters, overrides, go_on=interrupted is not None)
-    trainer = assembly.build_trainer(config, network, data, folder, [ConsoleProgress(get_console()), recorder])
+    recorder = Recorder(config, folder, inputs, parameters, overrides, interrupted is not None, trial)
+    trainer = assembly.build_trainer(
+        config, network, data, folder, [ConsoleProgress(get_console()), recorder, *callbacks]
+    )
     if interrupted is not None:
         interrupted.check(config, inputs)
         if interrupted.state is not None:
@@ -113,12 +125,47 @@ def _finished(trainer: Trainer, wanted: str, folder: Path) -> TrainResult:
 def _main() -> None:
     """Hydra's command line, composing on ``conf/train.yaml`` or on what ``from_run`` or ``resume`` recorded."""
     words = sys.argv[1:]
-    resume.refuse_occupied(words)  # before Hydra writes into it
-    sys.argv[1:] = [*words, *resume.output_words(words, reproduce.compose)]
+    if sweep_record.is_multirun(words):
+        _sweep(words)
+    else:
+        resume.refuse_occupied(words)  # before Hydra writes into it
+        _hydra([*words, *resume.output_words(words, reproduce.compose)])
+
+
+def _sweep(words: Sequence[str]) -> None:
+    """Several trainings: Hydra runs them, and this process keeps their parent run.
+
+    Raises:
+        SystemExit: If a trial failed.
+    """
+    from fcnlab.sweeps import sweep
+
+    resume.output_words(words, reproduce.compose)  # refuses what goes on with one training
+    record, words = sweep_record.begin(words)
+    sweep.current = sweep.Sweep(record)
+    sys.path.append(str(sweep_record.PLUGINS))  # where Hydra looks for `hydra/sweeper=search`
+    interrupted = True
+    try:
+        _hydra(words)
+        interrupted = False
+    finally:
+        found = sweep.current.end(interrupted)
+    failed = [outcome for outcome in found if outcome.status not in ("finished", "pruned")]
+    if failed:
+        command.leave(command.EXIT_ERROR, f"{len(failed)} of {len(found)} trials failed: {failed[0].reason}")
+
+
+def _hydra(words: Sequence[str]) -> None:
+    """Let Hydra compose and run."""
+    sys.argv[1:] = words
     composed = []
 
     def command_of(node: DictConfig) -> float | None:
         composed.append(node)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            from fcnlab.sweeps import trial  # a launcher may call this in a process of its own
+
+            return trial.run(node)
         return _command(node)
 
     with reproduce.primary(words) as name:
@@ -133,49 +180,26 @@ def _main() -> None:
 
 
 def _command(node: DictConfig) -> float | None:
-    """Returns the monitored metric, which a Hydra sweeper may optimise."""
+    """Returns the monitored metric."""
     try:
         config = configuration.from_node(node)
         reproduce.check(config, HydraConfig.get().job.config_name)
-        with _reused_graphs(config):
+        with reused_graphs(config):
             hydra_config = HydraConfig.get()
-            folder = Path(hydra_config.runtime.output_dir)
-            if config.resume == resume.AUTO and hydra_config.mode == RunMode.MULTIRUN:
-                folder = _of_an_earlier_sweep(config, folder)
-            result = train(config, folder, hydra_config.overrides.task)
+            result = train(config, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
     except FcnlabError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # the other runs of the sweep go on
         command.leave(command.EXIT_ERROR, str(error))
     return result.best.evaluation.metrics.get(config.trainer.monitor) if result.best else None
 
 
-def _of_an_earlier_sweep(config: Config, folder: Path) -> Path:
-    """The folder of the same training in a sweep that was interrupted, finished or not; else the one given.
-
-    By the configuration, not by the number: a sweep over more values counts differently.
-
-    Raises:
-        ConfigError: If there is none, and the folder given holds another training.
-    """
-    found = resume.search(config, sorted({HydraConfig.get().sweep.dir, "multirun"}), finished=True)
-    if found is None and (folder / journal.FILE).is_file() and not journal.is_being_written(folder):
-        raise ConfigError(
-            f"{folder}: holds another training; choose another hydra.sweep.dir, or let each have a folder of its own: "
-            "hydra.sweep.subdir='${hydra.job.override_dirname}'"
-        )
-    return found or folder
-
-
-def _reused_graphs(config: Config) -> AbstractContextManager:
+def reused_graphs(config: Config) -> AbstractContextManager:
     """The compile cache, where it can be trusted: one training of this package's own parts in a fresh process."""
     own = all(registry.is_builtin(getattr(config, group).name) for group, registry in REGISTRIES.items())
-    single = HydraConfig.get().mode == RunMode.RUN
-    if not (config.trainer.compile_cache and config.trainer.mode == "graph" and own and single):
+    if not (config.trainer.compile_cache and config.trainer.mode == "graph" and own):
         return nullcontext()
-    from fcnlab.compile_cache import reused_graphs
+    from fcnlab import compile_cache
 
-    return reused_graphs(graph_shape(config))
+    return compile_cache.reused_graphs(graph_shape(config))
 
 
 def graph_shape(config: Config) -> dict[str, Any]:

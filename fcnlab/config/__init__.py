@@ -19,11 +19,13 @@ from fcnlab.config.composition import (
 from fcnlab.config.messages import one_line
 from fcnlab.config.schema import (
     COMMANDS,
+    CompareConfig,
     Config,
     DatasetConfig,
     EvaluateConfig,
     ExportConfig,
     PredictConfig,
+    TrackingConfig,
     flatten,
     options,
 )
@@ -33,11 +35,13 @@ __all__ = [
     "COMMANDS",
     "RECORDED",
     "RECORD_FILE",
+    "CompareConfig",
     "Config",
     "DatasetConfig",
     "EvaluateConfig",
     "ExportConfig",
     "PredictConfig",
+    "TrackingConfig",
     "compose",
     "config_folder",
     "flatten",

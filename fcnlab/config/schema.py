@@ -238,6 +238,17 @@ class TrackingConfig:
 
 
 @dataclass
+class SweepConfig:
+    """A training as a trial of a sweep: see `fcnlab.sweeps`."""
+
+    id: Optional[str] = None
+    resume: Optional[str] = None
+    skip_finished: bool = False
+    threads: Optional[int] = ranged(None, minimum=1)
+    search_trial: Optional[int] = ranged(None, minimum=0)
+
+
+@dataclass
 class Config:
     """A whole experiment."""
 
@@ -249,6 +260,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = ranged(0, minimum=0, maximum=2**31 - 1)
     init_from: Optional[str] = None
     from_run: Optional[str] = None
@@ -310,7 +322,28 @@ class ExportConfig:
     tracking: StoreConfig = field(default_factory=StoreConfig)
 
 
-COMMANDS = {"train": Config, "evaluate": EvaluateConfig, "predict": PredictConfig, "export": ExportConfig}
+@dataclass
+class CompareConfig:
+    """``python -m fcnlab.compare``."""
+
+    sweep: Optional[str] = None
+    experiment: Optional[str] = None
+    filter: Optional[str] = None
+    runs: list[str] = field(default_factory=list)
+    monitor: Optional[str] = None
+    baseline: Optional[str] = None
+    output: Optional[str] = None
+    log_to: Optional[str] = None
+    tracking: StoreConfig = field(default_factory=StoreConfig)
+
+
+COMMANDS = {
+    "train": Config,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "export": ExportConfig,
+    "compare": CompareConfig,
+}
 """The class of each primary configuration, ``conf/<name>.yaml``."""
 
 SCHEMAS: dict[str, dict[str, type]] = {

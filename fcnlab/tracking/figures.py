@@ -88,7 +88,7 @@ def learning_curves(history: Mapping[str, Series], path: Path) -> bool:
         else:
             axes.set_yticks([])
             axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", va="center", color="0.5")
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -116,7 +116,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], path: Path)
     image = axes.imshow(percent, vmin=0, vmax=100, cmap=colormaps["Blues"].with_extremes(bad="0.88"))
     figure.colorbar(image, ax=axes, label="percent of the label's pixels")
     every = -(-classes // 80)  # as many names as there is room for
-    ticks, names = range(0, classes, every), [_plain(name) for name in class_names[::every]]
+    ticks, names = range(0, classes, every), [plain(name) for name in class_names[::every]]
     size = 9 if numbers else 7
     axes.set_yticks(ticks, names, fontsize=size)
     if classes <= 3 and max(map(len, names)) <= 10:
@@ -130,7 +130,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], path: Path)
     axes.spines[:].set_visible(False)
     if numbers:
         _write_numbers(axes, percent, 11 if classes <= 6 else 7.5)
-    _save(figure, path)
+    save(figure, path)
 
 
 def write_confusion_csv(counts: np.ndarray, class_names: Sequence[str], path: Path) -> None:
@@ -196,7 +196,7 @@ def _draw(axes: Axes, curves: Mapping[str, Curve], first_colour: int = 0) -> dic
 def _name_lines(axes: Axes, lines: Mapping[str, Any]) -> None:
     """A legend above the panel, where it covers nothing."""
     if lines:
-        names = [_plain(name) for name in lines]
+        names = [plain(name) for name in lines]
         columns = max(1, min(4, 72 // (max(map(len, names)) + 6)))
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
         axes.legend(lines.values(), names, ncols=columns, frameon=False, fontsize=9, **place)
@@ -222,7 +222,7 @@ def _running_mean(values: np.ndarray, every: int) -> np.ndarray:
     return np.divide(sums[stops] - sums[starts], count, out=np.full(values.shape, np.nan), where=count > 0)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """One short line, without the dollars that matplotlib takes for mathematics."""
     name = " ".join(name.split())
     if len(name) > _NAME_LENGTH:
@@ -230,6 +230,7 @@ def _plain(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")

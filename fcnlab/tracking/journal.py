@@ -18,6 +18,8 @@ from fcnlab.tracking.lock import FolderLock
 log = logging.getLogger(__name__)
 
 FILE = "journal.jsonl"
+POSITION = ".journal.sent"
+"""How far its upload got."""
 
 
 class Entry(NamedTuple):
@@ -157,11 +159,36 @@ def sync(path: Path) -> None:
 
 def is_finished(folder: Path) -> bool:
     """Whether the training of a folder came to its end, and nobody went on with it since."""
+    last = _last_turn(folder)
+    return last is not None and last.kind == "end" and last.fields.get("status") == "finished"
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a journal says how its training ended, whichever way."""
+    last = _last_turn(folder)
+    return last is not None and last.kind == "end"
+
+
+def _last_turn(folder: Path) -> Entry | None:
+    """The last time that the training went on or ended."""
     last = None
     for entry in read(folder / FILE):
         if entry.kind in ("resume", "end"):
             last = entry
-    return last is not None and last.kind == "end" and last.fields.get("status") == "finished"
+    return last
+
+
+def sent_to(folder: Path) -> str | None:
+    """The run that a folder's journal was sent to; None if it was not sent."""
+    return read_position(folder).get("run_id")
+
+
+def read_position(folder: Path) -> dict[str, Any]:
+    """How far an upload of a folder's journal got, and in which store; empty if there was none."""
+    try:
+        return json.loads((folder / POSITION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def history(path: Path) -> dict[str, list[tuple[int, float]]]:

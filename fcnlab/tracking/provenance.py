@@ -252,4 +252,6 @@ def _main_module() -> str | None:
     """Which of the package's modules ``python -m`` runs, if any."""
     specification = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = getattr(specification, "name", "")
+    if name == "fcnlab.sweeps.process":  # which the user's command started
+        return "fcnlab.train"
     return name if name.startswith("fcnlab.") else None

@@ -15,12 +15,13 @@ from typing import Any, Literal
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.credentials import redact
+from fcnlab.metrics.names import higher_is_better
 from fcnlab.tracking import figures, journal, note, provenance
 from fcnlab.tracking.images import allowed_name, comparison, write_png
 from fcnlab.tracking.journal import Journal
 from fcnlab.tracking.system_metrics import SystemMetrics
+from fcnlab.tracking.trials import PARAMETERS_TAG, SWEEP_TAG, TRIAL_TAG
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
-from fcnlab.training.evaluation import higher_is_better
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class Recorder(Callback):
         overrides: What Hydra was told to change.
         go_on: Whether the folder holds a training that this one goes on with. Steps that it had recorded after its last
             state are made again: a value that is there already is not recorded twice.
+        trial: Its number, if it is a trial of ``config.sweep.id``.
     """
 
     def __init__(
@@ -116,8 +118,10 @@ class Recorder(Callback):
         parameters: int,
         overrides: Sequence[str] = (),
         go_on: bool = False,
+        trial: int | None = None,
     ) -> None:
         self.config = config
+        self.trial = trial
         self.folder = folder
         self.inputs = inputs
         self.parameters = parameters
@@ -162,7 +166,7 @@ class Recorder(Callback):
             journal=uuid.uuid4().hex,
             experiment=self.config.tracking.experiment,
             name=self.config.tracking.run_name or default_run_name(self.config),
-            tags={**tags, FOLDER_TAG: str(self.folder.resolve())},
+            tags={**tags, **self._place_in_sweep(), FOLDER_TAG: str(self.folder.resolve())},
             params={key: redact(str(value)) for key, value in configuration.flatten(self.config).items()},
         )
         self._journal.append(
@@ -178,6 +182,13 @@ class Recorder(Callback):
                 for item in self.inputs
             ],
         )
+
+    def _place_in_sweep(self) -> dict[str, str]:
+        sweep = {SWEEP_TAG: self.config.sweep.id, TRIAL_TAG: self.trial}
+        return {
+            PARAMETERS_TAG: str(self.parameters),
+            **{name: str(value) for name, value in sweep.items() if value is not None},
+        }
 
     def on_step(self, record: StepRecord) -> None:
         names = ("loss", "learning_rate", "images_per_second", "data_wait_fraction")

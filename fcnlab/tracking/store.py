@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,15 +20,17 @@ from mlflow.entities import (
     LoggedModelOutput,
     Metric,
     Param,
+    Run,
     RunTag,
 )
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 from PIL import Image
 
 from fcnlab.credentials import redact
 from fcnlab.errors import TrackingError, first_line
+from fcnlab.tracking.trials import ROLE_TAG, SWEEP_TAG
 
 JOURNAL_TAG = "fcnlab.journal"
 """Which journal a run was made from, so that a request whose answer was lost does not make a second run."""
@@ -56,6 +58,7 @@ class Store:
         # Whoever calls asks again anyway; MLflow's own seven attempts take minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         # A new sqlite store logs every table it makes, and one that cannot be written its traceback: nobody wants to
         # read the one, and the other comes as an exception, too.
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -111,7 +114,38 @@ class Store:
             if found:
                 return found[0].info.run_id
             tags = {**tags, JOURNAL_TAG: journal, MLFLOW_RUN_NAME: name}
-            return self._client.create_run(experiment_id, start_time, tags, name).info.run_id
+            sweep, is_parent = tags.get(SWEEP_TAG), ROLE_TAG in tags
+            if sweep and not is_parent and (parent := self._parent(experiment_id, sweep)):
+                tags[MLFLOW_PARENT_RUN_ID] = parent
+            run_id = self._client.create_run(experiment_id, start_time, tags, name).info.run_id
+            if sweep and is_parent:
+                self._adopt(experiment_id, sweep, run_id)
+            return run_id
+
+    @property
+    def shown(self) -> str:
+        """Where it is, without a password."""
+        return redact(self.uri)
+
+    def parent_of_sweep(self, sweep: str) -> str | None:
+        """The parent run of a sweep, by the sweep's id or by its own; None if there is none."""
+        with self._errors():
+            ids = [found.experiment_id for found in self._client.search_experiments()]
+            parent = next(filter(None, (self._parent(experiment_id, sweep) for experiment_id in ids)), None)
+        if parent is None and self.has_run(sweep) and self.tag(sweep, ROLE_TAG):
+            return sweep
+        return parent
+
+    def _parent(self, experiment_id: str, sweep: str) -> str | None:
+        """The parent run of a sweep, whose journal has the sweep's id."""
+        found = self._client.search_runs([experiment_id], f"tags.`{JOURNAL_TAG}` = '{sweep}'", max_results=1)
+        return found[0].info.run_id if found else None
+
+    def _adopt(self, experiment_id: str, sweep: str, parent: str) -> None:
+        """Nest the trials that were sent before their sweep."""
+        for run in self._client.search_runs([experiment_id], f"tags.`{SWEEP_TAG}` = '{sweep}'"):
+            if run.info.run_id != parent:
+                self._client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parent)
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Log parameters; what is longer than MLflow takes is cut (``config.yaml`` has it whole)."""
@@ -294,10 +328,56 @@ class Store:
     def input_digests(self, run_id: str) -> dict[str, str]:
         """The digest of each data set of a run, by the context that it was used in."""
         with self._errors():
-            inputs = self._client.get_run(run_id).inputs.dataset_inputs
-        return {
-            tag.value: item.dataset.digest for item in inputs for tag in item.tags if tag.key == MLFLOW_DATASET_CONTEXT
-        }
+            return digests_of(self._client.get_run(run_id))
+
+    def search_runs(self, experiment: str | None = None, filter: str = "") -> list[Run]:
+        """Every run that fits, in the order in which they were begun.
+
+        Args:
+            experiment: Name of the experiment; None: all that are not deleted.
+            filter: As MLflow's search takes it.
+
+        Raises:
+            TrackingError: If the experiment does not exist, or the filter is not understood.
+        """
+        with self._errors():
+            if experiment is None:
+                ids = [found.experiment_id for found in self._client.search_experiments()]
+            else:
+                found = self._client.get_experiment_by_name(experiment)
+                if found is None:
+                    known = ", ".join(sorted(item.name for item in self._client.search_experiments()))
+                    raise RefusedError(
+                        f"there is no experiment '{experiment}' in {redact(self.uri)}; known are {known}"
+                    )
+                ids = [found.experiment_id]
+            runs: list[Run] = []
+            token = None
+            while True:
+                page = self._client.search_runs(
+                    ids, filter, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
+                )
+                runs += page
+                token = page.token
+                if not token:
+                    return runs
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether there is such a run."""
+        try:
+            with self._errors():
+                self._client.get_run(run_id)
+        except RefusedError:
+            return False
+        return True
+
+    def histories(self, run_id: str, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
+        """Metrics of a run by name: their steps and values, in the order of steps."""
+        with self._errors():
+            return {
+                key: [(point.step, point.value) for point in self._client.get_metric_history(run_id, key)]
+                for key in keys
+            }
 
     def _keeps_files(self) -> bool:
         return "://" not in self.uri or self.uri.startswith("file:")
@@ -324,9 +404,30 @@ class Store:
             ) from error
 
 
+def digests_of(run: Run) -> dict[str, str]:
+    """The digest of each data set of a run, by the context that it was used in."""
+    return {
+        tag.value: item.dataset.digest
+        for item in run.inputs.dataset_inputs
+        for tag in item.tags
+        if tag.key == MLFLOW_DATASET_CONTEXT
+    }
+
+
 def store_uri(configured: str | None) -> str:
     """Where runs go: the key, MLflow's own environment variable, or ``mlflow.db`` in the working directory."""
     return configured or os.environ.get("MLFLOW_TRACKING_URI") or _default_store()
+
+
+def require_database(uri: str) -> None:
+    """Refuse a database file that is not there, which MLflow would make.
+
+    Raises:
+        TrackingError: If so.
+    """
+    database = uri.removeprefix("sqlite:///").partition("?")[0]
+    if uri.startswith("sqlite:///") and not Path(database).exists():
+        raise TrackingError(f"tracking store {redact(uri)}: no such file; tracking.uri=... names another one")
 
 
 def ui_command(uri: str) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fcnlab.config import Config
 from fcnlab.credentials import redact
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 MLFLOW_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
-_POSITION = ".journal.sent"
 _BATCH = 900  # points a request: MLflow takes 1000
 _SECONDS_WHEN_KILLED = 5.0
 _LONGEST_PAUSE = 30.0
@@ -200,17 +199,17 @@ class Uploader:
         return False
 
     def _load_position(self) -> None:
-        position = _read_position(self.folder)
+        position = journal.read_position(self.folder)
         if position.get("store") == redact(self.store.uri):  # in another store, everything is still to be sent
             self.run_id, self._offset, self.ended = position["run_id"], position["offset"], position["ended"]
 
     def _save_position(self, offset: int) -> None:
         self._offset = offset
         position = {"store": redact(self.store.uri), "run_id": self.run_id, "offset": offset, "ended": self.ended}
-        temporary = self.folder / f"{_POSITION}.partial"
+        temporary = self.folder / f"{journal.POSITION}.partial"
         try:
             temporary.write_text(json.dumps(position), encoding="utf-8")
-            temporary.replace(self.folder / _POSITION)
+            temporary.replace(self.folder / journal.POSITION)
         except OSError as error:
             # On a full disk the training ends by the journal's own error; what was sent twice is recognised.
             log.debug("%s: %s", temporary, error)
@@ -225,12 +224,16 @@ class MLflowUpload(Callback):
         config: ``config.tracking`` says where to, and how long to wait at the end for a store that is away.
         folder: The run's output folder.
         interval: Seconds between two requests for metrics.
+        what: The journal is of: a training, or a sweep.
 
     Raises:
         TrackingError: If the store cannot be reached now, or has the experiment as deleted.
     """
 
-    def __init__(self, config: Config, folder: Path, interval: float = 5.0) -> None:
+    def __init__(
+        self, config: Config, folder: Path, interval: float = 5.0, what: Literal["run", "sweep"] = "run"
+    ) -> None:
+        self.what = what
         self.config = config.tracking
         self.folder = folder
         self.interval = interval
@@ -244,7 +247,7 @@ class MLflowUpload(Callback):
             self._store = Store(self.config.uri or _begun_in(folder) or store_uri(None))
             self._store.open_experiment(self.config.experiment)
 
-    def on_start(self, plan: Plan) -> None:
+    def on_start(self, plan: Plan | None) -> None:
         self._uploader = Uploader(self.folder, self._store)
         try:
             with _way_out():
@@ -254,7 +257,7 @@ class MLflowUpload(Callback):
             raise
         self._thread = threading.Thread(target=self._work, name="fcnlab-upload", daemon=True)
         self._thread.start()
-        log.info("MLflow run %s, to look at with: %s", self.run_id, ui_command(self._store.uri))
+        log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, ui_command(self._store.uri))
 
     def before_state(self) -> dict[str, Any]:
         return {"run_id": self.run_id}
@@ -278,7 +281,8 @@ class MLflowUpload(Callback):
 
     def _work(self) -> None:
         try:
-            warm_up()
+            if self.what == "run":
+                warm_up()
             self._send_until_the_end()
         except Exception as error:  # a bug must cost neither the training nor the end's waiting
             log.exception("the upload ended")
@@ -373,7 +377,7 @@ def sync(folder: Path, uri: str | None = None) -> str:
 
 def _begun_in(folder: Path) -> str | None:
     """The store that a journal's upload was begun in; None if there is none or only the environment knows it whole."""
-    recorded = _read_position(folder).get("store")
+    recorded = journal.read_position(folder).get("store")
     if recorded and "***" in recorded:
         if redact(store_uri(None)) != recorded:
             raise TrackingError(f"{folder}: was begun in {recorded}; set MLFLOW_TRACKING_URI to it, or give --uri")
@@ -386,11 +390,3 @@ def _is_packaged(folder: Path, name: str, digest: str) -> bool:
         return read_digest(folder / "artifacts" / name) == digest
     except CheckpointError:
         return False
-
-
-def _read_position(folder: Path) -> dict[str, Any]:
-    """How far an earlier upload got, and in which store; empty if there was none."""
-    try:
-        return json.loads((folder / _POSITION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -63,6 +63,9 @@ class EvaluationRecord:
 class Callback:
     """Override what you want to hear. An exception from a callback ends the training."""
 
+    wants_to_stop = False
+    """Set by a callback that wants the training to end after this evaluation, as ``trainer.patience`` would."""
+
     def on_start(self, plan: Plan) -> None:
         """Before the first step."""
 

@@ -116,8 +116,3 @@ class Evaluator:
         finally:
             self.step.set_train(True)
         return Evaluation(total_loss / max(valid_pixels, 1), confusion, self.class_names, samples)
-
-
-def higher_is_better(metric: str) -> bool:
-    """Whether a larger value of this metric is better: true of all but the loss."""
-    return metric != "val/loss"

@@ -17,9 +17,10 @@ from mindspore import Tensor
 from fcnlab import interrupts
 from fcnlab.config.schema import TrainerConfig
 from fcnlab.errors import CheckpointError, ConfigError, TrainingError
+from fcnlab.metrics.names import higher_is_better
 from fcnlab.models.weights import read_weights, save_ckpt, save_weights
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
-from fcnlab.training.evaluation import Evaluator, higher_is_better, metric_names
+from fcnlab.training.evaluation import Evaluator, metric_names
 from fcnlab.training.masks import DropoutMasks
 from fcnlab.training.state import Progress, StateFolder, TrainingState
 from fcnlab.training.step import TrainStep
@@ -44,7 +45,7 @@ class TrainResult:
         last_checkpoint: The weights at the end.
         state: Of the whole training at the end.
         skipped: Steps without an update because their loss was no number.
-        stopped_early: Whether ``trainer.patience`` ended it.
+        stopped_early: Whether ``trainer.patience``, or a callback, ended it.
         run_id: Of the MLflow run, if there is one.
     """
 
@@ -269,6 +270,8 @@ class Trainer:
             if self.config.patience and progress.evaluations_since_best >= self.config.patience:
                 progress.stopped_early = True
             self._notify("on_evaluation", record)
+            if any(callback.wants_to_stop for callback in self.callbacks):
+                progress.stopped_early = True
         return record.improved
 
     def _improves(self, metrics: dict[str, float]) -> bool:

@@ -35,8 +35,8 @@ def history(class_names, steps=STEPS, evaluations=EVALUATIONS):
 def drawn(monkeypatch):
     """The figures that are saved, for what a picture does not tell."""
     seen = []
-    save = figures._save
-    monkeypatch.setattr(figures, "_save", lambda figure, path: (seen.append(figure), save(figure, path)))
+    save = figures.save
+    monkeypatch.setattr(figures, "save", lambda figure, path: (seen.append(figure), save(figure, path)))
     return seen
 
 

@@ -1,0 +1,141 @@
+"""``python -m fcnlab.compare``: which of several trainings is better, and whether that is more than chance."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+from rich import get_console
+from rich.console import Console
+
+from fcnlab import command
+from fcnlab import config as configuration
+from fcnlab.config import CompareConfig
+from fcnlab.errors import ConfigError, FcnlabError, TrackingError
+
+if TYPE_CHECKING:
+    from fcnlab.comparison import Comparison
+    from fcnlab.tracking.store import Store
+    from fcnlab.tracking.trials import Trial
+
+log = logging.getLogger(__name__)
+
+PARENT = "parent"
+_PLAIN_WIDTH = 120  # columns, where nobody says how many there are
+
+
+def compare(config: CompareConfig) -> Comparison:
+    """Read trainings, compare them, and write what was found to where the configuration says.
+
+    Args:
+        config: From ``fcnlab.config.compose([...], "compare")``, or built by hand.
+
+    Raises:
+        FcnlabError: For everything that the user can mend.
+    """
+    configuration.validate(config)
+    if not any((config.sweep, config.experiment, config.filter, config.runs)):
+        raise ConfigError("sweep, experiment, filter or runs: say which trainings, as in sweep=<id or folder>")
+    if config.log_to == PARENT and config.sweep is None:
+        raise ConfigError(f"log_to={PARENT}: is the sweep's parent run; say which with sweep=<id or folder>")
+    # Not at the top: `--help` and a wrong key should not wait for MLflow.
+    from fcnlab import comparison
+
+    folder = Path(config.sweep) if config.sweep else None
+    local = folder is not None and folder.is_dir()
+    store = None if local and config.log_to is None and not config.runs else _open_store(config.tracking.uri)
+    trials = _read_sweep_folder(folder) if local else _read(store, config)
+    monitor = config.monitor or _monitor_of(trials)
+    found = comparison.compare(trials, monitor, config.baseline)
+    if found.best is None:
+        known = sorted({name for trial in trials for name in trial.metrics})
+        what = f"they have {', '.join(known)}" if known else "none of them was ever evaluated"
+        raise ConfigError(f"monitor={monitor}: none of the {len(trials)} trainings has it: {what}")
+    console = get_console()
+    comparison.show(found, console if console.is_terminal else Console(width=_PLAIN_WIDTH))
+    if config.output is not None:
+        try:
+            paths = comparison.write_report(found, Path(config.output).expanduser())
+        except OSError as error:
+            raise ConfigError(f"output={config.output}: cannot write there ({error.strerror})") from error
+        log.info("written: %s", ", ".join(map(str, paths)))
+    if config.log_to is not None:
+        _log(found, store, config)
+    return found
+
+
+def _read(store: Store, config: CompareConfig) -> list[Trial]:
+    from fcnlab.tracking.trials import read_trials
+
+    trials = read_trials(
+        store, sweep=config.sweep, experiment=config.experiment, filter=config.filter, runs=config.runs or None
+    )
+    if not trials:
+        asked = {"sweep": config.sweep, "experiment": config.experiment, "filter": config.filter, "runs": config.runs}
+        words = " ".join(f"{key}={value}" for key, value in asked.items() if value)
+        raise ConfigError(f"{words}: fits no training in {store.shown}; tracking.uri=... names another store")
+    return trials
+
+
+def _read_sweep_folder(folder: Path) -> list[Trial]:
+    from fcnlab.sweeps import outcome, record
+    from fcnlab.sweeps.sweep import read_trials
+
+    if record.read(folder) is None:
+        raise ConfigError(f"sweep={folder}: is no sweep's folder: it has no {record.FILE}")
+    trials = read_trials(outcome.read_all(folder))
+    if not trials:
+        raise ConfigError(f"sweep={folder}: none of its trials has begun")
+    return trials
+
+
+def _open_store(uri: str | None) -> Store:
+    from fcnlab.tracking.store import Store, require_database, store_uri
+
+    uri = store_uri(uri)
+    require_database(uri)
+    return Store(uri)
+
+
+def _monitor_of(trials: Sequence[Trial]) -> str:
+    """What most of them were chosen by."""
+    return Counter(trial.monitor for trial in trials).most_common(1)[0][0]
+
+
+def _log(found: Comparison, store: Store, config: CompareConfig) -> None:
+    from fcnlab import comparison
+    from fcnlab.tracking import journal
+
+    run_id = config.log_to
+    if run_id == PARENT:
+        folder = Path(config.sweep)
+        if folder.is_dir():
+            run_id = journal.sent_to(folder)
+            if run_id is None:
+                raise TrackingError(f"sweep={folder}: is in no store yet; send it with `fcnlab.track sync {folder}`")
+        else:
+            run_id = store.parent_of_sweep(config.sweep)
+            if run_id is None:
+                raise TrackingError(f"sweep={config.sweep}: has no parent run in {store.shown}")
+    with tempfile.TemporaryDirectory() as temporary:
+        comparison.write_report(found, Path(temporary, "comparison"))
+        store.log_artifact(run_id, Path(temporary, "comparison"), "comparison")
+    log.info("added to run %s", run_id)
+
+
+@hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name="compare")
+def _command(node: DictConfig) -> None:
+    try:
+        compare(configuration.from_node(node))
+    except FcnlabError as error:
+        command.leave(command.EXIT_ERROR, str(error))
+
+
+if __name__ == "__main__":
+    command.run(_command, CompareConfig)

@@ -1,0 +1,7 @@
+"""Which of several trainings is better, and whether that is more than chance: tables, statistics and figures."""
+
+from fcnlab.comparison.groups import Comparison, Difference, Group, compare
+from fcnlab.comparison.report import markdown, write_report
+from fcnlab.comparison.terminal import show
+
+__all__ = ["Comparison", "Difference", "Group", "compare", "markdown", "show", "write_report"]

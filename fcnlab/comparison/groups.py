@@ -1,0 +1,220 @@
+"""From trainings to groups that differ in what was varied, with seeds as repetitions."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fcnlab.comparison.significance import Difference, adjusted, paired_difference
+from fcnlab.errors import ConfigError
+from fcnlab.metrics.names import higher_is_better
+from fcnlab.resume import MEANS
+from fcnlab.tracking.trials import Trial, parse
+
+IOU = "val/iou/"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trainings that differ in their seed alone.
+
+    Attributes:
+        settings: Each axis of the comparison, with this group's value.
+        trials: Those that were evaluated, by seed.
+        missing: Those that were pruned, and those that failed, were killed, or still run, before an evaluation.
+    """
+
+    settings: Mapping[str, Any]
+    trials: Sequence[Trial]
+    missing: Sequence[Trial] = ()
+
+    @property
+    def label(self) -> str:
+        """Such as ``fcn8s, optimizer.lr=0.001``."""
+        return ", ".join(_said(key, value) for key, value in self.settings.items())
+
+    def values(self, metric: str) -> list[float]:
+        """Of a metric, one for each training that has it."""
+        found = [trial.metrics.get(metric, math.nan) for trial in self.trials]
+        return [value for value in found if not math.isnan(value)]
+
+    def mean(self, metric: str) -> float:
+        """Of a metric over the trainings; NaN if none has it."""
+        return _mean(self.values(metric))
+
+    def spread(self, metric: str) -> float:
+        """Standard deviation of a metric over the trainings (n - 1); NaN below two."""
+        values = self.values(metric)
+        return statistics.stdev(values) if len(values) > 1 else math.nan
+
+    @property
+    def seconds(self) -> float:
+        """Mean time of a training."""
+        return _mean([trial.seconds for trial in self.trials if not math.isnan(trial.seconds)])
+
+    @property
+    def images_per_second(self) -> float:
+        """Mean of the trainings' medians."""
+        return _mean([trial.images_per_second for trial in self.trials if not math.isnan(trial.images_per_second)])
+
+    @property
+    def parameters(self) -> int | None:
+        """Of the network, if the runs say it."""
+        return next((trial.parameters for trial in self.trials if trial.parameters is not None), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found.
+
+    Attributes:
+        monitor: The metric that is compared.
+        axes: The keys that vary, seed and means aside.
+        groups: In the natural order of their settings.
+        best: The group with the best mean; None if nothing was evaluated.
+        best_trial: The best training.
+        reference: What the others are compared with: the baseline, or else the best.
+        differences: Of each other group's metric from the reference's, by the group's label.
+        warnings: What makes the comparison less than fair, a sentence each.
+    """
+
+    monitor: str
+    axes: Sequence[str]
+    groups: Sequence[Group]
+    best: Group | None
+    best_trial: Trial | None
+    reference: Group | None
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of the classes whose IoU any training has."""
+        names: dict[str, None] = {}
+        for group in self.groups:
+            for trial in group.trials:
+                names |= {name.removeprefix(IOU): None for name in trial.metrics if name.startswith(IOU)}
+        return sorted(names)
+
+
+def compare(trials: Sequence[Trial], monitor: str = "val/mean_iou", baseline: str | None = None) -> Comparison:
+    """Compare trainings; their order does not matter.
+
+    Args:
+        trials: Of any number of configurations and seeds.
+        monitor: The metric to compare by.
+        baseline: Settings of the group to compare the others with, such as ``arch=fcn32s``; None: the best group.
+
+    Raises:
+        ConfigError: If no or several groups fit the baseline.
+    """
+    trials = sorted(trials, key=lambda trial: (_seed(trial), trial.run_id, trial.name))
+    axes = _axes(trials)
+    by_settings: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in trials:
+        by_settings.setdefault(tuple(trial.params.get(axis, "") for axis in axes), []).append(trial)
+    groups = [
+        Group(
+            {axis: parse(value) for axis, value in zip(axes, settings, strict=True)},
+            [trial for trial in members if monitor in trial.metrics and not trial.pruned],
+            [trial for trial in members if monitor not in trial.metrics or trial.pruned],
+        )
+        for settings, members in by_settings.items()
+    ]
+    groups.sort(key=lambda group: [_natural(axis, value) for axis, value in group.settings.items()])
+    measured = [group for group in groups if group.values(monitor)]
+    pick: Callable[..., Any] = max if higher_is_better(monitor) else min
+    best = pick(measured, key=lambda group: group.mean(monitor), default=None)
+    candidates = [trial for group in measured for trial in group.trials if not math.isnan(trial.metrics[monitor])]
+    best_trial = pick(candidates, key=lambda trial: trial.metrics[monitor], default=None)
+    reference = best if baseline is None else _find(groups, baseline)
+    differences = {}
+    if reference is not None:
+        others = [group for group in measured if group is not reference]
+        found = [paired_difference(_by_seed(group, monitor), _by_seed(reference, monitor)) for group in others]
+        differences = dict(zip((group.label for group in others), adjusted(found), strict=True))
+    return Comparison(monitor, axes, groups, best, best_trial, reference, differences, _warnings(trials, groups))
+
+
+def _said(key: str, value: Any) -> str:
+    if key.endswith(".name"):
+        return str(value)
+    return f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
+
+
+def _axes(trials: Sequence[Trial]) -> list[str]:
+    """The keys that it takes to tell the configurations apart, names first; a key that follows from others is none."""
+    keys = {key: None for trial in trials for key in trial.params}
+    keys = [key for key in keys if key != "seed" and not re.fullmatch(MEANS, key)]
+    keys.sort(key=lambda key: (not key.endswith(".name"), key))
+    axes: list[str] = []
+    parts = 1 if trials else 0
+    for key in keys:
+        settings = {tuple(trial.params.get(axis, "") for axis in [*axes, key]) for trial in trials}
+        if len(settings) > parts:
+            axes.append(key)
+            parts = len(settings)
+    return axes
+
+
+def _natural(axis: str, value: Any) -> tuple[int, float, str]:
+    """A sorting key: numbers by size, texts by their numbers; architectures from the coarsest stride on."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        number = re.search(r"\d+", str(value))
+        sign = -1 if axis == "arch.name" else 1
+        return 1, sign * float(number[0]) if number else math.inf, str(value)
+    return 0, float(value), ""
+
+
+def _seed(trial: Trial) -> tuple[int, str]:
+    return (int(trial.seed), "") if trial.seed.isdecimal() else (0, trial.seed)
+
+
+def _by_seed(group: Group, monitor: str) -> dict[str, float]:
+    """The value of each seed; of one that was trained several times, their mean."""
+    values: dict[str, list[float]] = {}
+    for trial in group.trials:
+        if not math.isnan(trial.metrics[monitor]):
+            values.setdefault(trial.seed, []).append(trial.metrics[monitor])
+    return {seed: _mean(found) for seed, found in values.items()}
+
+
+def _find(groups: Sequence[Group], baseline: str) -> Group:
+    wanted = {}
+    for part in baseline.split(","):
+        key, _, value = part.strip().partition("=")
+        wanted[key if "." in key or key == "seed" else f"{key}.name"] = parse(value)
+    found = [group for group in groups if wanted.items() <= dict(group.settings).items()]
+    if len(found) == 1:
+        return found[0]
+    known = "; ".join(",".join(f"{key}={value}" for key, value in group.settings.items()) for group in groups)
+    raise ConfigError(f"baseline={baseline}: fits {len(found)} groups instead of one; there are: {known}")
+
+
+def _warnings(trials: Sequence[Trial], groups: Sequence[Group]) -> list[str]:
+    warnings = []
+    measured = [trial for group in groups for trial in group.trials]
+    digests = {trial.validation_digest for trial in measured if trial.validation_digest}
+    if len(digests) > 1:
+        warnings.append(f"measured on {len(digests)} different sets of validation images: not comparable")
+    missing = sum(len(group.missing) for group in groups)
+    if missing:
+        warnings.append(
+            f"{missing} of {len(trials)} trainings are left out: failed, killed, given up, or still running"
+        )
+    unequal = {tuple(sorted(trial.seed for trial in group.trials)) for group in groups if group.trials}
+    if len(unequal) > 1:
+        warnings.append("the groups have different seeds: means are over all, differences over the common ones")
+    for tag, what in (("git.commit", "commits"), ("cpu", "processors"), ("kernels", "sets of operators")):
+        found = {trial.tags[tag] for trial in measured if tag in trial.tags}
+        if len(found) > 1:
+            warnings.append(f"made with {len(found)} different {what}")
+    return warnings
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan

@@ -1,0 +1,170 @@
+"""A comparison on disk: Markdown, CSV and figures."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+from fcnlab.comparison import figures
+from fcnlab.comparison.groups import IOU, Comparison, Group
+from fcnlab.files import replacing
+from fcnlab.progress import clock
+
+_SUMMARY = ("val/mean_iou", "val/pixel_accuracy", "val/mean_accuracy", "val/frequency_weighted_iou", "val/loss")
+
+
+def write_report(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write ``comparison.md``, ``comparison.csv`` (a row a group), ``trials.csv`` (a row a training) and figures.
+
+    Returns:
+        The files, as far as there was something to write.
+
+    Raises:
+        OSError: If the disk does not take them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "comparison.md") as temporary:
+        temporary.write_text(markdown(comparison), encoding="utf-8")
+    _write_rows(folder / "comparison.csv", _group_rows(comparison))
+    _write_rows(folder / "trials.csv", _trial_rows(comparison))
+    return [folder / name for name in ("comparison.md", "comparison.csv", "trials.csv")] + figures.draw(
+        comparison, folder
+    )
+
+
+def markdown(comparison: Comparison, short: bool = False) -> str:
+    """The table, and what to know about it.
+
+    Args:
+        comparison: What was found.
+        short: Without the classes and the explanation.
+    """
+    classes = [] if short else comparison.class_names
+    metric = comparison.monitor.removeprefix("val/")
+    header = ["group", "n", f"{metric} (mean ± sd)", "difference (95 % interval)", "p"]
+    header += [f"IoU {_cell(name)}" for name in classes] + ["parameters", "time", "images/s"]
+    lines = [header, ["---"] * len(header)]
+    for group in comparison.groups:
+        row = [_cell(group.label) or "all", counted(group), mean_and_spread(group, comparison.monitor)]
+        row += [difference(comparison, group), probability(comparison, group)]
+        row += [mean_and_spread(group, f"{IOU}{name}") for name in classes]
+        row += [f"{group.parameters:,}" if group.parameters else "", duration(group), rate(group)]
+        lines.append([f"**{row[0]}**" if group is comparison.best else row[0], *row[1:]])
+    parts = ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    parts += [f"- {warning}" for warning in comparison.warnings]
+    parts += [
+        f"- {trial.name}: {trial.reason}" for group in comparison.groups for trial in group.missing if trial.reason
+    ]
+    if comparison.best_trial is not None and comparison.best_trial.run_id:
+        parts.append(f"Best training: `{comparison.best_trial.run_id}` ({comparison.best_trial.name})")
+    if not short and comparison.reference is not None:
+        parts.append(explanation(comparison))
+    return "\n\n".join(parts) + "\n"
+
+
+def explanation(comparison: Comparison) -> str:
+    """What the numbers are, in words."""
+    label = comparison.reference.label or "the only group"
+    chosen = (
+        " (the best by the same numbers, so that it is flattered)" if comparison.reference is comparison.best else ""
+    )
+    return (
+        f"sd is the standard deviation over seeds (n - 1). Differences are from {label}{chosen}, paired by seed, with "
+        "Student's t interval; p is of the paired t-test, corrected after Holm. Below two common seeds there is none."
+    )
+
+
+def counted(group: Group) -> str:
+    """How many trainings have a value, and of how many if that is not all."""
+    missing = len(group.missing)
+    return f"{len(group.trials)} of {len(group.trials) + missing}" if missing else str(len(group.trials))
+
+
+def mean_and_spread(group: Group, metric: str) -> str:
+    """Such as ``0.7192 ± 0.0031``; empty without a value."""
+    mean, spread = group.mean(metric), group.spread(metric)
+    if math.isnan(mean):
+        return ""
+    return f"{mean:.4f}" if math.isnan(spread) else f"{mean:.4f} ± {spread:.4f}"
+
+
+def difference(comparison: Comparison, group: Group) -> str:
+    """Such as ``-0.0312 [-0.0401, -0.0223]``."""
+    if group is comparison.reference:
+        return "reference"
+    found = comparison.differences.get(group.label)
+    if found is None or math.isnan(found.mean):
+        return ""
+    return f"{found.mean:+.4f}" + ("" if math.isnan(found.low) else f" [{found.low:+.4f}, {found.high:+.4f}]")
+
+
+def probability(comparison: Comparison, group: Group) -> str:
+    """The corrected p, if there is one."""
+    found = comparison.differences.get(group.label)
+    if found is None or math.isnan(found.p):
+        return ""
+    return "< 0.0001" if found.p < 1e-4 else f"{found.p:.4f}"
+
+
+def duration(group: Group) -> str:
+    """The mean time of a training."""
+    return "" if math.isnan(group.seconds) else clock(group.seconds)
+
+
+def rate(group: Group) -> str:
+    """Images a second in training."""
+    return "" if math.isnan(group.images_per_second) else f"{group.images_per_second:.1f}"
+
+
+def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
+    rows = []
+    metrics = [*dict.fromkeys((comparison.monitor, *_SUMMARY)), *(f"{IOU}{name}" for name in comparison.class_names)]
+    for group in comparison.groups:
+        found = comparison.differences.get(group.label)
+        row: dict[str, object] = {**group.settings, "n": len(group.trials), "missing": len(group.missing)}
+        for metric in metrics:
+            row |= {f"{metric} mean": group.mean(metric), f"{metric} sd": group.spread(metric)}
+        for name in ("pairs", "mean", "low", "high", "p"):
+            row[f"difference {name}"] = getattr(found, name) if found is not None else ""
+        row |= {"parameters": group.parameters or "", "seconds": group.seconds}
+        row["images_per_second"] = group.images_per_second
+        rows.append(row)
+    return rows
+
+
+def _trial_rows(comparison: Comparison) -> list[dict[str, object]]:
+    trials = [trial for group in comparison.groups for trial in (*group.trials, *group.missing)]
+    names = sorted({name for trial in trials for name in trial.metrics})
+    return [
+        {
+            "run_id": trial.run_id,
+            "name": trial.name,
+            "status": "PRUNED" if trial.pruned else trial.status,
+            "reason": trial.reason or "",
+            **{axis: trial.params.get(axis, "") for axis in comparison.axes},
+            "seed": trial.seed,
+            "best_step": "" if trial.best_step is None else trial.best_step,
+            **{name: trial.metrics.get(name, "") for name in names},
+            "parameters": trial.parameters or "",
+            "seconds": trial.seconds,
+            "images_per_second": trial.images_per_second,
+        }
+        for trial in trials
+    ]
+
+
+def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: "" if _is_nan(value) else value for key, value in row.items()})
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

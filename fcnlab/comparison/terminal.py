@@ -1,0 +1,69 @@
+"""A comparison on the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from fcnlab.comparison.groups import IOU, Comparison
+from fcnlab.comparison.report import (
+    counted,
+    difference,
+    duration,
+    explanation,
+    mean_and_spread,
+    probability,
+    rate,
+)
+
+_MAX_CLASSES = 6
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print a table of the groups, one of the classes, and what to know about them."""
+    metric = comparison.monitor.removeprefix("val/")
+    table = Table(title=f"{metric} by {', '.join(comparison.axes) or 'seed'}", title_justify="left")
+    table.add_column("group", overflow="fold", min_width=8)
+    for name in ("n", "mean ± sd", "difference, 95 % interval", "p", "parameters", "time", "images/s"):
+        table.add_column(name, justify="right")
+    for group in comparison.groups:
+        row = [group.label or "all", counted(group), mean_and_spread(group, comparison.monitor)]
+        row += [difference(comparison, group), probability(comparison, group)]
+        row += [f"{group.parameters:,}" if group.parameters else "", duration(group), rate(group)]
+        table.add_row(*row, style="bold" if group is comparison.best else None)
+    console.print(table)
+    if comparison.class_names:
+        console.print(_class_table(comparison))
+    for warning in comparison.warnings:
+        console.print(f"- {warning}", markup=False, highlight=False)
+    for group in comparison.groups:
+        for trial in group.missing:
+            why = trial.reason or ("pruned" if trial.pruned else trial.status.lower())
+            console.print(f"- {trial.name} ({trial.run_id[:8]}): {why}", markup=False, highlight=False)
+    if comparison.best_trial is not None:
+        best = comparison.best_trial
+        console.print(f"best training: {best.run_id} ({best.name})", markup=False, highlight=False)
+    if comparison.reference is not None and len(comparison.groups) > 1:
+        console.print(explanation(comparison), markup=False, highlight=False)
+
+
+def _class_table(comparison: Comparison) -> Table:
+    """IoU by class; with many classes those in which the groups differ most."""
+    names = comparison.class_names
+    title = "IoU of each class, mean ± sd"
+    if len(names) > _MAX_CLASSES:
+
+        def spread(name: str) -> float:
+            values = [value for group in comparison.groups for value in group.values(f"{IOU}{name}")]
+            return max(values) - min(values)
+
+        names = sorted(sorted(names, key=spread, reverse=True)[:_MAX_CLASSES])
+        title = f"IoU of the {_MAX_CLASSES} classes in which they differ most, mean ± sd"
+    table = Table(title=title, title_justify="left")
+    table.add_column("group", overflow="fold", min_width=8)
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    for group in comparison.groups:
+        if group.trials:
+            table.add_row(group.label or "all", *(mean_and_spread(group, f"{IOU}{name}") for name in names))
+    return table

@@ -1,0 +1,29 @@
+"""What Hydra calls around a multirun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from fcnlab import command
+from fcnlab.errors import FcnlabError
+from fcnlab.sweeps import sweep
+
+
+class Hook(Callback):
+    """Begins the sweep that the command line asked for, before its first trial.
+
+    Hydra turns what a callback raises into warnings, so that a sweep that cannot begin leaves by itself. How it ends is
+    said by ``fcnlab.train``, which is also there when it is interrupted.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Open the parent run."""
+        if sweep.current is None:
+            return
+        try:
+            sweep.current.begin(config)
+        except FcnlabError as error:
+            command.leave(command.EXIT_ERROR, str(error))

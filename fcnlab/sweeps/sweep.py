@@ -1,0 +1,271 @@
+"""A sweep while it runs, in the process that the user started: its parent run, and its result."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from rich import get_console
+from rich.markup import escape
+from rich.table import Table
+
+from fcnlab.config import Config, TrackingConfig
+from fcnlab.credentials import redact
+from fcnlab.errors import TrackingError
+from fcnlab.progress import clock
+from fcnlab.sweeps import outcome as outcomes
+from fcnlab.sweeps.outcome import Outcome
+from fcnlab.sweeps.record import SweepRecord
+from fcnlab.tracking import journal, provenance
+from fcnlab.tracking.journal import Journal
+from fcnlab.tracking.trials import ROLE_TAG, SWEEP_TAG, Trial, read_folder
+
+log = logging.getLogger(__name__)
+
+current: Sweep | None = None
+"""The sweep of this process, if it is one that a user started with ``-m``."""
+
+BEST_TAG = "fcnlab.best_run"
+_SECONDS_BETWEEN_LOOKS = 2.0
+_SECONDS_FOR_TRIALS_TO_END = 12.0
+
+
+class Sweep:
+    """Keeps the parent run from before the first trial until after the last one.
+
+    Args:
+        record: What identifies it.
+    """
+
+    def __init__(self, record: SweepRecord) -> None:
+        self.record = record
+        self.folder: Path | None = None
+        self.run_id: str | None = None
+        self._journal: Journal | None = None
+        self._upload: Any = None
+        self._told: dict[int, str] = {}
+        self._looking = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, config: DictConfig) -> None:
+        """Open the parent run, or the one that is gone on with.
+
+        Args:
+            config: What Hydra composed for the sweep, without what is swept.
+
+        Raises:
+            TrackingError: If another process runs this sweep, or the store cannot be reached.
+        """
+        self.folder = Path(config.hydra.sweep.dir).resolve()
+        tracking: TrackingConfig = OmegaConf.to_object(config.tracking)
+        self.monitor = config.trainer.monitor
+        self.axes = axes_of(config.hydra.overrides.task, config.hydra.sweeper.get("params"))
+        try:
+            self._journal = Journal(self.folder, go_on=True)
+        except TrackingError as error:
+            raise TrackingError(
+                str(error).replace("another training is running in it", "its sweep is running")
+            ) from None
+        begun = next(journal.read(self.folder / journal.FILE), None) is not None
+        try:
+            self.record.write(self.folder)
+        except OSError as error:
+            raise journal.cannot_write(self.folder, error) from error
+        if begun:
+            self._journal.append("resume", step=0)
+        else:
+            self._write_beginning(tracking)
+        if tracking.name == "mlflow":
+            from fcnlab.tracking.upload import MLflowUpload
+
+            self._upload = MLflowUpload(Config(tracking=tracking), self.folder, what="sweep")
+            self._upload.on_start(None)
+            self.run_id = self._upload.run_id
+        log.info("sweep %s in %s", self.record.id, config.hydra.sweep.dir)
+        self._thread = threading.Thread(target=self._look, name="fcnlab-sweep", daemon=True)
+        self._thread.start()
+
+    def end(self, interrupted: bool) -> list[Outcome]:
+        """Write the result into the parent run and on the terminal.
+
+        Args:
+            interrupted: Whether the sweep was told to end before its last trial.
+
+        Returns:
+            How each trial ended, of those that began.
+        """
+        if self._journal is None:
+            return []
+        self._looking.set()
+        self._thread.join()
+        if interrupted:
+            self._wait_for_trials()
+        found = outcomes.read_all(self.folder)
+        self._tell(found)
+        bad = [outcome for outcome in found if outcome.status not in ("finished", "pruned")]
+        status = "killed" if interrupted else "failed" if bad else "finished"
+        try:
+            self._write_result(found, status)
+            self._journal.append("end", status=status)
+            self._journal.flush()
+        except (TrackingError, OSError) as error:
+            log.warning("%s", error)
+        finally:
+            self._journal.close()
+        if self._upload is not None:
+            self._upload.on_end(status)
+        _show(found, self.monitor, self.axes)
+        say = partial(get_console().print, markup=False, highlight=False, soft_wrap=True)
+        say(f"The sweep is {status}. To compare: python -m fcnlab.compare sweep={shlex.quote(self._name())}")
+        if interrupted or bad:
+            say(f"To run what is missing: python -m fcnlab.train sweep.resume={shlex.quote(self._name())}")
+        return found
+
+    def _name(self) -> str:
+        folder = self.folder
+        return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+
+    def _write_beginning(self, tracking: TrackingConfig) -> None:
+        from fcnlab.tracking.recorder import FOLDER_TAG
+
+        axes = {name: redact(",".join(values)) for name, values in self.axes.items()}
+        self._journal.append(
+            "run",
+            journal=self.record.id,  # by which a trial finds its parent in the store
+            experiment=tracking.experiment,
+            name=tracking.run_name or f"sweep over {', '.join(axes) or 'one training'}",
+            tags={
+                SWEEP_TAG: self.record.id,
+                ROLE_TAG: "sweep",
+                FOLDER_TAG: str(self.folder),
+                "command": redact(self._command())[: provenance.MAX_TAG_LENGTH],
+                "mlflow.source.name": "fcnlab.train",
+            },
+            params=axes,
+        )
+        self._journal.append("tags", values={"mlflow.note.content": self._note([], "running")})
+
+    def _look(self) -> None:
+        """Tell the parent run how far its trials are, wherever they run."""
+        while not self._looking.wait(_SECONDS_BETWEEN_LOOKS):
+            try:
+                self._tell(outcomes.read_all(self.folder))
+            except (TrackingError, OSError) as error:
+                log.debug("%s", error)
+
+    def _tell(self, found: Sequence[Outcome]) -> None:
+        ended = {outcome.number: outcome.status for outcome in found if outcome.status != "running"}
+        if ended == self._told:
+            return
+        for outcome in found:
+            if outcome.number in ended.keys() - self._told.keys() and outcome.value is not None:
+                # The history of the search: the value of each trial over its number.
+                self._journal.append("metrics", step=outcome.number, values={self.monitor: outcome.value})
+        counts = Counter(ended.values())
+        values = {f"sweep/{status}": float(count) for status, count in counts.items()}
+        self._journal.append("metrics", step=len(ended), values=values)
+        self._told = ended
+
+    def _wait_for_trials(self) -> None:
+        """Of processes that other processes started: each saves its state before it ends."""
+        deadline = time.monotonic() + _SECONDS_FOR_TRIALS_TO_END
+        running = [Path(outcome.folder) for outcome in outcomes.read_all(self.folder)]
+        while running and time.monotonic() < deadline:
+            running = [folder for folder in running if folder.is_dir() and journal.is_being_written(folder)]
+            time.sleep(0.1)
+        for outcome in outcomes.read_all(self.folder):
+            if outcome.status == "running":  # the job itself did not live to say it
+                outcome.status = "killed"
+                outcome.write(self.folder)
+
+    def _write_result(self, found: Sequence[Outcome], status: str) -> None:
+        trials = read_trials(found)
+        tags = {"mlflow.note.content": self._note(found, status)}
+        best = self._best(found)
+        if best is not None and best.run_id:
+            tags[BEST_TAG] = best.run_id
+        if any(trial.metrics for trial in trials):
+            from fcnlab.comparison import compare, markdown, write_report
+
+            comparison = compare(trials, self.monitor)
+            write_report(comparison, self.folder / "comparison")
+            self._journal.append("artifact", path="comparison", to="comparison")
+            tags["mlflow.note.content"] = f"{tags['mlflow.note.content']}\n\n{markdown(comparison, short=True)}"[:7900]
+        self._journal.append("tags", values=tags)
+
+    def _best(self, found: Sequence[Outcome]) -> Outcome | None:
+        from fcnlab.metrics.names import higher_is_better
+
+        valued = [outcome for outcome in found if outcome.value is not None]
+        pick = max if higher_is_better(self.monitor) else min
+        return pick(valued, key=lambda outcome: outcome.value, default=None)
+
+    def _note(self, found: Sequence[Outcome], status: str) -> str:
+        lines = [f"**Sweep** over {', '.join(f'`{name}`' for name in self.axes) or 'one training'}: {status}"]
+        counts = Counter(outcome.status for outcome in found)
+        if counts:
+            lines.append(", ".join(f"{count} {name}" for name, count in counts.items()))
+        lines += [f"- trial {outcome.number} {outcome.status}: {outcome.reason}" for outcome in found if outcome.reason]
+        lines.append(f"```\n{redact(self._command())}\n```")
+        return "\n\n".join(lines)
+
+    def _command(self) -> str:
+        return shlex.join(["python", "-m", "fcnlab.train", "-m", *self.record.words])
+
+
+def axes_of(words: Sequence[str], params: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """What a sweep sweeps: keys to their values, or to the range that a search draws from."""
+    words = [*(f"{key}={value}" for key, value in (params or {}).items()), *words]
+    axes: dict[str, list[str]] = {}
+    for word in words:
+        try:
+            override = OverridesParser.create().parse_override(word)
+        except HydraException:
+            continue
+        if override.is_sweep_override():
+            if override.is_discrete_sweep():
+                axes[override.get_key_element()] = [str(value) for value in override.sweep_string_iterator()]
+            else:
+                axes[override.get_key_element()] = [word.partition("=")[2]]
+        else:
+            axes.pop(override.get_key_element(), None)
+    return axes
+
+
+def read_trials(found: Sequence[Outcome]) -> list[Trial]:
+    """The trainings of a sweep's trials, without those that left nothing."""
+    trials = []
+    for outcome in found:
+        try:
+            trials.append(read_folder(Path(outcome.folder)))
+        except TrackingError as error:
+            log.debug("%s", error)
+    return trials
+
+
+def _show(found: Sequence[Outcome], monitor: str, axes: Mapping[str, Any]) -> None:
+    table = Table(title="Trials", title_justify="left")
+    table.add_column("trial", justify="right")
+    table.add_column("what")
+    table.add_column("status")
+    table.add_column(monitor.removeprefix("val/"), justify="right")
+    table.add_column("time", justify="right")
+    with_reasons = any(outcome.reason for outcome in found)
+    if with_reasons:
+        table.add_column("why")
+    for outcome in found:
+        what = " ".join(word for word in outcome.overrides if word.lstrip("+~").partition("=")[0] in axes)
+        value = "" if outcome.value is None else f"{outcome.value:.4f}"
+        row = [str(outcome.number), what, outcome.status, value, clock(outcome.seconds)]
+        table.add_row(*map(escape, [*row, outcome.reason or ""] if with_reasons else row))
+    get_console().print(table)
