@@ -18,6 +18,7 @@ _depth = 0  # how many `deferred` blocks the main thread is in
 _pending: KeyboardInterrupt | None = None
 _taken = threading.Event()  # the main thread has seen the signal
 _leaving = threading.Event()  # it did not in time, and the process ends without it
+_installed = False
 _last_words: Callable[[], object] | None = None
 
 
@@ -37,11 +38,23 @@ def install() -> None:
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         return
+    global _installed
+    _installed = True
     signals = {signal.SIGINT, signal.SIGTERM}
     for number in signals:
         signal.signal(number, _handle)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     threading.Thread(target=_watch, args=(signals,), name="fcnlab-signals", daemon=True).start()
+
+
+def allow() -> None:
+    """Let signals through in a process that a process with `install` started, and that has not installed it itself.
+
+    What is blocked stays blocked in processes that are started: the workers of a launcher could not be ended.
+    """
+    if _installed or not hasattr(signal, "pthread_sigmask"):
+        return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 @contextmanager

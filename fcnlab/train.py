@@ -138,18 +138,18 @@ def _sweep(words: Sequence[str]) -> None:
     Raises:
         SystemExit: If a trial failed.
     """
-    from fcnlab.sweeps import sweep
+    from fcnlab.sweeps import search, sweep
 
     resume.output_words(words, reproduce.compose)  # refuses what goes on with one training
     record, words = sweep_record.begin(words)
     sweep.current = sweep.Sweep(record)
-    sys.path.append(str(sweep_record.PLUGINS))  # where Hydra looks for `hydra/sweeper=search`
-    interrupted = True
+    search.register()
     try:
         _hydra(words)
-        interrupted = False
-    finally:
-        found = sweep.current.end(interrupted)
+    except BaseException as error:
+        sweep.current.end(error)
+        raise
+    found = sweep.current.end()
     failed = [outcome for outcome in found if outcome.status not in ("finished", "pruned")]
     if failed:
         command.leave(command.EXIT_ERROR, f"{len(failed)} of {len(found)} trials failed: {failed[0].reason}")

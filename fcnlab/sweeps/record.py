@@ -17,9 +17,6 @@ FILE = "sweep.json"
 ROOT = "multirun"
 """Where sweeps are looked for, below the working directory."""
 
-PLUGINS = Path(__file__).parent / "plugins"
-"""Holds the namespace package in which Hydra looks for sweepers."""
-
 ID_VARIABLE = "FCNLAB_SWEEP"
 """The environment variable of a trial's job that holds the sweep's id."""
 

@@ -19,7 +19,7 @@ from rich import get_console
 from rich.markup import escape
 from rich.table import Table
 
-from fcnlab.config import Config, TrackingConfig
+from fcnlab.config import Config, TrackingConfig, one_line
 from fcnlab.credentials import redact
 from fcnlab.errors import TrackingError
 from fcnlab.progress import clock
@@ -28,7 +28,7 @@ from fcnlab.sweeps.outcome import Outcome
 from fcnlab.sweeps.record import SweepRecord
 from fcnlab.tracking import journal, provenance
 from fcnlab.tracking.journal import Journal
-from fcnlab.tracking.trials import ROLE_TAG, SWEEP_TAG, Trial, read_folder
+from fcnlab.tracking.trials import REASON_TAG, ROLE_TAG, SWEEP_TAG, Trial, read_folder
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +95,11 @@ class Sweep:
         self._thread = threading.Thread(target=self._look, name="fcnlab-sweep", daemon=True)
         self._thread.start()
 
-    def end(self, interrupted: bool) -> list[Outcome]:
+    def end(self, error: BaseException | None = None) -> list[Outcome]:
         """Write the result into the parent run and on the terminal.
 
         Args:
-            interrupted: Whether the sweep was told to end before its last trial.
+            error: What ended the sweep before its last trial, if anything did.
 
         Returns:
             How each trial ended, of those that began.
@@ -108,13 +108,16 @@ class Sweep:
             return []
         self._looking.set()
         self._thread.join()
+        interrupted = isinstance(error, KeyboardInterrupt)
         if interrupted:
             self._wait_for_trials()
         found = outcomes.read_all(self.folder)
         self._tell(found)
         bad = [outcome for outcome in found if outcome.status not in ("finished", "pruned")]
-        status = "killed" if interrupted else "failed" if bad else "finished"
+        status = "killed" if interrupted else "failed" if bad or error else "finished"
         try:
+            if error is not None and not interrupted:
+                self._journal.append("tags", values={REASON_TAG: redact(one_line(error))})
             self._write_result(found, status)
             self._journal.append("end", status=status)
             self._journal.flush()
@@ -127,7 +130,7 @@ class Sweep:
         _show(found, self.monitor, self.axes)
         say = partial(get_console().print, markup=False, highlight=False, soft_wrap=True)
         say(f"The sweep is {status}. To compare: python -m fcnlab.compare sweep={shlex.quote(self._name())}")
-        if interrupted or bad:
+        if status != "finished":
             say(f"To run what is missing: python -m fcnlab.train sweep.resume={shlex.quote(self._name())}")
         return found
 

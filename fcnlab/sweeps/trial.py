@@ -23,11 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 from fcnlab import config as configuration
 from fcnlab import interrupts, reproduce, resume
 from fcnlab.config import Config
-from fcnlab.errors import ConfigError, FcnlabError, first_line
+from fcnlab.errors import ConfigError, FcnlabError, TrackingError, first_line
 from fcnlab.sweeps.outcome import Outcome
 from fcnlab.sweeps.record import ID_VARIABLE
 from fcnlab.tracking import journal
-from fcnlab.tracking.annotation import record_failure
+from fcnlab.tracking.annotation import annotate, record_failure
 from fcnlab.tracking.trials import REASON_TAG, SWEEP_TAG, TRIAL_TAG, read_folder
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ RESULT = ".trial.json"
 
 _OWN = ("sweep.", "hydra.", "hydra/")
 _SECONDS_TO_END = 30.0
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def run(node: DictConfig) -> float:
     Raises:
         KeyboardInterrupt: If the sweep is to end.
     """
+    interrupts.allow()
     hydra_config = HydraConfig.get()
     sweep = Path(hydra_config.sweep.dir).resolve()
     folder = Path(hydra_config.runtime.output_dir)
@@ -187,7 +189,8 @@ def _train(task: Task, outcome: Outcome, count: int | None) -> None:
         message = pickle.dumps(task)
         process.stdin.write(len(message).to_bytes(8, "little") + message)
         process.stdin.flush()  # and left open: its end tells the process that nobody waits for it any more
-        code = process.wait()
+        while (code := process.poll()) is None:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)  # not `wait`, within which a signal is not seen
     except KeyboardInterrupt as interrupt:
         _end(process, interrupt)
         raise
@@ -199,6 +202,7 @@ def _train(task: Task, outcome: Outcome, count: int | None) -> None:
     outcome.value, outcome.run_id = said.get("value"), said.get("run_id")
     if code == 0:
         outcome.status = "pruned" if said.get("pruned") else "finished"
+        _forget_failure(task)
     elif code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         raise interrupts.Terminated if code == 128 + signal.SIGTERM else KeyboardInterrupt
     else:
@@ -244,6 +248,15 @@ def _record_failure(node: DictConfig, outcome: Outcome) -> None:
         outcome.run_id = run_id or outcome.run_id
     except (FcnlabError, OSError, OmegaConfBaseException) as error:
         log.warning("trial %d: its failure is not recorded in its run (%s)", outcome.number, first_line(error))
+
+
+def _forget_failure(task: Task) -> None:
+    """Of an attempt before this one."""
+    try:
+        if read_folder(task.folder).reason:
+            annotate(task.folder, task.config.tracking, {REASON_TAG: ""})
+    except TrackingError as error:
+        log.warning("%s", error)
 
 
 def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,0 +1,178 @@
+"""``hydra/sweeper=search``: Optuna proposes what to try next.
+
+Hydra takes a plug-in from the package ``hydra_plugins`` alone, of which this folder is a part once
+`fcnlab.sweeps.search.register` was called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from fcnlab.errors import ConfigError
+from fcnlab.metrics.names import higher_is_better
+from fcnlab.sweeps import outcome as outcomes
+from fcnlab.sweeps.search import open_study
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Search(Sweeper):
+    """Proposes trials by what the earlier ones reached.
+
+    A trial of the study has the number of its job. One that is interrupted is run again with the same values by
+    ``sweep.resume``; the next proposal depends on the seed and the trials before it alone.
+
+    Args:
+        n_trials: In all.
+        n_jobs: At once.
+        sampler: "tpe" or "random".
+        startup_trials: Random ones at the beginning.
+        pruner: "median" or "none".
+        warmup_epochs: Of each trial before it may be given up.
+        seed: Of the sampler.
+        params: Keys to ranges or values, in Hydra's language.
+    """
+
+    def __init__(
+        self,
+        n_trials: int,
+        n_jobs: int,
+        sampler: str,
+        startup_trials: int,
+        pruner: str,
+        warmup_epochs: int,
+        seed: int,
+        params: Mapping[str, Any] | None,
+    ) -> None:
+        self.n_trials = n_trials
+        self.n_jobs = n_jobs
+        self.sampler = sampler
+        self.startup_trials = startup_trials
+        self.pruner = pruner
+        self.warmup_epochs = warmup_epochs
+        self.seed = seed
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run trials until there are ``n_trials``.
+
+        Raises:
+            ConfigError: If Optuna is not installed, nothing is to be searched, or a setting is unknown.
+        """
+        self._check()
+        words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        space, fixed = _split(OverridesParser.create().parse_overrides(words))
+        if not space:
+            raise ConfigError(
+                "hydra/sweeper=search: nothing to search; give a range, as in "
+                "'optimizer.lr=tag(log,interval(1e-4,1e-1))', or several values"
+            )
+        folder = Path(self.config.hydra.sweep.dir)
+        study = open_study(folder, self._pruner(), _direction(self.config.trainer.monitor))
+        left = [trial.number for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished()]
+        while left or len(study.trials) < self.n_trials:
+            if left:
+                batch = [left.pop(0)]  # numbers that are not in a row are launched one by one
+            else:
+                wanted = min(self.n_jobs, self.n_trials - len(study.trials))
+                batch = [self._propose(study, space) for _ in range(wanted)]
+            trials = study.get_trials(deepcopy=False)
+            jobs = [[*fixed, *_words(trials[number].params, space), f"sweep.search_trial={number}"] for number in batch]
+            returned = self.launcher.launch(jobs, initial_job_idx=batch[0])
+            for number, value in zip(batch, returned, strict=True):
+                _tell(study, number, value.return_value, folder)
+
+    def _check(self) -> None:
+        try:
+            import optuna
+        except ModuleNotFoundError:
+            raise ConfigError("hydra/sweeper=search: needs Optuna: pip install 'fcnlab[search]'") from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        for key, known in (("sampler", ("tpe", "random")), ("pruner", ("median", "none"))):
+            if getattr(self, key) not in known:
+                raise ConfigError(f"hydra.sweeper.{key}={getattr(self, key)}: choose one of {', '.join(known)}")
+        for key, least in (("n_trials", 1), ("n_jobs", 1), ("startup_trials", 1), ("warmup_epochs", 0), ("seed", 0)):
+            if not isinstance(getattr(self, key), int) or getattr(self, key) < least:
+                raise ConfigError(f"hydra.sweeper.{key}={getattr(self, key)}: must be a whole number, at least {least}")
+
+    def _pruner(self) -> dict[str, int] | None:
+        if self.pruner == "none":
+            return None
+        return {"n_startup_trials": self.startup_trials, "n_warmup_steps": self.warmup_epochs}
+
+    def _propose(self, study: optuna.Study, space: Mapping[str, Any]) -> int:
+        """Ask for one trial more; its number."""
+        import optuna
+
+        seed = self.seed + len(study.trials)  # so that a study that is gone on with proposes the same
+        if self.sampler == "tpe":
+            study.sampler = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=self.startup_trials, constant_liar=self.n_jobs > 1
+            )
+        else:
+            study.sampler = optuna.samplers.RandomSampler(seed=seed)
+        return study.ask(dict(space)).number
+
+
+def _split(overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
+    """What is searched, as Optuna's distributions; and the words that are fixed."""
+    space: dict[str, Any] = {}
+    fixed: dict[str, str] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            space.pop(key, None)
+            fixed[key] = f"{key}={override.get_value_element_as_str()}"
+            continue
+        fixed.pop(key, None)
+        space[key] = _distribution(override)
+    return space, list(fixed.values())
+
+
+def _distribution(override: Override) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value = override.value()
+    if override.is_interval_sweep():
+        logarithmic = "log" in value.tags
+        if isinstance(value.start, int) and isinstance(value.end, int) and "int" in value.tags:
+            return IntDistribution(value.start, value.end, log=logarithmic)
+        return FloatDistribution(float(value.start), float(value.end), log=logarithmic)
+    return CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
+
+
+def _words(params: Mapping[str, Any], space: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={params[key]}" for key in space]
+
+
+def _tell(study: optuna.Study, number: int, value: float | None, folder: Path) -> None:
+    from optuna.trial import TrialState
+
+    status = next((found.status for found in outcomes.read_all(folder) if found.number == number), "finished")
+    if value is None or math.isnan(value):
+        study.tell(number, state=TrialState.FAIL)
+    elif status == "pruned":
+        study.tell(number, state=TrialState.PRUNED)
+    else:
+        study.tell(number, value)
+
+
+def _direction(monitor: str) -> str:
+    return "maximize" if higher_is_better(monitor) else "minimize"

@@ -1,0 +1,85 @@
+"""The study of a sweep that searches, kept by Optuna in a file of the sweep's folder.
+
+Hydra's own plug-in for Optuna needs a release before 3.0, which cannot keep its study in a database beside the
+SQLAlchemy that MLflow needs, and it has no way to give a trial up: so there is one of our own, in ``plugins``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.plugins import Plugins
+
+from fcnlab.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    import optuna
+
+    from fcnlab.training.callbacks import EvaluationRecord
+
+log = logging.getLogger(__name__)
+
+FILE = "search.journal"
+"""The study, in the sweep's folder."""
+_NAME = "sweep"
+_PRUNER = "pruner"
+_PLUGINS = str(Path(__file__).parent / "plugins")
+
+
+def register() -> None:
+    """Tell Hydra of ``hydra/sweeper=search``."""
+    if _PLUGINS not in sys.path:
+        sys.path.append(_PLUGINS)
+    Plugins.instance().register(import_module("hydra_plugins.fcnlab_search").Search)
+
+
+class Reporter(Callback):
+    """Tells a study what a trial reaches, and ends the training if the study gives it up.
+
+    Args:
+        sweep: The sweep's folder.
+        number: Of the trial.
+        monitor: The metric.
+    """
+
+    def __init__(self, sweep: Path, number: int, monitor: str) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = open_study(sweep)
+        frozen = study.get_trials(deepcopy=False)[number]
+        self._known = set(frozen.intermediate_values)
+        self._trial = optuna.trial.Trial(study, frozen._trial_id)
+        self._monitor = monitor
+
+    def on_evaluation(self, record: EvaluationRecord) -> None:
+        value = record.evaluation.metrics.get(self._monitor, math.nan)
+        if record.epoch not in self._known and not math.isnan(value):  # made again after an interruption
+            self._trial.report(value, record.epoch)
+        if self._trial.should_prune():
+            said = "given up at epoch %d: a %s of %.4f is not as good as the median of the other trials there"
+            log.info(said, record.epoch, self._monitor, value)
+            self.wants_to_stop = True
+
+
+def open_study(folder: Path, pruner: Mapping[str, int] | None = None, direction: str | None = None) -> optuna.Study:
+    """The study of a sweep, made when ``direction`` is given and there is none."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = JournalStorage(JournalFileBackend(str(folder / FILE)))
+    if direction is None:
+        study = optuna.load_study(study_name=_NAME, storage=storage)
+    else:
+        study = optuna.create_study(study_name=_NAME, storage=storage, direction=direction, load_if_exists=True)
+        study.set_user_attr(_PRUNER, dict(pruner) if pruner is not None else None)
+    settings = study.user_attrs.get(_PRUNER)
+    study.pruner = optuna.pruners.MedianPruner(**settings) if settings is not None else optuna.pruners.NopPruner()
+    return study
