@@ -57,12 +57,6 @@ def test_the_command_trains_and_shows_a_table(tmp_path, tiny_overrides):
     }
 
 
-def test_a_sweep_makes_a_run_for_each(tmp_path, tiny_overrides):
-    code, _, err = finish(command(tmp_path, "-m", "arch=fcn32s,fcn16s", "trainer.max_steps=1", *tiny_overrides))
-    assert code == 0, err
-    assert {run.data.params["arch.name"] for run in runs(tmp_path)} == {"fcn32s", "fcn16s"}
-
-
 @pytest.mark.parametrize(
     ("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fcnlab.comparison.groups import IOU, Comparison
+from fcnlab.comparison.groups import IOU, Comparison, Group
 from fcnlab.metrics.names import higher_is_better
 from fcnlab.tracking.figures import plain, save
 from fcnlab.tracking.trials import TRIAL_TAG, Trial
@@ -51,8 +51,9 @@ def _draw_groups(comparison: Comparison, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     groups = [group for group in comparison.groups if group.values(comparison.monitor)]
-    many = len(groups) > 8
-    size = (7.5, max(3.0, 0.32 * len(groups) + 1.2)) if many else (max(4.5, 1.1 * len(groups) + 1.5), 4.2)
+    labels, metric = [_label(group) for group in groups], comparison.monitor.removeprefix("val/")
+    many = len(groups) > 8 or max(map(len, labels)) > 14  # a row for each
+    size = (8.0, max(2.6, 0.32 * len(groups) + 1.4)) if many else (max(5.4, 1.1 * len(groups) + 1.5), 4.2)
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(groups))
@@ -69,16 +70,14 @@ def _draw_groups(comparison: Comparison, path: Path) -> Path:
             axes.errorbar(mean, place, xerr=error, fmt="D", color=colour, capsize=4, markersize=5, zorder=2)
         else:
             axes.errorbar(place, mean, yerr=error, fmt="D", color=colour, capsize=4, markersize=6, zorder=2)
-    labels, metric = [plain(group.label or "all") for group in groups], comparison.monitor.removeprefix("val/")
     if many:
         axes.set_yticks(places, labels, fontsize=8)
         axes.invert_yaxis()
         axes.set(xlabel=metric)
     else:
-        slanted = max(map(len, labels)) > 12
-        axes.set_xticks(places, labels, rotation=30 if slanted else 0, ha="right" if slanted else "center")
+        axes.set_xticks(places, labels)
         axes.set(ylabel=metric, xlim=(-0.6, len(groups) - 0.4))
-    _finish(axes, "mean ± standard deviation over seeds; grey: each training")
+    _finish(axes, "mean ± standard deviation over seeds, and each training")
     save(figure, path)
     return path
 
@@ -96,7 +95,7 @@ def _draw_classes(comparison: Comparison, path: Path) -> Path:
         places = np.arange(len(names)) + (index - (len(groups) - 1) / 2) * width
         means = [group.mean(f"{IOU}{name}") for name in names]
         spreads = np.nan_to_num([group.spread(f"{IOU}{name}") for name in names])
-        label = plain(group.label or "all") if len(groups) <= 10 else None
+        label = _label(group) if len(groups) <= 10 else None
         look = {"fmt": "o", "capsize": 2, "markersize": 4, "color": f"C{index % 10}"}
         axes.errorbar(places, means, yerr=spreads, label=label, **look)
     slanted = len(names) > 6
@@ -197,9 +196,15 @@ def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -
     axes.set(xlabel="trial", ylabel=comparison.monitor.removeprefix("val/"))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, fontsize=9)
+    if values.min() > 0 and values.max() > 20 * np.median(values):  # one that ran away would flatten everything else
+        axes.set_yscale("log")
     _finish(axes, "")
     save(figure, path)
     return path
+
+
+def _label(group: Group) -> str:
+    return group.short_label.replace("$", r"\$") or "all"
 
 
 def _finish(axes: Axes, title: str) -> None:

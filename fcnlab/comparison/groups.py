@@ -37,6 +37,14 @@ class Group:
         """Such as ``fcn8s, optimizer.lr=0.001``."""
         return ", ".join(_said(key, value) for key, value in self.settings.items())
 
+    @property
+    def short_label(self) -> str:
+        """The same for a picture: ``fcn8s, lr=0.001``."""
+        return ", ".join(
+            _said(key.rpartition(".")[2] if not key.endswith(".name") else key, value, 4)
+            for key, value in self.settings.items()
+        )
+
     def values(self, metric: str) -> list[float]:
         """Of a metric, one for each training that has it."""
         found = [trial.metrics.get(metric, math.nan) for trial in self.trials]
@@ -140,10 +148,10 @@ def compare(trials: Sequence[Trial], monitor: str = "val/mean_iou", baseline: st
     return Comparison(monitor, axes, groups, best, best_trial, reference, differences, _warnings(trials, groups))
 
 
-def _said(key: str, value: Any) -> str:
+def _said(key: str, value: Any, digits: int = 6) -> str:
     if key.endswith(".name"):
         return str(value)
-    return f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
+    return f"{key}={value:.{digits}g}" if isinstance(value, float) else f"{key}={value}"
 
 
 def _axes(trials: Sequence[Trial]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import threading
 import time
@@ -175,7 +176,7 @@ class Sweep:
                 # The history of the search: the value of each trial over its number.
                 self._journal.append("metrics", step=outcome.number, values={self.monitor: outcome.value})
         counts = Counter(ended.values())
-        values = {f"sweep/{status}": float(count) for status, count in counts.items()}
+        values = {f"sweep/{status}": float(counts[status]) for status in ("finished", "pruned", "failed", "killed")}
         self._journal.append("metrics", step=len(ended), values=values)
         self._told = ended
 
@@ -267,7 +268,8 @@ def _show(found: Sequence[Outcome], monitor: str, axes: Mapping[str, Any]) -> No
     if with_reasons:
         table.add_column("why")
     for outcome in found:
-        what = " ".join(word for word in outcome.overrides if word.lstrip("+~").partition("=")[0] in axes)
+        swept = [word for word in outcome.overrides if word.lstrip("+~").partition("=")[0] in axes]
+        what = re.sub(r"\d+\.\d{7,}", lambda number: f"{float(number[0]):.6g}", " ".join(swept))
         value = "" if outcome.value is None else f"{outcome.value:.4f}"
         row = [str(outcome.number), what, outcome.status, value, clock(outcome.seconds)]
         table.add_row(*map(escape, [*row, outcome.reason or ""] if with_reasons else row))

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 RESULT = ".trial.json"
 """What the process of a trial leaves in the trial's folder for its job."""
 
+COMMAND = (sys.executable, "-m", "fcnlab.sweeps.process")
+
 _OWN = ("sweep.", "hydra.", "hydra/")
 _SECONDS_TO_END = 30.0
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -180,7 +182,7 @@ def _train(task: Task, outcome: Outcome, count: int | None) -> None:
     if count is not None:
         environment |= {"OMP_NUM_THREADS": str(count), "FCNLAB_NUM_THREADS": str(count)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "fcnlab.sweeps.process"],
+        COMMAND,
         stdin=subprocess.PIPE,
         env=environment,
         start_new_session=True,  # Ctrl-C reaches it through here, once

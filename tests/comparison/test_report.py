@@ -1,0 +1,63 @@
+import csv
+import io
+
+import cv2
+import numpy as np
+from made_up_trials import by_arch, trial
+from rich.console import Console
+
+from fcnlab.comparison import compare, markdown, show, write_report
+
+
+def some(count=2):
+    return by_arch({"fcn32s": [0.5, 0.52, 0.51][:count], "fcn8s": [0.7, 0.75, 0.72][:count]})
+
+
+def test_the_tables_hold_the_numbers(tmp_path):
+    failed = trial(None, arch__name="fcn8s", seed=9, status="FAILED", tags={"fcnlab.reason": "loss is | nan"})
+    found = compare([*some(), failed])
+    paths = write_report(found, tmp_path / "report")
+    assert {path.name for path in paths} == {
+        *("comparison.md", "comparison.csv", "trials.csv", "comparison.png", "classes.png")
+    }
+    assert all(path.is_file() for path in paths)
+    with (tmp_path / "report/comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["arch.name"] for row in rows] == ["fcn32s", "fcn8s"]
+    assert np.isclose(float(rows[0]["val/mean_iou mean"]), 0.51)
+    assert np.isclose(float(rows[0]["difference mean"]), (0.5 - 0.7 + 0.52 - 0.75) / 2)
+    assert rows[1]["difference mean"] == ""  # the reference
+    assert rows[1]["missing"] == "1"
+    with (tmp_path / "report/trials.csv").open(newline="") as file:
+        trials = list(csv.DictReader(file))
+    assert len(trials) == 5
+    assert {(row["status"], row["reason"]) for row in trials} == {("FINISHED", ""), ("FAILED", "loss is | nan")}
+    text = markdown(found)
+    assert "| **fcn8s** | 2 of 3 | 0.7250 ± 0.0354 | reference |" in text
+    assert "loss is | nan" in text
+    assert "IoU cell" in text
+
+
+def test_the_terminal_shows_every_group_on_a_hundred_columns():
+    console = Console(width=100, record=True, file=io.StringIO())
+    show(compare(some(3)), console)
+    text = console.export_text()
+    assert "fcn32s" in text
+    assert "0.7233 ± 0.0252" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_more_axes_are_drawn_as_parallel_coordinates(tmp_path):
+    trials = [
+        trial(0.4 + index / 10, arch__name=arch, optimizer__lr=lr, tags={"fcnlab.trial": str(index)})
+        for index, (arch, lr) in enumerate((arch, lr) for arch in ("fcn8s", "fcn16s") for lr in (1e-4, 1e-2))
+    ]
+    paths = {path.name: path for path in write_report(compare(trials), tmp_path)}
+    for name in ("parallel_coordinates.png", "history.png"):
+        picture = cv2.imread(str(paths[name]))
+        assert picture.std() > 5  # something is drawn
+
+
+def test_without_a_value_there_are_tables_and_no_pictures(tmp_path):
+    paths = write_report(compare([trial(None)]), tmp_path)
+    assert {path.suffix for path in paths} == {".md", ".csv"}

@@ -1,0 +1,144 @@
+"""The search: what it proposes, what it keeps, and what it gives up."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+from fcnlab.errors import ConfigError
+from fcnlab.sweeps import search
+from fcnlab.sweeps.outcome import Outcome
+
+optuna = pytest.importorskip("optuna")
+
+RANGES = ["optimizer.lr=tag(log,interval(1e-4,1e-1))", "arch=fcn8s,fcn16s", "trainer.epochs=3"]
+
+
+class Launcher:
+    """Computes a made-up value in place of a training."""
+
+    def __init__(self, value=lambda words: -abs(math.log10(float(words["optimizer.lr"])) + 2), die_at=None):
+        self.value = value
+        self.die_at = die_at
+        self.launched = []
+
+    def launch(self, jobs, initial_job_idx):
+        returned = []
+        for number, job in enumerate(jobs, start=initial_job_idx):
+            if number == self.die_at:
+                raise KeyboardInterrupt
+            words = dict(word.split("=", 1) for word in job)
+            assert words["sweep.search_trial"] == str(number)
+            self.launched.append((number, words))
+            returned.append(SimpleNamespace(return_value=self.value(words)))
+        return returned
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    search.register()
+    from hydra_plugins.fcnlab_search import Search
+
+    def run(launcher, words=RANGES, monitor="val/mean_iou", **settings):
+        given = {"n_trials": 6, "n_jobs": 1, "sampler": "tpe", "startup_trials": 2, "pruner": "median"}
+        made = Search(**{**given, "warmup_epochs": 0, "seed": 0, "params": None, **settings})
+        made.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "trainer": {"monitor": monitor}})
+        made.launcher = launcher
+        made.sweep(words)
+        return search.open_study(tmp_path)
+
+    return run
+
+
+def test_it_proposes_within_the_ranges_and_keeps_what_it_learnt(sweep):
+    launcher = Launcher()
+    study = sweep(launcher)
+    assert [number for number, _ in launcher.launched] == list(range(6))
+    for _, words in launcher.launched:
+        assert 1e-4 <= float(words["optimizer.lr"]) <= 1e-1
+        assert words["arch"] in ("fcn8s", "fcn16s")
+        assert words["trainer.epochs"] == "3"
+    best = max(launcher.launched, key=lambda job: launcher.value(job[1]))
+    assert study.best_trial.number == best[0]
+
+
+def test_it_learns_from_the_first_trials(sweep):
+    learned = Launcher()
+    sweep(learned, n_trials=30, startup_trials=8)
+    late = [learned.value(words) for _, words in learned.launched[-10:]]
+    early = [learned.value(words) for _, words in learned.launched[:8]]
+    assert sum(late) / len(late) > sum(early) / len(early)
+
+
+def test_an_interrupted_search_ends_as_one_that_was_not(sweep, tmp_path):
+    whole = Launcher()
+    sweep(whole)
+    (tmp_path / search.FILE).unlink()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(Launcher(die_at=3))
+    rest = Launcher()
+    sweep(rest)
+    assert rest.launched == whole.launched[3:]
+    assert len(search.open_study(tmp_path).trials) == 6
+
+
+def test_a_failed_trial_is_no_result(sweep):
+    study = sweep(Launcher(lambda words: math.nan if words["arch"] == "fcn8s" else 0.5), n_trials=8)
+    states = {trial.params["arch"]: trial.state.name for trial in study.trials}
+    assert states == {"fcn8s": "FAIL", "fcn16s": "COMPLETE"}
+
+
+def test_the_loss_is_minimised(sweep):
+    assert sweep(Launcher(), monitor="val/loss").direction.name == "MINIMIZE"
+
+
+def test_several_at_once_have_numbers_in_a_row(sweep):
+    launcher = Launcher()
+    sweep(launcher, n_jobs=4)
+    assert [number for number, _ in launcher.launched] == list(range(6))
+
+
+def evaluated(epoch, value):
+    return SimpleNamespace(epoch=epoch, evaluation=SimpleNamespace(metrics={"val/mean_iou": value}))
+
+
+def test_a_trial_below_the_median_is_given_up(sweep, tmp_path):
+    """Two finished trials reached 0.6 and 0.8 at epoch 1; the median is 0.7."""
+    outcomes = iter([0.6, 0.8, 0.69, 0.71])
+    stopped = []
+
+    def train(words):
+        number, value = int(words["sweep.search_trial"]), next(outcomes)
+        reporter = search.Reporter(tmp_path, number, "val/mean_iou")
+        reporter.on_evaluation(evaluated(1, value))
+        stopped.append(reporter.wants_to_stop)
+        Outcome(number, status="pruned" if reporter.wants_to_stop else "finished").write(tmp_path)
+        return value
+
+    study = sweep(Launcher(train), n_trials=4)
+    assert stopped == [False, False, True, False]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"]
+
+
+def test_an_evaluation_that_is_made_again_is_reported_once(sweep, tmp_path):
+    def train(words):
+        for _ in range(2):  # before and after an interruption
+            search.Reporter(tmp_path, int(words["sweep.search_trial"]), "val/mean_iou").on_evaluation(evaluated(1, 0.5))
+        return 0.5
+
+    study = sweep(Launcher(train), n_trials=1)
+    assert study.trials[0].intermediate_values == {1: 0.5}
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "said"),
+    [
+        (["seed=3"], {}, "nothing to search"),
+        (RANGES, {"sampler": "best"}, r"hydra\.sweeper\.sampler=best: choose one of tpe, random"),
+        (RANGES, {"n_trials": 0}, r"hydra\.sweeper\.n_trials=0: must be a whole number, at least 1"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_line(sweep, words, settings, said):
+    with pytest.raises(ConfigError, match=said):
+        sweep(Launcher(), words, **settings)

@@ -1,0 +1,209 @@
+"""Sweeps as a user starts them: the parent run, failures, interruptions, and what is left to do."""
+
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from conftest import TINY, user_environment
+from mlflow import MlflowClient
+
+from fcnlab.sweeps import outcome, record
+from fcnlab.tracking import journal
+from fcnlab.tracking.trials import read_folder
+
+SMALL = [*TINY, "arch=fcn32s", "trainer.ckpt=false", "tracking.overlays=0", "tracking.system_metrics_every=null"]
+LONG = ["trainer.epochs=100000", "trainer.eval_every=10", "trainer.checkpoint_epochs=5"]
+
+
+def start(folder, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fcnlab.train", *words],
+        cwd=folder,
+        env=user_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process, seconds=240):
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+def run(folder, *words):
+    return finish(start(folder, *words))
+
+
+def runs(folder):
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    parents = [run for run in found if run.data.tags.get("fcnlab.role") == "sweep"]
+    trials = [run for run in found if run not in parents]
+    return client, parents, sorted(trials, key=lambda run: int(run.data.tags["fcnlab.trial"]))
+
+
+def sweep_folder(folder):
+    (found,) = (path.parent for path in (folder / "multirun").rglob(record.FILE))
+    return found
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+def steps_of(folder):
+    history = journal.history(folder / journal.FILE) if (folder / journal.FILE).is_file() else {}
+    return [step for step, _ in history.get("train/loss", [])]
+
+
+def test_a_poisoned_trial_costs_itself_alone_and_is_all_that_is_done_again(tmp_path):
+    code, out, err = run(tmp_path, "-m", *SMALL, "arch.dropout=0.5,2.0", "seed=1,2")
+    assert code == 1, out
+    assert err.strip().splitlines()[-1] == "fcnlab: 2 of 4 trials failed: arch.dropout=2.0: must be below 1"
+    client, (parent,), trials = runs(tmp_path)
+    assert [run.info.status for run in trials] == ["FINISHED", "FINISHED", "FAILED", "FAILED"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
+    assert trials[3].data.tags["fcnlab.reason"] == "arch.dropout=2.0: must be below 1"
+    assert trials[3].data.params["arch.dropout"] == "2.0"
+    assert parent.info.status == "FAILED"
+    assert parent.data.params == {"arch.dropout": "0.5,2.0", "seed": "1,2"}
+    assert parent.data.tags["fcnlab.best_run"] in {run.info.run_id for run in trials[:2]}
+    assert (parent.data.metrics["sweep/finished"], parent.data.metrics["sweep/failed"]) == (2, 2)
+    assert "must be below 1" in parent.data.tags["mlflow.note.content"]
+    found = {item.path for item in client.list_artifacts(parent.info.run_id, "comparison")}
+    assert found >= {f"comparison/{name}" for name in ("comparison.md", "comparison.csv", "comparison.png")}
+    text = client.download_artifacts(parent.info.run_id, "comparison/comparison.md", str(tmp_path))
+    with open(text, encoding="utf-8") as file:
+        assert "| **arch.dropout=0.5** | 2 |" in file.read()
+
+    code, out, err = run(tmp_path, f"sweep.resume={parent.info.run_id}")
+    assert code == 1, err
+    assert out.count("is finished already") == 2
+    _, (again,), trials_again = runs(tmp_path)
+    assert again.info.run_id == parent.info.run_id
+    assert [run.info.run_id for run in trials_again] == [run.info.run_id for run in trials]
+    assert steps_of(sweep_folder(tmp_path) / "0") == [1, 2, 3, 4]
+
+
+def test_a_killed_process_costs_its_trial_and_going_on_makes_it_whole(tmp_path):
+    words = ["-m", *SMALL, *LONG, "seed=1,2", "tracking=none", "trainer.max_steps=400", "hydra.sweep.dir=multirun/s"]
+    process = start(tmp_path, *words)
+    folder = tmp_path / "multirun/s"
+    wait_for(lambda: len(steps_of(folder / "0")) > 20)
+    (child,) = psutil.Process(process.pid).children()
+    child.kill()
+    code, out, err = finish(process)
+    assert code == 1, out
+    assert "1 of 2 trials failed: its process was killed (SIGKILL)" in err
+    assert [trial.status for trial in outcome.read_all(folder)] == ["failed", "finished"]
+    assert "SIGKILL" in read_folder(folder / "0").reason
+    code, out, err = run(tmp_path, *words[:-1], "hydra.sweep.dir=multirun/s", "sweep.skip_finished=true")
+    assert code == 0, err
+    assert steps_of(folder / "0") == list(range(1, 401))
+    assert not read_folder(folder / "0").reason
+    assert read_folder(folder / "0").metrics["val/loss"] > 0
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_ctrl_c_ends_the_trial_and_the_sweep_and_leaves_the_rest_to_be_done(tmp_path):
+    process = start(tmp_path, "-m", *SMALL, *LONG, "seed=1,2")
+    wait_for(lambda: list((tmp_path / "multirun").glob("*/*/0/checkpoints/state_*")))
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    code, out, err = finish(process)
+    assert time.monotonic() - began < 20
+    assert code == 130, err
+    assert "sweep.resume=" in out
+    _, (parent,), trials = runs(tmp_path)
+    assert parent.info.status == "KILLED"
+    assert [run.info.status for run in trials] == ["KILLED"]
+    folder = sweep_folder(tmp_path)
+    assert [trial.status for trial in outcome.read_all(folder)] == ["killed"]
+    assert not journal.is_being_written(folder / "0")
+
+
+def test_what_cannot_be_composed_is_one_line_and_a_failed_sweep(tmp_path):
+    code, _, err = run(tmp_path, "-m", *SMALL, "arch.width=0.1,abc")
+    assert code == 1
+    assert err.strip().splitlines()[-1].startswith("fcnlab: arch.width: Value 'abc'")
+    assert "Traceback" not in err
+    _, (parent,), trials = runs(tmp_path)
+    assert not trials
+    assert parent.info.status == "FAILED"
+    assert "arch.width" in parent.data.tags["fcnlab.reason"]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_as_a_whole_ends_as_one_that_was_not(tmp_path):
+    words = [*SMALL, "trainer.epochs=60", "trainer.eval_every=20", "trainer.checkpoint_epochs=5", "seed=1,2,3"]
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    code, _, err = run(tmp_path / "whole", "-m", *words)
+    assert code == 0, err
+    process = start(tmp_path / "killed", "-m", *words)
+    wait_for(lambda: list((tmp_path / "killed/multirun").glob("*/*/1/checkpoints/state_*")))
+    process.kill()
+    process.wait()
+    folder = sweep_folder(tmp_path / "killed")
+    wait_for(lambda: not journal.is_being_written(folder / "1"))  # nobody waits for it, so it ends by itself
+    code, _, err = run(tmp_path / "killed", f"sweep.resume={folder.relative_to(tmp_path / 'killed')}")
+    assert code == 0, err
+    _, (parent,), trials = runs(tmp_path / "killed")
+    assert parent.info.status == "FINISHED"
+    assert [run.info.status for run in trials] == ["FINISHED"] * 3
+    whole = sweep_folder(tmp_path / "whole")
+    for number in range(3):
+        one, other = (journal.history(place / str(number) / journal.FILE) for place in (whole, folder))
+        assert one["train/loss"] == other["train/loss"]
+        assert one["val/mean_iou"] == other["val/mean_iou"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["parallel", "slurm_here"])
+def test_two_sweeps_at_once_share_a_store(tmp_path, launcher):
+    module = {"parallel": "hydra_joblib_launcher", "slurm_here": "hydra_submitit_launcher"}[launcher]
+    pytest.importorskip(f"hydra_plugins.{module}")
+    words = ["-m", *SMALL, "seed=1,2", f"hydra/launcher={launcher}"]
+    processes = [start(tmp_path, *words, f"hydra.sweep.dir=multirun/{name}") for name in ("a", "b")]
+    for process in processes:
+        code, out, err = finish(process)
+        assert code == 0, err
+        assert "database is locked" not in out + err
+    _, parents, trials = runs(tmp_path)
+    assert [run.info.status for run in (*parents, *trials)] == ["FINISHED"] * 6
+    nested = sorted(run.data.tags["mlflow.parentRunId"] for run in trials)
+    assert nested == sorted([run.info.run_id for run in parents] * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_ray_runs_the_trials(tmp_path):
+    code, _, err = run(tmp_path, "-m", *SMALL, "seed=1,2", "hydra/launcher=cluster")
+    assert code == 0, err
+    _, (parent,), trials = runs(tmp_path)
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
+    assert len(trials) == 2
+
+
+@pytest.mark.slow
+def test_a_search_is_a_sweep(tmp_path):
+    pytest.importorskip("optuna")
+    ranges = ["optimizer.lr=tag(log,interval(1e-5,1e-1))", "trainer.epochs=4", "trainer.monitor=val/loss"]
+    settings = ["hydra/sweeper=search", "hydra.sweeper.n_trials=5", "hydra.sweeper.startup_trials=2"]
+    code, _, err = run(tmp_path, "-m", *SMALL, *ranges, *settings)
+    assert code == 0, err
+    client, (parent,), trials = runs(tmp_path)
+    assert len(trials) == 5
+    assert parent.data.params["optimizer.lr"] == "tag(log,interval(1e-5,1e-1))"
+    assert len(client.get_metric_history(parent.info.run_id, "val/loss")) == 5
+    found = {item.path for item in client.list_artifacts(parent.info.run_id, "comparison")}
+    assert "comparison/history.png" in found
