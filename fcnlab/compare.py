@@ -21,6 +21,7 @@ from fcnlab.errors import ConfigError, FcnlabError, TrackingError
 
 if TYPE_CHECKING:
     from fcnlab.comparison import Comparison
+    from fcnlab.sweeps.record import SweepRecord
     from fcnlab.tracking.store import Store
     from fcnlab.tracking.trials import Trial
 
@@ -40,16 +41,16 @@ def compare(config: CompareConfig) -> Comparison:
         FcnlabError: For everything that the user can mend.
     """
     configuration.validate(config)
-    if not any((config.sweep, config.experiment, config.filter, config.runs)):
-        raise ConfigError("sweep, experiment, filter or runs: say which trainings, as in sweep=<id or folder>")
+    if not any((config.sweep, config.tracking.experiment, config.filter, config.runs)):
+        raise ConfigError("sweep, tracking.experiment, filter or runs: say which trainings, as in sweep=<id or folder>")
     if config.log_to == PARENT and config.sweep is None:
         raise ConfigError(f"log_to={PARENT}: is the sweep's parent run; say which with sweep=<id or folder>")
     # Not at the top: `--help` and a wrong key should not wait for MLflow.
     from fcnlab import comparison
 
-    folder = Path(config.sweep) if config.sweep else None
-    local = folder is not None and folder.is_dir()
-    store = None if local and config.log_to is None and not config.runs else _open_store(config.tracking.uri)
+    folder = Path(config.sweep) if config.sweep and Path(config.sweep).is_dir() else None
+    local = folder is not None and not (config.filter or config.runs or config.tracking.experiment)
+    store = None if local and config.log_to is None else _open_store(config.tracking.uri)
     trials = _read_sweep_folder(folder) if local else _read(store, config)
     monitor = config.monitor or _monitor_of(trials)
     found = comparison.compare(trials, monitor, config.baseline)
@@ -73,26 +74,40 @@ def compare(config: CompareConfig) -> Comparison:
 def _read(store: Store, config: CompareConfig) -> list[Trial]:
     from fcnlab.tracking.trials import read_trials
 
+    sweep = config.sweep
+    if sweep is not None and Path(sweep).is_dir():
+        sweep = _record_of(Path(sweep)).id
     trials = read_trials(
-        store, sweep=config.sweep, experiment=config.experiment, filter=config.filter, runs=config.runs or None
+        store, sweep=sweep, experiment=config.tracking.experiment, filter=config.filter, runs=config.runs or None
     )
     if not trials:
-        asked = {"sweep": config.sweep, "experiment": config.experiment, "filter": config.filter, "runs": config.runs}
+        asked = {
+            **{"sweep": config.sweep, "tracking.experiment": config.tracking.experiment},
+            **{"filter": config.filter, "runs": config.runs},
+        }
         words = " ".join(f"{key}={value}" for key, value in asked.items() if value)
         raise ConfigError(f"{words}: fits no training in {store.shown}; tracking.uri=... names another store")
     return trials
 
 
 def _read_sweep_folder(folder: Path) -> list[Trial]:
-    from fcnlab.sweeps import outcome, record
+    from fcnlab.sweeps import outcome
     from fcnlab.sweeps.sweep import read_trials
 
-    if record.read(folder) is None:
-        raise ConfigError(f"sweep={folder}: is no sweep's folder: it has no {record.FILE}")
+    _record_of(folder)
     trials = read_trials(outcome.read_all(folder))
     if not trials:
         raise ConfigError(f"sweep={folder}: none of its trials has begun")
     return trials
+
+
+def _record_of(folder: Path) -> SweepRecord:
+    from fcnlab.sweeps import record
+
+    found = record.read(folder)
+    if found is None:
+        raise ConfigError(f"sweep={folder}: is no sweep's folder: it has no {record.FILE}")
+    return found
 
 
 def _open_store(uri: str | None) -> Store:

@@ -323,18 +323,24 @@ class ExportConfig:
 
 
 @dataclass
+class ExperimentConfig(StoreConfig):
+    """The tracking store, or one experiment in it."""
+
+    experiment: Optional[str] = None
+
+
+@dataclass
 class CompareConfig:
     """``python -m fcnlab.compare``."""
 
     sweep: Optional[str] = None
-    experiment: Optional[str] = None
     filter: Optional[str] = None
     runs: list[str] = field(default_factory=list)
     monitor: Optional[str] = None
     baseline: Optional[str] = None
     output: Optional[str] = None
     log_to: Optional[str] = None
-    tracking: StoreConfig = field(default_factory=StoreConfig)
+    tracking: ExperimentConfig = field(default_factory=ExperimentConfig)
 
 
 COMMANDS = {

@@ -1,0 +1,102 @@
+"""``python -m fcnlab.compare``."""
+
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+from test_trials import SWEEP, uri, write  # noqa: F401 - a fixture
+
+from fcnlab import compare as module
+from fcnlab.compare import compare
+from fcnlab.config import compose
+from fcnlab.errors import FcnlabError
+from fcnlab.sweeps.outcome import Outcome
+from fcnlab.sweeps.record import SweepRecord
+from fcnlab.tracking.upload import sync
+
+
+@pytest.fixture
+def sweep(tmp_path, uri):  # noqa: F811
+    """A sweep of two architectures and two seeds, in its folder and in a store."""
+    folder = tmp_path / "multirun/s"
+    tags = {"fcnlab.sweep": SWEEP}
+    sync(write(folder, "sweep", tags={**tags, "fcnlab.role": "sweep"}, identity=SWEEP), uri)
+    SweepRecord(SWEEP, ("seed=1,2",)).write(folder)
+    for number in range(4):
+        params = {"arch.name": ("fcn32s", "fcn8s")[number // 2], "seed": str(number % 2)}
+        place = folder / str(number)
+        sync(write(place, f"run {number}", tags={**tags, "fcnlab.trial": str(number)}, params=params), uri)
+        Outcome(number, folder=str(place), status="finished", value=0.6).write(folder)
+    return folder, uri
+
+
+def words(*given):
+    return compose(given, "compare")
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    console = Console(width=100, record=True)
+    monkeypatch.setattr(module, "get_console", lambda: console)
+    monkeypatch.setattr(module, "Console", lambda width: console)
+    return console
+
+
+def test_a_folder_and_a_filter_hold_together(sweep, printed):
+    folder, store = sweep
+    found = compare(words(f"sweep={folder}", "filter='params.seed = \"1\"'", f"tracking.uri={store}"))
+    assert [[trial.seed for trial in group.trials] for group in found.groups] == [["1"], ["1"]]
+
+
+@pytest.mark.parametrize("by", ["folder", "id", "experiment", "filter"])
+def test_trainings_are_named_in_any_way(sweep, printed, by, tmp_path):
+    folder, store = sweep
+    given = {"folder": f"sweep={folder}", "id": f"sweep={SWEEP}", "experiment": "tracking.experiment=study"}
+    given["filter"] = "filter='params.`arch.name` LIKE \"fcn%\"'"
+    output = [] if by == "id" else [f"output={tmp_path / 'report'}"]
+    found = compare(words(given[by], f"tracking.uri={store}", *output))
+    assert [group.label for group in found.groups] == ["fcn32s", "fcn8s"]
+    text = printed.export_text()
+    assert "fcn32s" in text
+    assert "0.6000 ± 0.0000" in text
+    assert (tmp_path / "report/comparison.md").is_file() == bool(output)
+
+
+def test_the_result_is_added_to_the_parent(sweep, printed):
+    folder, store = sweep
+    compare(words(f"sweep={SWEEP}", "log_to=parent", f"tracking.uri={store}"))
+    client = MlflowClient(store)
+    (parent,) = client.search_runs(["1"], "tags.`fcnlab.role` = 'sweep'")
+    found = {item.path for item in client.list_artifacts(parent.info.run_id, "comparison")}
+    assert "comparison/comparison.csv" in found
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "say which trainings"),
+        (["tracking.experiment=none"], "there is no experiment 'none'"),
+        ([f"sweep={'f' * 32}"], "fits no training in"),
+        (["sweep=nowhere"], "fits no training in"),
+        (
+            ["tracking.experiment=study", "monitor=val/iou/none"],
+            r"none of the 4 trainings has it: they have val/iou/cell",
+        ),
+        (["tracking.experiment=study", "baseline='arch=fcn4s'"], "fits 0 groups"),
+        (["tracking.experiment=study", "log_to=parent"], "say which with sweep="),
+        (["filter='x y z'"], "tracking store"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(sweep, printed, given, said):
+    _, store = sweep
+    with pytest.raises(FcnlabError, match=said) as caught:
+        compare(words(*given, f"tracking.uri={store}"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(FcnlabError, match="no such file"):
+        compare(words("tracking.experiment=study"))
+    assert list(tmp_path.iterdir()) == []
