@@ -1,6 +1,7 @@
 """Small but real: every fixture goes through the code that a user's run goes through."""
 
 import os
+import shutil
 
 import pytest
 
@@ -36,6 +37,15 @@ def empty_store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture
+def uri(tmp_path, monkeypatch, empty_store):
+    """Of a fresh tracking store; the working directory is a fresh one, too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, tmp_path / "store.db")
+    return f"sqlite:///{tmp_path / 'store.db'}"
 
 
 def user_environment():

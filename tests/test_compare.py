@@ -2,8 +2,8 @@
 
 import pytest
 from mlflow import MlflowClient
+from recorded_trials import SWEEP, write
 from rich.console import Console
-from test_trials import SWEEP, uri, write  # noqa: F401 - a fixture
 
 from fcnlab import compare as module
 from fcnlab.compare import compare
@@ -15,7 +15,7 @@ from fcnlab.tracking.upload import sync
 
 
 @pytest.fixture
-def sweep(tmp_path, uri):  # noqa: F811
+def sweep(tmp_path, uri):
     """A sweep of two architectures and two seeds, in its folder and in a store."""
     folder = tmp_path / "multirun/s"
     tags = {"fcnlab.sweep": SWEEP}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from typing import Any
 
 from hydra.experimental.callback import Callback
@@ -27,3 +29,6 @@ class Hook(Callback):
             sweep.current.begin(config)
         except FcnlabError as error:
             command.leave(command.EXIT_ERROR, str(error))
+        except Exception:  # a bug, whose traceback Hydra would swallow
+            traceback.print_exc()
+            sys.exit(command.EXIT_ERROR)

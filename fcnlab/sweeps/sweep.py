@@ -108,7 +108,8 @@ class Sweep:
         if self._journal is None:
             return []
         self._looking.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         interrupted = isinstance(error, KeyboardInterrupt)
         if interrupted:
             self._wait_for_trials()

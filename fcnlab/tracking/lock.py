@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 try:
     import fcntl
 except ImportError:  # Windows: no lock, and so no protection from a second process
     fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def waited_for(path: Path, seconds: float) -> Iterator[None]:
+    """Hold a lock, once whoever has it gives it back; after some time, or where there can be none, go on without.
+
+    Args:
+        path: As `FolderLock` takes it.
+        seconds: To wait at most.
+    """
+    lock, deadline = None, time.monotonic() + seconds
+    while lock is None and time.monotonic() < deadline:
+        try:
+            lock = FolderLock(path)
+        except BlockingIOError:
+            time.sleep(0.05)
+        except OSError:
+            break
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 class FolderLock:

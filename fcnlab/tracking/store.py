@@ -30,6 +30,7 @@ from PIL import Image
 
 from fcnlab.credentials import redact
 from fcnlab.errors import TrackingError, first_line
+from fcnlab.tracking.lock import waited_for
 from fcnlab.tracking.trials import ROLE_TAG, SWEEP_TAG
 
 JOURNAL_TAG = "fcnlab.journal"
@@ -38,6 +39,7 @@ JOURNAL_TAG = "fcnlab.journal"
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _MODEL = "model"
 _CHECKPOINT_TAG = "checkpoint"
+_SECONDS_FOR_TABLES = 60.0
 
 
 class RefusedError(TrackingError):
@@ -76,7 +78,7 @@ class Store:
         Raises:
             TrackingError: If the store cannot be reached, or the experiment was deleted.
         """
-        with self._errors():
+        with self._errors(), self._complete_database():
             experiment = self._client.get_experiment_by_name(name)
             if experiment is None:
                 try:
@@ -379,6 +381,17 @@ class Store:
                 for key in keys
             }
 
+    @contextmanager
+    def _complete_database(self) -> Iterator[None]:
+        """MLflow makes the tables of a new database step by step, and without a lock: one process must do it alone."""
+        database = _database(self.uri)
+        lock = database.with_name(f".{database.name}.lock") if database is not None else None
+        if lock is None or (database.exists() and not lock.exists()):
+            yield
+            return
+        with waited_for(lock, _SECONDS_FOR_TABLES):
+            yield
+
     def _keeps_files(self) -> bool:
         return "://" not in self.uri or self.uri.startswith("file:")
 
@@ -425,9 +438,14 @@ def require_database(uri: str) -> None:
     Raises:
         TrackingError: If so.
     """
-    database = uri.removeprefix("sqlite:///").partition("?")[0]
-    if uri.startswith("sqlite:///") and not Path(database).exists():
+    database = _database(uri)
+    if database is not None and not database.exists():
         raise TrackingError(f"tracking store {redact(uri)}: no such file; tracking.uri=... names another one")
+
+
+def _database(uri: str) -> Path | None:
+    """The file of a sqlite store."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def ui_command(uri: str) -> str:

@@ -1,10 +1,10 @@
 """A training reads the same from its journal and from the store that the journal was sent to."""
 
 import math
-import shutil
 
 import pytest
 from mlflow import MlflowClient
+from recorded_trials import SWEEP, write
 
 from fcnlab.config import TrackingConfig
 from fcnlab.errors import TrackingError
@@ -14,34 +14,6 @@ from fcnlab.tracking.journal import Journal
 from fcnlab.tracking.store import Store
 from fcnlab.tracking.trials import read_folder, read_trials
 from fcnlab.tracking.upload import sync
-
-SWEEP = "ab" * 16
-
-
-@pytest.fixture
-def uri(tmp_path, monkeypatch, empty_store):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, tmp_path / "store.db")
-    return f"sqlite:///{tmp_path / 'store.db'}"
-
-
-def write(folder, name="a run", *, tags=None, params=None, end="finished", identity=None):
-    """Three evaluations, the second the best, and a rate that begins slowly."""
-    written = Journal(folder)
-    params = {"arch.name": "fcn8s", "seed": "1", "trainer.monitor": "val/mean_iou", **(params or {})}
-    tags = {"fcnlab.parameters": "1234", **(tags or {})}
-    identity = identity or f"id of {folder.name}"
-    written.append("run", journal=identity, experiment="study", name=name, tags=tags, params=params)
-    dataset = {"name": "cells", "digest": "0123", "source": "made", "context": "validation", "profile": "{}"}
-    written.append("inputs", datasets=[dataset])
-    for step, (iou, rate) in enumerate([(0.4, 1.0), (0.6, 10.0), (0.5, 20.0)], start=1):
-        written.append("metrics", step=step, values={"train/images_per_second": rate, "train/loss": 1 / step})
-        written.append("metrics", step=step, values={"val/mean_iou": iou, "val/iou/cell": iou / 2})
-    if end:
-        written.append("end", status=end)
-    written.close()
-    return folder
 
 
 def test_both_sources_say_the_same(tmp_path, uri):

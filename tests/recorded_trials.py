@@ -1,0 +1,23 @@
+"""Trainings that were recorded but never made."""
+
+from fcnlab.tracking.journal import Journal
+
+SWEEP = "ab" * 16
+
+
+def write(folder, name="a run", *, tags=None, params=None, end="finished", identity=None):
+    """Three evaluations, the second the best, and a rate that begins slowly."""
+    written = Journal(folder)
+    params = {"arch.name": "fcn8s", "seed": "1", "trainer.monitor": "val/mean_iou", **(params or {})}
+    tags = {"fcnlab.parameters": "1234", **(tags or {})}
+    identity = identity or f"id of {folder.name}"
+    written.append("run", journal=identity, experiment="study", name=name, tags=tags, params=params)
+    dataset = {"name": "cells", "digest": "0123", "source": "made", "context": "validation", "profile": "{}"}
+    written.append("inputs", datasets=[dataset])
+    for step, (iou, rate) in enumerate([(0.4, 1.0), (0.6, 10.0), (0.5, 20.0)], start=1):
+        written.append("metrics", step=step, values={"train/images_per_second": rate, "train/loss": 1 / step})
+        written.append("metrics", step=step, values={"val/mean_iou": iou, "val/iou/cell": iou / 2})
+    if end:
+        written.append("end", status=end)
+    written.close()
+    return folder
