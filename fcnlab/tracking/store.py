@@ -66,7 +66,7 @@ class Store:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.uri = uri
-        with self._errors():
+        with self._errors(), self._complete_database():
             self._client = MlflowClient(tracking_uri=uri)
 
     def open_experiment(self, name: str) -> str:
@@ -78,7 +78,7 @@ class Store:
         Raises:
             TrackingError: If the store cannot be reached, or the experiment was deleted.
         """
-        with self._errors(), self._complete_database():
+        with self._errors():
             experiment = self._client.get_experiment_by_name(name)
             if experiment is None:
                 try:

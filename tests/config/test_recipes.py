@@ -1,0 +1,55 @@
+"""Every recipe composes, and the studies sweep what they say."""
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from fcnlab import compose
+from fcnlab.config import config_folder, register_schemas
+from fcnlab.registry import OPTIMIZERS
+from fcnlab.sweeps.sweep import axes_of
+
+RECIPES = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
+
+
+def hydra_part(*words):
+    """What Hydra itself is told."""
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return hydra_compose("train", overrides=list(words), return_hydra_config=True).hydra
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_composes(recipe):
+    words = ["dataset.root=somewhere"] if recipe == "isbi2012" else []
+    assert compose([f"experiment={recipe}", *words]).trainer.epochs >= 1
+
+
+def test_the_studies_sweep_what_they_say():
+    strides = axes_of([], hydra_part("experiment=stride_study").sweeper.params)
+    assert strides == {"arch": ["fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn2s"], "seed": ["1", "2", "3"]}
+    optimizers = axes_of(["seed=5"], hydra_part("experiment=optimizer_study").sweeper.params)
+    assert set(optimizers) == {"optimizer", "optimizer.lr"}  # one seed on the command line is no axis any more
+    assert set(optimizers["optimizer"]) == set(OPTIMIZERS.names())
+    search = hydra_part("experiment=lr_search").sweeper
+    assert search._target_.endswith("fcnlab_search.Search")
+    assert set(axes_of([], search.params)) == {"optimizer.lr", "optimizer.weight_decay", "arch.width"}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "module", "key", "value"),
+    [
+        ("parallel", "joblib", "n_jobs", 2),
+        ("slurm", "submitit", "signal_delay_s", 60),
+        ("slurm_here", "submitit", "cpus_per_task", 1),
+        ("cluster", "ray", "ray.remote.num_cpus", 1),
+    ],
+)
+def test_a_launcher_composes_where_its_plugin_is_installed(launcher, module, key, value):
+    pytest.importorskip(f"hydra_plugins.hydra_{module}_launcher")
+    found = hydra_part(f"hydra/launcher={launcher}").launcher
+    assert OmegaConf.select(found, key) == value
+    assert found._target_.startswith(f"hydra_plugins.hydra_{module}_launcher.")
