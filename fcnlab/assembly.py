@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,8 @@ from mindspore import nn
 
 import fcnlab
 from fcnlab import kernels
-from fcnlab.config import Config, options
+from fcnlab.config import MEDIAN_FREQUENCY, Config, options
+from fcnlab.data.balance import median_frequency
 from fcnlab.data.dataset import Cached, Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
 from fcnlab.data.transforms import TrainTransform
@@ -48,6 +50,18 @@ def build_data(config: Config) -> Data:
     for split in splits:
         split.check()
     return Data(*splits)
+
+
+def settle_class_weights(config: Config, data: Data) -> Config:
+    """The configuration with numbers in place of ``loss.class_weights=median_frequency``, so that they are recorded."""
+    if getattr(config.loss, "class_weights", None) != MEDIAN_FREQUENCY:
+        return config
+    weights = median_frequency(data.train.class_pixels(config.dataset.num_classes))
+    absent = [name for name, weight in zip(class_names(config), weights, strict=True) if weight == 0]
+    if absent:
+        log.warning("no training label has %s: weight 0", ", ".join(absent))
+    log.info("loss.class_weights=%s, by median frequency", [round(weight, 4) for weight in weights])
+    return replace(config, loss=replace(config.loss, class_weights=weights))
 
 
 def describe_inputs(config: Config, data: Data) -> list[Input]:

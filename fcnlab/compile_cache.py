@@ -26,7 +26,7 @@ from fcnlab.user_cache import cache_folder
 MAX_ENTRIES = 64
 """The oldest go first; an entry takes about 1 MiB."""
 
-_SOURCES = ("models", "kernels", "losses.py", "training/step.py", "training/optimizers.py", "training/evaluation.py")
+_SOURCES = ("models", "kernels", "losses", "training/step.py", "training/optimizers.py", "training/evaluation.py")
 
 
 def entry_name(shape: Mapping[str, Any]) -> str:

@@ -109,7 +109,16 @@ DATASETS = Registry(
 )
 """Called with the data set's configuration and a split ("train" or "val"); returns a `fcnlab.data.Dataset`."""
 
-LOSSES = Registry("loss", "fcnlab.losses", {"cross_entropy": "fcnlab.losses:CrossEntropy"})
+LOSSES = Registry(
+    "loss",
+    "fcnlab.losses",
+    {
+        "cross_entropy": "fcnlab.losses:CrossEntropy",
+        "focal": "fcnlab.losses:Focal",
+        "dice": "fcnlab.losses:Dice",
+        "combined": "fcnlab.losses:Combined",
+    },
+)
 """Called with ``ignore_index, num_classes`` and the loss's own keys; returns a cell, logits and labels to a scalar."""
 
 OPTIMIZERS = Registry(

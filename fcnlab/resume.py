@@ -279,7 +279,10 @@ def _differences(recorded: Mapping[str, Any], config: Config) -> dict[str, tuple
     return {
         key: (recorded[key], value)
         for key, value in now.items()
-        if key in recorded and recorded[key] != value and not re.fullmatch(MEANS, key)
+        if key in recorded
+        and recorded[key] != value
+        and value != configuration.MEDIAN_FREQUENCY  # the numbers that it stood for are recorded
+        and not re.fullmatch(MEANS, key)
     }
 
 

@@ -78,6 +78,7 @@ def train(
         folder = interrupted.folder
     folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     data = assembly.build_data(config)
+    config = assembly.settle_class_weights(config, data)
     network = assembly.build_network(config)
     inputs = assembly.describe_inputs(config, data)
     parameters = sum(parameter.size for parameter in network.trainable_params())

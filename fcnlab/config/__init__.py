@@ -19,6 +19,7 @@ from fcnlab.config.composition import (
 from fcnlab.config.messages import one_line
 from fcnlab.config.schema import (
     COMMANDS,
+    MEDIAN_FREQUENCY,
     CompareConfig,
     Config,
     DatasetConfig,
@@ -33,6 +34,7 @@ from fcnlab.config.validation import validate
 
 __all__ = [
     "COMMANDS",
+    "MEDIAN_FREQUENCY",
     "RECORDED",
     "RECORD_FILE",
     "CompareConfig",

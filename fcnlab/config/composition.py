@@ -127,9 +127,11 @@ def recorded_base(recorded: DictConfig) -> Iterator[str]:
     typed = _typed(recorded)
     store = ConfigStore.instance()
     primary = OmegaConf.load(config_folder() / "train.yaml")
+    groups = []
     for choice in filter(OmegaConf.is_dict, primary.defaults):
-        choice.update({group: RECORDED for group in choice if group in recorded})
-    groups = [key for key in recorded if OmegaConf.is_dict(typed[key])]
+        chosen = [group for group in choice if group in recorded]
+        choice.update({group: RECORDED for group in chosen})
+        groups += chosen
     for group in groups:
         store.store(group=group, name=RECORDED, node=typed[group])
     primary.update({key: typed[key] for key in recorded if key not in groups})

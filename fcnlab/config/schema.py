@@ -193,12 +193,40 @@ class LossConfig:
     name: str = MISSING
 
 
+MEDIAN_FREQUENCY = "median_frequency"
+"""In place of numbers: class weights by how often each class occurs, see `fcnlab.data.balance`."""
+
+
 @dataclass
 class CrossEntropyConfig(LossConfig):
     """Pixel-wise cross-entropy."""
 
     name: str = "cross_entropy"
-    class_weights: Optional[list[float]] = ranged(None, minimum=0)
+    class_weights: Any = ranged(None, minimum=0)
+
+
+@dataclass
+class FocalConfig(CrossEntropyConfig):
+    """The focal loss."""
+
+    name: str = "focal"
+    gamma: float = ranged(2.0, minimum=0, maximum=10)
+
+
+@dataclass
+class DiceConfig(CrossEntropyConfig):
+    """The soft Dice loss."""
+
+    name: str = "dice"
+
+
+@dataclass
+class CombinedConfig(CrossEntropyConfig):
+    """Cross-entropy or focal loss, and Dice."""
+
+    name: str = "combined"
+    gamma: float = ranged(0.0, minimum=0, maximum=10)
+    dice: float = ranged(0.5, minimum=0, maximum=1)
 
 
 @dataclass
@@ -356,7 +384,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "dataset": {"cells": CellsConfig, "folder": FolderConfig, "isbi2012": Isbi2012Config},
     "optimizer": {"adam": AdamConfig, "adamw": AdamWConfig, "sgd": SGDConfig},
     "schedule": {"constant": ConstantConfig, "poly": PolyConfig, "cosine": CosineConfig},
-    "loss": {"cross_entropy": CrossEntropyConfig},
+    "loss": {"cross_entropy": CrossEntropyConfig, "focal": FocalConfig, "dice": DiceConfig, "combined": CombinedConfig},
 }
 """The typed class of each option in the groups whose options differ in their keys."""
 

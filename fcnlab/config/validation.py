@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from fcnlab.config.messages import unknown_key
-from fcnlab.config.schema import Config, DatasetConfig, TrackingConfig, leaves
+from fcnlab.config.schema import MEDIAN_FREQUENCY, Config, DatasetConfig, TrackingConfig, leaves
 from fcnlab.credentials import has_password
 from fcnlab.errors import ConfigError
 from fcnlab.registry import REGISTRIES
@@ -99,10 +99,22 @@ def _check_relations(config: Config) -> None:
     scale = config.augment.scale
     if len(scale) != 2 or scale[0] > scale[1]:
         raise ConfigError(f"augment.scale={scale}: give the smallest and the largest factor, as in [0.75,1.5]")
-    weights = getattr(config.loss, "class_weights", None)
-    if weights is not None and len(weights) != dataset.num_classes:
+    _check_class_weights(getattr(config.loss, "class_weights", None), dataset.num_classes)
+
+
+def _check_class_weights(weights: Any, num_classes: int) -> None:
+    if weights is None or weights == MEDIAN_FREQUENCY:
+        return
+    numbers = isinstance(weights, list) and all(
+        isinstance(weight, int | float) and not isinstance(weight, bool) for weight in weights
+    )
+    if not numbers:
         raise ConfigError(
-            f"loss.class_weights has {len(weights)} values for dataset.num_classes={dataset.num_classes}; "
+            f"loss.class_weights={weights}: give a number for each class, as in [2.0,1.0], or {MEDIAN_FREQUENCY}"
+        )
+    if len(weights) != num_classes:
+        raise ConfigError(
+            f"loss.class_weights has {len(weights)} values for dataset.num_classes={num_classes}; "
             "give one for each class"
         )
 

@@ -1,14 +1,13 @@
-"""Loss cells: from logits and labels to a scalar."""
+"""Softmax cross-entropy, plain and focal."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from fcnlab.errors import ConfigError
+from fcnlab.losses.weights import weights_tensor
 
 
 class CrossEntropy(nn.Cell):
@@ -38,10 +37,7 @@ class CrossEntropy(nn.Cell):
     def __init__(self, ignore_index: int, num_classes: int, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.ignore_index = ignore_index
-        self.class_weights = None
-        if class_weights is not None:
-            check_class_weights(class_weights, num_classes)
-            self.class_weights = Tensor([float(weight) for weight in class_weights], mstype.float32)
+        self.class_weights = weights_tensor(class_weights, num_classes)
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean loss."""
@@ -62,16 +58,48 @@ class CrossEntropy(nn.Cell):
         return ((normaliser - chosen) * (weights / total)).sum()
 
 
-def check_class_weights(class_weights: Sequence[float], num_classes: int) -> None:
-    """Refuse class weights that define no weighted mean.
+class Focal(nn.Cell):
+    """Focal loss (Lin et al., ICCV 2017, equation 5) over a softmax, the mean over the pixels that are not void.
+
+    ``-(1 - p) ** gamma * log(p)`` with p the probability of the labelled class: a pixel that is right already counts
+    little. With class weights, their alpha, it is the weighted mean as in `CrossEntropy`, which it is for gamma = 0.
+
+    Args:
+        ignore_index: The label of void pixels.
+        num_classes: Classes C.
+        class_weights: One weight a class, at least 0 and not all 0; None weighs all the same.
+        gamma: How little the easy pixels count, at least 0; the paper's is 2.
+
+    Inputs and outputs are those of `CrossEntropy`.
 
     Raises:
-        ConfigError: If their number is not ``num_classes``, or one is negative or not finite, or all are 0.
+        ConfigError: If the class weights do not fit.
     """
-    values = list(class_weights)
-    if len(values) != num_classes:
-        raise ConfigError(
-            f"loss.class_weights must have one weight for each of {num_classes} classes, not {len(values)}"
-        )
-    if not all(0 <= weight < math.inf for weight in values) or sum(values) == 0:
-        raise ConfigError(f"loss.class_weights must be numbers from 0 up, not all of them 0; got {values}")
+
+    def __init__(
+        self,
+        ignore_index: int,
+        num_classes: int,
+        class_weights: Sequence[float] | None = None,
+        gamma: float = 2.0,
+    ) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.gamma = gamma
+        self.class_weights = weights_tensor(class_weights, num_classes)
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss."""
+        counted = labels != self.ignore_index
+        classes = ops.select(counted, labels, ops.zeros_like(labels))
+        weights = counted.astype(mstype.float32)
+        if self.class_weights is not None:
+            weights = weights * ops.gather(self.class_weights, classes, 0)
+        total = weights.sum()
+        total = total + (total == 0).astype(mstype.float32)
+        shifted = logits - ops.stop_gradient(ops.amax(logits, 1, True))
+        normaliser = ops.log(ops.exp(shifted).sum(1))
+        cross_entropy = normaliser - ops.gather_elements(shifted, 1, classes.expand_dims(1)).squeeze(1)
+        # Not 1 - exp(-x), which has no digits left where x is small; there the power has no finite gradient, either.
+        wrong = ops.maximum(-ops.expm1(-cross_entropy), 1e-12)
+        return (wrong**self.gamma * cross_entropy * (weights / total)).sum()

@@ -1,0 +1,92 @@
+"""The soft Dice loss, alone and beside cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from fcnlab.losses.cross_entropy import CrossEntropy, Focal
+from fcnlab.losses.weights import weights_tensor
+
+
+class Dice(nn.Cell):
+    """One minus the soft Dice coefficient (Milletari et al., 3DV 2016, section 3), the mean over classes.
+
+    ``1 - 2 sum(p * g) / (sum(p ** 2) + sum(g))`` for each class, with its softmax probability p and its label g over
+    all pixels of the batch that are not void: a class counts as much as any other, however few its pixels are. A class
+    that no label of the batch has is left out, for its coefficient is 0 whatever is predicted. Where nothing is
+    labelled, the loss is 0 with gradient 0.
+
+    Args:
+        ignore_index: The label of void pixels.
+        num_classes: Classes C.
+        class_weights: One weight a class in the mean, at least 0 and not all 0; None weighs all the same.
+
+    Inputs and outputs are those of `fcnlab.losses.CrossEntropy`.
+
+    Raises:
+        ConfigError: If the class weights do not fit.
+    """
+
+    def __init__(self, ignore_index: int, num_classes: int, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.class_weights = weights_tensor(class_weights, num_classes)
+        self.classes = Tensor(list(range(num_classes)), mstype.int32).reshape(1, num_classes, 1, 1)
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over the classes that occur."""
+        counted = (labels != self.ignore_index).astype(mstype.float32).expand_dims(1)
+        labelled = (labels.expand_dims(1) == self.classes).astype(mstype.float32) * counted
+        exponentials = ops.exp(logits - ops.stop_gradient(ops.amax(logits, 1, True)))
+        probabilities = exponentials / exponentials.sum(1, keepdims=True) * counted
+        pixels = labelled.sum((0, 2, 3))
+        present = (pixels > 0).astype(mstype.float32)
+        overlap = (probabilities * labelled).sum((0, 2, 3))
+        size = (probabilities * probabilities).sum((0, 2, 3)) + pixels
+        coefficients = 2 * overlap / (size + (1 - present))
+        weights = present
+        if self.class_weights is not None:
+            weights = weights * self.class_weights
+        total = weights.sum()
+        total = total + (total == 0).astype(mstype.float32)
+        return ((1 - coefficients) * (weights / total)).sum()
+
+
+class Combined(nn.Cell):
+    """``(1 - dice)`` of the cross-entropy, or of the focal loss, and ``dice`` of the Dice loss.
+
+    Args:
+        ignore_index: The label of void pixels.
+        num_classes: Classes C.
+        class_weights: One weight a class, for both; None weighs all the same.
+        gamma: Of the focal loss; 0 is cross-entropy.
+        dice: Share of the Dice loss, 0 to 1.
+
+    Inputs and outputs are those of `fcnlab.losses.CrossEntropy`.
+
+    Raises:
+        ConfigError: If the class weights do not fit.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int,
+        num_classes: int,
+        class_weights: Sequence[float] | None = None,
+        gamma: float = 0.0,
+        dice: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if gamma > 0:
+            self.pixels = Focal(ignore_index, num_classes, class_weights, gamma)
+        else:
+            self.pixels = CrossEntropy(ignore_index, num_classes, class_weights)
+        self.regions = Dice(ignore_index, num_classes, class_weights)
+        self.dice = dice
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The weighted sum."""
+        return (1 - self.dice) * self.pixels(logits, labels) + self.dice * self.regions(logits, labels)
