@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mindspore as ms
+import numpy as np
 from mindspore import nn
 
 import fcnlab
 from fcnlab import kernels
 from fcnlab.config import MEDIAN_FREQUENCY, Config, options
-from fcnlab.data.balance import median_frequency
+from fcnlab.data.balance import median_frequency, repeat_factors
 from fcnlab.data.dataset import Cached, Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
 from fcnlab.data.transforms import TrainTransform
@@ -117,6 +118,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         crops_per_image=dataset.crops_per_image,
         seed=config.seed,
         num_workers=dataset.num_workers,
+        repeats=_repeats(config, data),
         **pixels,
     )
     names = class_names(config)
@@ -151,6 +153,14 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         metadata,
         callbacks,
     )
+
+
+def _repeats(config: Config, data: Data) -> np.ndarray | None:
+    """How often each training image is drawn, by the rarest of its classes."""
+    threshold = config.dataset.rare_threshold
+    if threshold == 0:
+        return None
+    return repeat_factors(data.train.class_pixels(config.dataset.num_classes), threshold)
 
 
 def class_names(config: Config) -> list[str]:

@@ -1,6 +1,6 @@
 """Named factories, open to other packages through entry points.
 
-A package adds an architecture, data set, loss, optimizer or schedule by declaring an entry point::
+A package adds an architecture, data set, loss, transform, optimizer or schedule by declaring an entry point::
 
     [project.entry-points."fcnlab.datasets"]
     mitochondria = "their_package.data:Mitochondria"
@@ -52,6 +52,10 @@ class Registry:
     def plugins(self) -> dict[str, Callable[..., Any]]:
         """What other packages declare, loaded, by name."""
         return {name: entry_point.load() for name, entry_point in self._plugins().items()}
+
+    def builtin(self) -> list[str]:
+        """This package's own names, in their order."""
+        return [name for name in self._factories if name in self._builtin]
 
     def is_builtin(self, name: str) -> bool:
         """Whether a name is this package's own, neither a plug-in nor registered at run time."""
@@ -120,6 +124,22 @@ LOSSES = Registry(
     },
 )
 """Called with ``ignore_index, num_classes`` and the loss's own keys; returns a cell, logits and labels to a scalar."""
+
+TRANSFORMS = Registry(
+    "transform",
+    "fcnlab.transforms",
+    {
+        "rotation": "fcnlab.data.warps:rotation",
+        "elastic": "fcnlab.data.warps:elastic",
+        "gamma": "fcnlab.data.appearance:gamma",
+        "colour_jitter": "fcnlab.data.appearance:colour_jitter",
+        "blur": "fcnlab.data.appearance:blur",
+        "noise": "fcnlab.data.appearance:noise",
+    },
+)
+"""Called with the configuration's ``augment`` section and ``ignore_index``; returns a `fcnlab.data.dataset.Transform`,
+or None where there is nothing to do. The built-in ones are applied in this order, then those that ``augment.extra``
+names."""
 
 OPTIMIZERS = Registry(
     "optimizer",

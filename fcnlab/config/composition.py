@@ -130,7 +130,7 @@ def recorded_base(recorded: DictConfig) -> Iterator[str]:
     groups = []
     for choice in filter(OmegaConf.is_dict, primary.defaults):
         chosen = [group for group in choice if group in recorded]
-        choice.update({group: RECORDED for group in chosen})
+        choice.update(dict.fromkeys(chosen, RECORDED))
         groups += chosen
     for group in groups:
         store.store(group=group, name=RECORDED, node=typed[group])

@@ -60,6 +60,7 @@ class DatasetConfig:
     crops_per_image: int = ranged(1, minimum=1)
     mean: list[float] = ranged([0.5, 0.5, 0.5], minimum=0, maximum=1)
     std: list[float] = ranged([0.25, 0.25, 0.25], above=0)
+    rare_threshold: float = ranged(0.0, minimum=0, maximum=1)
     cache_mib: int = ranged(2048, minimum=0)
     num_workers: int = ranged(1, minimum=1, maximum=64)
 
@@ -116,6 +117,17 @@ class AugmentConfig:
     scale: list[float] = ranged([1.0, 1.0], minimum=0.1, maximum=10)
     brightness: float = ranged(0.0, minimum=0, maximum=1)
     contrast: float = ranged(0.0, minimum=0, below=1)
+    max_void: float = ranged(1.0, minimum=0, maximum=1)
+    class_crops: float = ranged(0.0, minimum=0, maximum=1)
+    rotation: float = ranged(0.0, minimum=0, maximum=180)
+    elastic: float = ranged(0.0, minimum=0, maximum=100)
+    elastic_spacing: float = ranged(32.0, minimum=2)
+    gamma: list[float] = ranged([1.0, 1.0], minimum=0.1, maximum=10)
+    saturation: float = ranged(0.0, minimum=0, maximum=1)
+    hue: float = ranged(0.0, minimum=0, maximum=0.5)
+    blur: float = ranged(0.0, minimum=0, maximum=20)
+    noise: float = ranged(0.0, minimum=0, maximum=1)
+    extra: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from fcnlab.config.messages import unknown_key
 from fcnlab.config.schema import MEDIAN_FREQUENCY, Config, DatasetConfig, TrackingConfig, leaves
 from fcnlab.credentials import has_password
 from fcnlab.errors import ConfigError
-from fcnlab.registry import REGISTRIES
+from fcnlab.registry import REGISTRIES, TRANSFORMS
 
 _BOUNDS = {
     "minimum": (operator.ge, "at least"),
@@ -99,6 +99,11 @@ def _check_relations(config: Config) -> None:
     scale = config.augment.scale
     if len(scale) != 2 or scale[0] > scale[1]:
         raise ConfigError(f"augment.scale={scale}: give the smallest and the largest factor, as in [0.75,1.5]")
+    power = config.augment.gamma
+    if len(power) != 2 or power[0] > power[1]:
+        raise ConfigError(f"augment.gamma={power}: give the smallest and the largest power, as in [0.8,1.25]")
+    for name in config.augment.extra:
+        TRANSFORMS.check(name)
     _check_class_weights(getattr(config.loss, "class_weights", None), dataset.num_classes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,10 @@ class Sample(NamedTuple):
         """A digest of the name and the pixels."""
         image, label, name = self
         return digest_of([name, image.shape, digest(image.tobytes()), digest(label.tobytes())])
+
+
+Transform = Callable[[Sample, np.random.Generator], Sample]
+"""From a sample to another one, with all randomness from the generator; it writes to none of the sample's arrays."""
 
 
 class Dataset(ABC):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from fcnlab.data.background import map_ahead
-from fcnlab.data.dataset import Dataset, Sample
+from fcnlab.data.dataset import Dataset, Sample, Transform
 from fcnlab.errors import DataError
 
 
@@ -65,6 +65,7 @@ class TrainLoader:
         seed: Of the order and of the crops.
         num_workers: Background threads; each makes whole batches.
         prefetch: Batches made ahead.
+        repeats: How much more often to draw each sample than one of factor 1; None: each equally often.
 
     Raises:
         DataError: If the data set is empty.
@@ -73,7 +74,7 @@ class TrainLoader:
     def __init__(
         self,
         dataset: Dataset,
-        transform: Callable[[Sample, np.random.Generator], Sample],
+        transform: Transform,
         *,
         batch_size: int,
         crops_per_image: int,
@@ -82,6 +83,7 @@ class TrainLoader:
         seed: int,
         num_workers: int,
         prefetch: int = 4,
+        repeats: np.ndarray | None = None,
     ) -> None:
         if len(dataset) == 0:
             raise DataError("the training split is empty: there is nothing to make batches of")
@@ -94,6 +96,7 @@ class TrainLoader:
         self._seed = seed
         self._num_workers = num_workers
         self._prefetch = prefetch
+        self._shares = None if repeats is None else repeats / repeats.sum()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -103,8 +106,9 @@ class TrainLoader:
     def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch.
 
-        Each sample comes ``crops_per_image`` times; what does not fill a last batch is dropped, other samples in each
-        epoch. Closing or dropping the iterator ends its threads.
+        Each sample comes ``crops_per_image`` times, or on average by its share where there are ``repeats``; what does
+        not fill a last batch is dropped, other samples in each epoch. Closing or dropping the iterator ends its
+        threads.
 
         Args:
             number: The epoch, from 0.
@@ -113,8 +117,7 @@ class TrainLoader:
         Raises:
             DataError: At its turn, for a sample that cannot be read.
         """
-        order = self._generator(number).permutation(len(self._dataset) * self._crops_per_image)
-        items = np.resize(order, self.steps_per_epoch * self.batch_size) % len(self._dataset)
+        items = self._order(number)
 
         def make(step: int) -> Batch:
             positions = range(step * self.batch_size, (step + 1) * self.batch_size)
@@ -126,6 +129,14 @@ class TrainLoader:
 
         steps = range(start_step, self.steps_per_epoch)
         return map_ahead(make, steps, workers=self._num_workers, ahead=self._prefetch)
+
+    def _order(self, number: int) -> np.ndarray:
+        """Which sample each position of an epoch has."""
+        generator, count = self._generator(number), len(self._dataset)
+        positions = self.steps_per_epoch * self.batch_size
+        if self._shares is not None:
+            return generator.choice(count, positions, p=self._shares)
+        return np.resize(generator.permutation(count * self._crops_per_image), positions) % count
 
     def _generator(self, *key: int) -> np.random.Generator:
         # A spawn key, not a longer seed: numpy pads a short seed with zeros, so that (seed, epoch) and

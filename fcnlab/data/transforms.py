@@ -13,9 +13,12 @@ import numpy as np
 
 from fcnlab.data.dataset import Sample
 from fcnlab.errors import ConfigError
+from fcnlab.registry import TRANSFORMS
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import AugmentConfig
+
+_MAX_DRAWS = 10  # of a window with too much void, before the best of them is taken
 
 
 def crop_window(sample: Sample, top: int, left: int, side: int, ignore_index: int) -> Sample:
@@ -88,7 +91,7 @@ def adjust(image: np.ndarray, *, brightness: float, contrast: float) -> np.ndarr
 
 
 class TrainTransform:
-    """A random square crop, randomly scaled, mirrored, turned, brightened and contrasted.
+    """A random square crop, randomly scaled, mirrored, turned, brightened, contrasted, and what `TRANSFORMS` adds.
 
     The window is cut out first and only then resized, so that the cost depends on the crop, not on the image. An image
     smaller than its window lies at a random place within it.
@@ -110,6 +113,8 @@ class TrainTransform:
         self._log_scale = (math.log(scale[0]), math.log(scale[1]))
         self._crop_size = crop_size
         self._ignore_index = ignore_index
+        names = [*TRANSFORMS.builtin(), *augment.extra]
+        self._more = [TRANSFORMS.get(name)(augment, ignore_index) for name in names]
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Draw one crop.
@@ -125,6 +130,9 @@ class TrainTransform:
         scale = math.exp(rng.uniform(*self._log_scale))
         side = max(1, round(self._crop_size / scale))
         top, left = (_offset(length, side, rng) for length in sample.label.shape)
+        # What came later draws from generators of its own, so that it does not change what the others draw.
+        placing, *generators = rng.spawn(1 + len(self._more))
+        top, left = self._place(sample.label, side, (top, left), placing)
         crop = resize(crop_window(sample, top, left, side, self._ignore_index), self._crop_size)
         crop = flip(
             crop,
@@ -135,7 +143,50 @@ class TrainTransform:
             crop = rotate90(crop, int(rng.integers(4)))
         brightness = rng.uniform(-augment.brightness, augment.brightness)
         contrast = rng.uniform(1 - augment.contrast, 1 + augment.contrast)
-        return crop._replace(image=adjust(crop.image, brightness=brightness, contrast=contrast))
+        crop = crop._replace(image=adjust(crop.image, brightness=brightness, contrast=contrast))
+        for transform, generator in zip(self._more, generators, strict=True):
+            if transform is not None:
+                crop = transform(crop, generator)
+        return crop
+
+    def _place(self, label: np.ndarray, side: int, drawn: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        """Where the window begins: on a pixel of some class, or where not too much of it is void."""
+        if rng.random() < self._augment.class_crops:
+            return self._on_a_class(label, side, drawn, rng)
+        best, least = drawn, _void_share(label, side, drawn, self._ignore_index)
+        for _ in range(_MAX_DRAWS):
+            if least <= self._augment.max_void:
+                break
+            place = tuple(_offset(length, side, rng) for length in label.shape)
+            share = _void_share(label, side, place, self._ignore_index)
+            if share < least:
+                best, least = place, share
+        return best
+
+    def _on_a_class(
+        self, label: np.ndarray, side: int, drawn: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[int, int]:
+        """A window that holds a random pixel of a class, each class of the image as likely."""
+        counts = np.bincount(label.ravel(), minlength=256)
+        counts[self._ignore_index] = 0
+        classes = np.flatnonzero(counts)
+        if classes.size == 0:
+            return drawn
+        chosen = classes[rng.integers(classes.size)]
+        pixel = np.flatnonzero(label.ravel() == chosen)[rng.integers(counts[chosen])]
+        place = []
+        for position, length in zip(divmod(int(pixel), label.shape[1]), label.shape, strict=True):
+            low, high = sorted((0, length - side))  # where windows begin in any case
+            low, high = max(low, position - side + 1), min(high, position)
+            place.append(int(rng.integers(low, high, endpoint=True)))
+        return place[0], place[1]
+
+
+def _void_share(label: np.ndarray, side: int, place: tuple[int, int], ignore_index: int) -> float:
+    """Share of a window that is void, or beyond the image."""
+    top, left = place
+    inside = label[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    return 1 - int(np.count_nonzero(inside != ignore_index)) / side**2
 
 
 def _offset(length: int, side: int, rng: np.random.Generator) -> int:

@@ -272,3 +272,22 @@ def test_eval_loader_raw_is_the_sample():
     sample = EvalLoader(dataset, mean=MEAN, std=STD).raw(1)
     assert isinstance(sample, Sample)
     np.testing.assert_array_equal(sample.image, dataset[1].image)
+
+
+def test_repeats_are_how_often_samples_come():
+    dataset = Noise(4)
+    repeats = np.array([1.0, 1.0, 1.0, 3.0])
+    batches = loader(dataset, repeats=repeats, crops_per_image=60, batch_size=8)
+    seen = Counter(name for epoch in range(3) for batch in batches.epoch(epoch) for name in batch.names)
+    total = sum(seen.values())
+    for name, expected in zip(dataset.names, repeats / repeats.sum(), strict=True):
+        assert seen[name] / total == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_every_transform_gives_the_same_for_any_number_of_workers_and_from_any_step(workers):
+    augment = AugmentConfig(rotation=20, elastic=2, gamma=[0.8, 1.2], blur=1, noise=0.05, class_crops=0.5, hue=0.1)
+    options = {"transform": TrainTransform(augment, 32, 255), "repeats": np.arange(1.0, 7.0)}
+    expected = list(loader(Noise(6), **options).epoch(3))
+    found = list(loader(Noise(6), **options, num_workers=workers).epoch(3, start_step=2))
+    assert all(same(one, other) for one, other in zip(found, expected[2:], strict=True))

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcnlab.config.schema import AugmentConfig
+from fcnlab import compose
+from fcnlab.config.schema import AugmentConfig, CellsConfig
 from fcnlab.data import Sample, TrainTransform
+from fcnlab.data.cells import Cells
 from fcnlab.data.transforms import adjust, crop_window, flip, resize, rotate90
 from fcnlab.errors import ConfigError
+from fcnlab.registry import TRANSFORMS
 
 IGNORE = 255
 
@@ -217,3 +222,92 @@ def test_a_bad_scale_is_refused(scale):
     with pytest.raises(ConfigError, match=r"augment\.scale=.*two ascending") as caught:
         TrainTransform(AugmentConfig(scale=scale), 64, IGNORE)
     assert "\n" not in str(caught.value)
+
+
+FULL = AugmentConfig(
+    scale=[0.8, 1.25],
+    rotation=20.0,
+    elastic=2.0,
+    gamma=[0.8, 1.25],
+    saturation=0.3,
+    hue=0.1,
+    blur=1.0,
+    noise=0.05,
+    class_crops=0.5,
+    max_void=0.5,
+)
+
+
+def test_everything_at_once_is_a_function_of_the_generator():
+    sample = cells_sample()
+    transform = TrainTransform(FULL, 48, 255)
+    one, same, other = (transform(sample, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.image, same.image)
+    np.testing.assert_array_equal(one.label, same.label)
+    assert one.image.shape == (48, 48, 3)
+    assert one.label.shape == (48, 48)
+    assert not np.array_equal(one.image, other.image)
+
+
+def test_what_was_added_does_not_change_what_the_others_draw():
+    sample = cells_sample()
+    plain = AugmentConfig(horizontal_flip=0.5, rotate90=True, scale=[0.8, 1.25], brightness=0.1)
+    noisy = replace(plain, noise=0.02)
+    for seed in range(5):
+        one, other = (
+            TrainTransform(augment, 32, 255)(sample, np.random.default_rng(seed)) for augment in (plain, noisy)
+        )
+        np.testing.assert_array_equal(one.label, other.label)
+        assert not np.array_equal(one.image, other.image)
+
+
+def test_crops_on_a_class_find_the_rare_one():
+    """One pixel in 4096 is of class 1; a crop of 16 x 16 holds it by chance in one of 16."""
+    label = np.zeros((64, 64), np.uint8)
+    label[50, 7] = 1
+    sample = Sample(np.zeros((64, 64, 3), np.uint8), label, "needle")
+    found = {}
+    for share in (0.0, 1.0):
+        transform = TrainTransform(AugmentConfig(class_crops=share), 16, 255)
+        found[share] = np.mean([1 in transform(sample, np.random.default_rng(seed)).label for seed in range(300)])
+    assert found[0.0] < 0.2
+    assert 0.42 < found[1.0] < 0.68  # each of the two classes as likely, and some by chance
+
+
+def test_a_crop_with_too_much_void_is_drawn_again():
+    label = np.full((64, 64), 255, np.uint8)
+    label[:32] = 0
+    sample = Sample(np.zeros((64, 64, 3), np.uint8), label, "half")
+    shares = {}
+    for max_void in (1.0, 0.25):
+        transform = TrainTransform(AugmentConfig(max_void=max_void), 24, 255)
+        crops = [transform(sample, np.random.default_rng(seed)).label for seed in range(60)]
+        shares[max_void] = [(crop == 255).mean() for crop in crops]
+    assert max(shares[1.0]) > 0.9
+    assert np.mean(np.array(shares[0.25]) <= 0.25) > 0.95
+    only_void = sample._replace(label=np.full((64, 64), 255, np.uint8))
+    transform = TrainTransform(replace(FULL, class_crops=1.0), 24, 255)
+    assert (transform(only_void, np.random.default_rng(0)).label == 255).all()
+
+
+def test_a_transform_of_another_package_joins_in():
+    def invert(augment, ignore_index):
+        return lambda sample, rng: sample._replace(image=255 - sample.image)
+
+    TRANSFORMS.register("invert", invert)
+    try:
+        sample = cells_sample()
+        plain, inverted = (
+            TrainTransform(AugmentConfig(extra=extra), 32, 255)(sample, np.random.default_rng(0))
+            for extra in ([], ["invert"])
+        )
+        np.testing.assert_array_equal(inverted.image, 255 - plain.image)
+        assert compose(["augment.extra=[invert]"]).augment.extra == ["invert"]
+    finally:
+        del TRANSFORMS._factories["invert"]
+    with pytest.raises(ConfigError, match="unknown transform 'inverse'"):
+        compose(["augment.extra=[inverse]"])
+
+
+def cells_sample():
+    return Cells(CellsConfig(num_train=1, image_size=96), "train")[0]

@@ -1,0 +1,103 @@
+"""Transforms of an image that leave its label alone: gamma, colour, blur, noise; factories as in `warps`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from fcnlab.data.dataset import Sample, Transform
+from fcnlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fcnlab.config.schema import AugmentConfig
+
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue in brightness (Rec. 601)
+
+
+def apply_gamma(image: np.ndarray, gamma: float) -> np.ndarray:
+    """``(image / 255) ** gamma * 255`` of an H x W x C uint8 image: above 1 darker, below 1 brighter."""
+    levels = (np.arange(256) / 255) ** gamma * 255
+    return cv2.LUT(image, np.rint(levels).astype(np.uint8)).reshape(image.shape)
+
+
+def jitter_colours(image: np.ndarray, saturation: float, hue: float) -> np.ndarray:
+    """Change the colours of an H x W x 3 uint8 RGB image.
+
+    Args:
+        image: The image.
+        saturation: Factor on the difference of each pixel from its grey.
+        hue: Turn of the colours, as a share of a full turn.
+    """
+    if hue:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+        hsv[..., 0] += np.uint8(round(hue * 256) % 256)  # a full turn is 256, so that it wraps by itself
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    if saturation == 1:
+        return image
+    mix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * np.tile(_GREY, (3, 1))
+    return cv2.transform(image, mix)  # rounds and saturates
+
+
+def gamma(augment: AugmentConfig, ignore_index: int) -> Transform | None:
+    """By a power drawn from ``augment.gamma``, by its logarithm."""
+    low, high = augment.gamma
+    if low == high == 1:
+        return None
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        power = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        return sample._replace(image=apply_gamma(sample.image, power))
+
+    return apply
+
+
+def colour_jitter(augment: AugmentConfig, ignore_index: int) -> Transform | None:
+    """Saturation and hue, by up to ``augment.saturation`` and ``augment.hue`` either way.
+
+    Raises:
+        ConfigError: At the first image that does not have three channels.
+    """
+    if augment.saturation == 0 and augment.hue == 0:
+        return None
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        if sample.image.shape[2] != 3:
+            raise ConfigError(
+                f"augment.saturation and augment.hue: need red, green and blue; '{sample.name}' has "
+                f"{sample.image.shape[2]} channels: set both to 0"
+            )
+        saturation = rng.uniform(1 - augment.saturation, 1 + augment.saturation)
+        hue = rng.uniform(-augment.hue, augment.hue)
+        return sample._replace(image=jitter_colours(sample.image, saturation, hue))
+
+    return apply
+
+
+def blur(augment: AugmentConfig, ignore_index: int) -> Transform | None:
+    """Gaussian, by a standard deviation of up to ``augment.blur`` pixels."""
+    if augment.blur == 0:
+        return None
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        deviation = rng.uniform(0, augment.blur)
+        if deviation < 0.2:  # no neighbour would count
+            return sample
+        image = cv2.GaussianBlur(sample.image, (0, 0), deviation, borderType=cv2.BORDER_REFLECT_101)
+        return sample._replace(image=image.reshape(sample.image.shape))
+
+    return apply
+
+
+def noise(augment: AugmentConfig, ignore_index: int) -> Transform | None:
+    """Normal, independent for each pixel and channel, of a deviation of up to ``augment.noise`` of the full range."""
+    if augment.noise == 0:
+        return None
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        deviation = np.float32(rng.uniform(0, augment.noise) * 255)
+        values = sample.image + rng.standard_normal(sample.image.shape, dtype=np.float32) * deviation
+        return sample._replace(image=np.clip(np.rint(values), 0, 255).astype(np.uint8))
+
+    return apply

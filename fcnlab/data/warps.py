@@ -1,0 +1,84 @@
+"""Transforms that bend an image together with its label: rotation by any angle, elastic deformation.
+
+Factories for `fcnlab.registry.TRANSFORMS`: called with the augmentation's keys and ``ignore_index``, each returns a
+function of a sample and a generator, or None where its range says that there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from fcnlab.data.dataset import Sample, Transform
+
+if TYPE_CHECKING:
+    from fcnlab.config.schema import AugmentConfig
+
+
+def rotate(sample: Sample, degrees: float, ignore_index: int) -> Sample:
+    """Turn a sample anticlockwise about its centre; the label is void where there was nothing.
+
+    The image has its own reflection there, so that no edge appears that the network could learn.
+    """
+    height, width = sample.label.shape
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    size = (width, height)
+    image = cv2.warpAffine(sample.image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    label = cv2.warpAffine(
+        sample.label, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
+    )
+    return Sample(image.reshape(sample.image.shape), label, sample.name)
+
+
+def displace(sample: Sample, columns: np.ndarray, rows: np.ndarray, ignore_index: int) -> Sample:
+    """Take each pixel from somewhere else.
+
+    Args:
+        sample: An H x W image and its label.
+        columns: How far to the right of a pixel its new value lies, H x W float32, in pixels.
+        rows: How far below.
+        ignore_index: The label of what comes from outside.
+    """
+    height, width = sample.label.shape
+    down, right = np.mgrid[0:height, 0:width].astype(np.float32)
+    right += columns
+    down += rows
+    image = cv2.remap(sample.image, right, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    label = cv2.remap(
+        sample.label, right, down, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
+    )
+    return Sample(image.reshape(sample.image.shape), label, sample.name)
+
+
+def rotation(augment: AugmentConfig, ignore_index: int) -> Transform | None:
+    """By an angle of up to ``augment.rotation`` degrees either way."""
+    if augment.rotation == 0:
+        return None
+    return lambda sample, rng: rotate(sample, rng.uniform(-augment.rotation, augment.rotation), ignore_index)
+
+
+def elastic(augment: AugmentConfig, ignore_index: int) -> Transform | None:
+    """Random displacements, smoothed (Simard et al., ICDAR 2003, section 2; for microscopy Ronneberger et al. 2015).
+
+    A displacement of ``augment.elastic`` pixels on average, drawn on a grid of ``augment.elastic_spacing`` pixels.
+    """
+    if augment.elastic == 0:
+        return None
+
+    def bend(sample: Sample, rng: np.random.Generator) -> Sample:
+        height, width = sample.label.shape
+        grid = tuple(math.ceil(length / augment.elastic_spacing) + 3 for length in (height, width))
+        # A draw of the normal distribution is sqrt(2 / pi) from 0 on average.
+        scale = np.float32(augment.elastic * math.sqrt(math.pi / 2))
+        fields = []
+        for _ in range(2):
+            knots = rng.standard_normal(grid, dtype=np.float32) * scale
+            enlarged = (round(grid[1] * augment.elastic_spacing), round(grid[0] * augment.elastic_spacing))
+            field = cv2.resize(knots, enlarged, interpolation=cv2.INTER_CUBIC)
+            fields.append(field[:height, :width])
+        return displace(sample, fields[0], fields[1], ignore_index)
+
+    return bend
