@@ -108,7 +108,9 @@ DATASETS = Registry(
     {
         "cells": "fcnlab.data.cells:Cells",
         "folder": "fcnlab.data.folder:Folder",
-        "isbi2012": "fcnlab.data.isbi2012:Isbi2012",
+        "isbi2012": "fcnlab.data.isbi2012:isbi2012",
+        "voc2012": "fcnlab.data.voc2012:Voc2012",
+        "camvid": "fcnlab.data.camvid:Camvid",
     },
 )
 """Called with the data set's configuration and a split ("train" or "val"); returns a `fcnlab.data.Dataset`."""

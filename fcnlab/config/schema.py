@@ -107,6 +107,42 @@ class Isbi2012Config(PairedFilesConfig):
     label_values: list[int] = ranged([0, 255], minimum=0, maximum=255)
 
 
+# fmt: off
+VOC_CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+CAMVID_CLASSES = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
+)
+# fmt: on
+
+
+@dataclass
+class Voc2012Config(DatasetConfig):
+    """PASCAL VOC: see `fcnlab.data.voc2012`."""
+
+    name: str = "voc2012"
+    root: Optional[str] = field(default=None, metadata={"required": True})
+    num_classes: int = ranged(21, minimum=2, maximum=255)
+    class_names: list[str] = field(default_factory=lambda: list(VOC_CLASSES))
+    train_set: str = one_of("train", ("train", "trainval", "trainaug"))
+    val_set: str = one_of("val", ("val", "seg11valid"))
+    sbd_root: Optional[str] = None
+
+
+@dataclass
+class CamvidConfig(DatasetConfig):
+    """CamVid: see `fcnlab.data.camvid`."""
+
+    name: str = "camvid"
+    root: Optional[str] = field(default=None, metadata={"required": True})
+    num_classes: int = ranged(11, minimum=2, maximum=255)
+    ignore_index: int = ranged(11, minimum=0, maximum=255)
+    class_names: list[str] = field(default_factory=lambda: list(CAMVID_CLASSES))
+    val_set: str = one_of("val", ("val", "test"))
+
+
 @dataclass
 class AugmentConfig:
     """Joint random transforms of a training image and its label: see `fcnlab.data.transforms`."""
@@ -393,7 +429,13 @@ COMMANDS = {
 """The class of each primary configuration, ``conf/<name>.yaml``."""
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "dataset": {"cells": CellsConfig, "folder": FolderConfig, "isbi2012": Isbi2012Config},
+    "dataset": {
+        "cells": CellsConfig,
+        "folder": FolderConfig,
+        "isbi2012": Isbi2012Config,
+        "voc2012": Voc2012Config,
+        "camvid": CamvidConfig,
+    },
     "optimizer": {"adam": AdamConfig, "adamw": AdamWConfig, "sgd": SGDConfig},
     "schedule": {"constant": ConstantConfig, "poly": PolyConfig, "cosine": CosineConfig},
     "loss": {"cross_entropy": CrossEntropyConfig, "focal": FocalConfig, "dice": DiceConfig, "combined": CombinedConfig},

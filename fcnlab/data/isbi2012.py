@@ -8,12 +8,33 @@ in Neuroanatomy* 9:142, 2015), as ``images/0.png`` to ``images/29.png`` and like
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fcnlab.data.dataset import Dataset, Sample, require_split
+from fcnlab.data.decode import count_pages, read_file, read_page
+from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.data.folder import PairedFiles
+from fcnlab.data.pairs import Labelling, root_of
 from fcnlab.errors import DataError
+
+if TYPE_CHECKING:
+    from fcnlab.config.schema import Isbi2012Config
 
 NUM_SLICES = 30
 NUM_TRAIN = 24
+
+VOLUME = "train-volume.tif"
+LABELS = "train-labels.tif"
+
+
+def isbi2012(config: Isbi2012Config, split: str) -> Dataset:
+    """The slices of ``dataset.root``: the challenge's TIFF volumes if they are there, else folders of PNGs.
+
+    Raises:
+        DataError: As `Isbi2012` and `Isbi2012Volume` do.
+    """
+    volumes = (root_of(config) / VOLUME).is_file()
+    return Isbi2012Volume(config, split) if volumes else Isbi2012(config, split)
 
 
 class Isbi2012(PairedFiles):
@@ -40,3 +61,52 @@ class Isbi2012(PairedFiles):
 
     def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         return {"train": set(stems[:NUM_TRAIN]), "val": set(stems[NUM_TRAIN:])}
+
+
+class Isbi2012Volume(Dataset):
+    """The challenge's own files, ``train-volume.tif`` and ``train-labels.tif``, of 30 pages each.
+
+    Args:
+        config: Where the files are, and what their labels mean.
+        split: "train" or "val".
+
+    Raises:
+        DataError: If a file is missing or does not have 30 pages, or lists are given, which are for folders.
+    """
+
+    def __init__(self, config: Isbi2012Config, split: str) -> None:
+        require_split(split)
+        root = root_of(config)
+        self._volume, self._label_volume = root / VOLUME, root / LABELS
+        for path in (self._volume, self._label_volume):
+            pages = count_pages(path) if path.is_file() else 0
+            if pages != NUM_SLICES:
+                raise DataError(f"'{path}': has {pages} pages where the ISBI 2012 training set has {NUM_SLICES}")
+        if config.train_list or config.val_list:
+            raise DataError("dataset.train_list and dataset.val_list: are for folders of slices, not for TIFF volumes")
+        self._labelling = Labelling(config, config.label_values)
+        self._numbers = range(NUM_TRAIN) if split == "train" else range(NUM_TRAIN, NUM_SLICES)
+        self._source = f"{config.name} {root.resolve()}"
+
+    @property
+    def names(self) -> list[str]:
+        """The slices' numbers."""
+        return [str(number) for number in self._numbers]
+
+    @property
+    def source(self) -> str:
+        """The kind of data set and its folder's absolute path."""
+        return self._source
+
+    def __getitem__(self, index: int) -> Sample:
+        number = self._numbers[index]
+        image = read_page(self._volume, number)
+        values = read_page(self._label_volume, number)[..., 0]
+        if values.shape != image.shape[:2]:
+            raise DataError(f"'{self._label_volume}': page {number} does not have its image's size")
+        return Sample(image, self._labelling(values, self._label_volume), str(number))
+
+    def fingerprint(self) -> str:
+        """A digest of both files, the slices and what their labels mean."""
+        files = [digest(read_file(path, "volume")) for path in (self._volume, self._label_volume)]
+        return digest_of([self._labelling.meaning, self.names, files])

@@ -8,6 +8,7 @@ from fcnlab import compose
 from fcnlab.config.schema import Isbi2012Config
 from fcnlab.data.isbi2012 import Isbi2012
 from fcnlab.errors import ConfigError, DataError
+from fcnlab.registry import DATASETS
 
 
 def write(root, stems):
@@ -66,3 +67,39 @@ def test_other_slices_are_refused(tmp_path, stems):
     with pytest.raises(DataError, match=r"dataset\.root.*named 0 to 29.*dataset=folder") as caught:
         Isbi2012(Isbi2012Config(root=str(tmp_path)), "train")
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    """The challenge's files: 30 pages each, an image and its label of two halves."""
+    images = [np.full((8, 10), number, np.uint8) for number in range(30)]
+    label = np.zeros((8, 10), np.uint8)
+    label[:, 5:] = 255
+    cv2.imwritemulti(str(tmp_path / "train-volume.tif"), images)
+    cv2.imwritemulti(str(tmp_path / "train-labels.tif"), [label] * 30)
+    return tmp_path
+
+
+def test_the_volumes_are_the_same_slices(volumes):
+    config = compose(["dataset=isbi2012", f"dataset.root={volumes}"]).dataset
+    make = DATASETS.get("isbi2012")
+    train, val = (make(config, split) for split in ("train", "val"))
+    assert train.names == [str(number) for number in range(24)]
+    assert val.names == [str(number) for number in range(24, 30)]
+    assert (val[2].image == 26).all()
+    assert val[2].image.shape == (8, 10, 3)
+    assert (val[2].label == [0] * 5 + [1] * 5).all()
+    val.check()
+    before = val.fingerprint()
+    assert before != train.fingerprint()
+    cv2.imwritemulti(str(volumes / "train-labels.tif"), [np.zeros((8, 10), np.uint8)] * 30)
+    assert val.fingerprint() != before
+
+
+def test_volumes_that_are_not_whole_are_one_line(volumes):
+    make = DATASETS.get("isbi2012")
+    with pytest.raises(DataError, match="are for folders of slices"):
+        make(Isbi2012Config(root=str(volumes), val_list="val.txt"), "val")
+    cv2.imwritemulti(str(volumes / "train-labels.tif"), [np.zeros((8, 10), np.uint8)] * 3)
+    with pytest.raises(DataError, match="has 3 pages where the ISBI 2012 training set has 30"):
+        make(Isbi2012Config(root=str(volumes)), "val")

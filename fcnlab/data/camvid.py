@@ -1,0 +1,84 @@
+"""CamVid in the layout of SegNet (Brostow et al. 2009; Badrinarayanan et al. 2017): 11 classes, 11 for void.
+
+``train``, ``val`` and ``test`` hold 480 x 360 PNGs, ``trainannot``, ``valannot`` and ``testannot`` their labels. The
+lists beside them, such as ``train.txt``, have an image and a label a line, as paths of the machine they were made on,
+of which the last two parts are what matters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from fcnlab.data.dataset import require_split
+from fcnlab.data.decode import EXTENSIONS
+from fcnlab.data.lists import read_lines
+from fcnlab.data.pairs import Pairs, natural, root_of
+from fcnlab.errors import DataError
+
+if TYPE_CHECKING:
+    from fcnlab.config.schema import CamvidConfig
+
+
+class Camvid(Pairs):
+    """One of CamVid's splits.
+
+    Args:
+        config: Where the files are; ``val_set`` is ``val`` or ``test``.
+        split: "train" or "val".
+
+    Raises:
+        DataError: If a folder or file is missing, or a list is none.
+    """
+
+    def __init__(self, config: CamvidConfig, split: str) -> None:
+        require_split(split)
+        root = root_of(config)
+        chosen = "train" if split == "train" else config.val_set
+        pairs = _listed(root, chosen) if (root / f"{chosen}.txt").is_file() else _found(root, chosen)
+        images = {image.stem: image for image, _ in pairs}
+        if len(images) < len(pairs):
+            raise DataError(f"list '{root / f'{chosen}.txt'}': names an image twice")
+        labels = {image.stem: label for image, label in pairs}
+        super().__init__(config, root, list(images), images, labels)
+
+
+def _listed(root: Path, chosen: str) -> list[tuple[Path, Path]]:
+    pairs = []
+    path = root / f"{chosen}.txt"
+    for number, line in enumerate(read_lines(path), start=1):
+        words = line.split()
+        if len(words) != 2:
+            raise DataError(f"list '{path}', line {number}: is not a path of an image and one of a label")
+        places = []
+        for word, kind in zip(words, ("image", "label"), strict=True):
+            parts = PurePosixPath(word.replace("\\", "/")).parts[-2:]
+            if len(parts) != 2 or ".." in parts:
+                raise DataError(f"list '{path}', line {number}: '{word}' is no path below a folder")
+            place = root.joinpath(*parts)
+            if not place.is_file():
+                raise DataError(f"list '{path}', line {number}: there is no {kind} '{place}'")
+            places.append(place)
+        pairs.append((places[0], places[1]))
+    return pairs
+
+
+def _found(root: Path, chosen: str) -> list[tuple[Path, Path]]:
+    """Without a list: every image of the folder."""
+    folder, labels = root / chosen, root / f"{chosen}annot"
+    for place in (folder, labels):
+        if not place.is_dir():
+            raise DataError(
+                f"dataset.root: '{root}' has neither '{chosen}.txt' nor a folder '{place.name}': give CamVid in "
+                "SegNet's layout, with train, trainannot, val and valannot"
+            )
+    pairs = []
+    for image in sorted(folder.iterdir(), key=lambda path: natural(path.stem)):
+        if image.suffix.lower() in EXTENSIONS and not image.name.startswith("."):
+            label = labels / f"{image.stem}.png"
+            if not label.is_file():
+                raise DataError(f"image '{image}' has no label '{label}': add it or remove the image")
+            pairs.append((image, label))
+    if not pairs:
+        raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(EXTENSIONS)}")
+    return pairs
