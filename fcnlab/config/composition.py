@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab import __version__
 from fcnlab.config.messages import one_line
-from fcnlab.config.schema import COMMANDS, SCHEMAS, Config
+from fcnlab.config.schema import COMMANDS, SCHEMAS, Config, DatasetConfig, PrepareConfig
 from fcnlab.config.validation import validate
 from fcnlab.errors import ConfigError
 from fcnlab.registry import REGISTRIES
@@ -194,8 +194,21 @@ def from_node(node: DictConfig) -> Any:
         config = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error)) from error
+    if isinstance(config, PrepareConfig):
+        config.dataset.root = (config.root if config.check else config.source) or "."
+    if getattr(getattr(config, "dataset", None), "name", None) == "folder":
+        config.dataset = _described(config.dataset)
     validate(config)
     return config
+
+
+def _described(dataset: DatasetConfig) -> DatasetConfig:
+    """With what the folder says of itself."""
+    from fcnlab.data import description
+
+    defaults = OmegaConf.load(config_folder() / "dataset" / "folder.yaml")
+    del defaults["defaults"]
+    return description.apply(dataset, OmegaConf.to_container(defaults))
 
 
 def to_yaml(config: Config) -> str:

@@ -419,7 +419,27 @@ class CompareConfig:
     tracking: ExperimentConfig = field(default_factory=ExperimentConfig)
 
 
+@dataclass
+class PrepareConfig:
+    """``python -m fcnlab.prepare``."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    source: Optional[str] = None
+    root: Optional[str] = field(default=None, metadata={"required": True})
+    check: bool = False
+    images: str = "images"
+    labels: str = "labels"
+    classes: list[str] = field(default_factory=list)
+    values: list[int] = ranged([], minimum=0, maximum=65535)
+    colours: list[list[int]] = field(default_factory=list)
+    void_colour: Optional[list[int]] = ranged(None, minimum=0, maximum=255)
+    annotations: Optional[str] = None
+    val_fraction: float = ranged(0.2, above=0, below=1)
+    split_seed: int = ranged(0, minimum=0)
+
+
 COMMANDS = {
+    "prepare": PrepareConfig,
     "train": Config,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,

@@ -1,0 +1,208 @@
+"""Labels in other formats, as class indices: colours, values, and polygons of LabelMe and COCO."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fcnlab.data.decode import read_image, read_label
+from fcnlab.data.pairs import some
+from fcnlab.errors import DataError
+
+_LARGEST_JSON = 256 * 2**20
+
+VOID = 255
+
+
+def from_colours(path: Path, colours: Sequence[Sequence[int]], void: Sequence[int] | None) -> np.ndarray:
+    """A colour picture whose pixels have the colours of classes.
+
+    Args:
+        path: The picture.
+        colours: Red, green and blue of each class.
+        void: Likewise of void; None: there is none.
+
+    Returns:
+        Class indices, H x W uint8, with 255 for void.
+
+    Raises:
+        DataError: If a pixel has another colour, as in a JPEG.
+    """
+    pixels = read_image(path).astype(np.uint32)
+    codes = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    labels = np.full(codes.shape, VOID, np.uint8)
+    known = np.zeros(codes.shape, bool)
+    table = [(colour, index) for index, colour in enumerate(colours)] + ([(void, VOID)] if void else [])
+    for (red, green, blue), index in table:
+        here = codes == (red << 16 | green << 8 | blue)
+        labels[here] = index
+        known |= here
+    if not known.all():
+        strange = np.unique(codes[~known])
+        shown = [f"[{code >> 16},{code >> 8 & 255},{code & 255}]" for code in strange[:5].tolist()]
+        more = f" and {strange.size - 5} more" if strange.size > 5 else ""
+        raise DataError(
+            f"label '{path}' has the colours {', '.join(shown)}{more}, which are no class's: complete `colours`, or "
+            "set `void_colour` (a JPEG changes colours: take PNGs)"
+        )
+    return labels
+
+
+def from_values(path: Path, values: Sequence[int], num_classes: int) -> np.ndarray:
+    """A single-channel or palette picture.
+
+    Args:
+        path: The picture.
+        values: The value of each class; empty: class indices, or 0 and 255 of two classes.
+        num_classes: How many there are.
+
+    Returns:
+        Class indices, H x W uint8, with 255 for void.
+
+    Raises:
+        DataError: If a pixel has another value.
+    """
+    raw = read_label(path, white=255 if 255 in values else 1)
+    found = np.unique(raw)
+    if not values:
+        binary = num_classes == 2 and 255 in found and set(found.tolist()) <= {0, 255}
+        values = [0, 255] if binary else list(range(num_classes))
+    strange = [value for value in found.tolist() if value not in values and value != VOID]
+    if strange:
+        raise DataError(
+            f"label '{path}' has the values {some(strange)}, which are no class's: set `values` to that of each class"
+        )
+    table = np.full(int(max(found.max(), max(values), VOID)) + 1, VOID, np.uint8)
+    table[list(values)] = np.arange(len(values))
+    return table[raw]
+
+
+def from_labelme(path: Path, class_names: Sequence[str], shape: tuple[int, int]) -> np.ndarray:
+    """The polygons, rectangles and circles of a LabelMe file; later ones lie above earlier ones.
+
+    Args:
+        path: The JSON.
+        class_names: The first is the background. ``void`` and ``ignore`` as a label are void.
+        shape: Height and width.
+
+    Raises:
+        DataError: If the file is none of LabelMe's, or has a label that is no class.
+    """
+    document = read_json(path)
+    shapes = document.get("shapes") if isinstance(document, dict) else None
+    if not isinstance(shapes, list):
+        raise DataError(f"annotation '{path}' is no LabelMe file: it has no shapes")
+    labels = np.zeros(shape, np.uint8)
+    for item in shapes:
+        try:
+            name, kind = str(item["label"]), item.get("shape_type", "polygon")
+            points = np.array(item["points"], dtype=np.float64)
+            if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+                raise ValueError("points")
+            points = points.clip(-1e6, 1e6)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise DataError(f"annotation '{path}' has a shape without a label or points: repair it") from None
+        _draw(labels, kind, points, _index_of(name, class_names, path))
+    return labels
+
+
+class Coco:
+    """A COCO file: polygons and uncompressed run lengths by image.
+
+    Args:
+        path: The JSON.
+        class_names: The first is the background; empty: background and the file's categories by id.
+
+    Raises:
+        DataError: If it is no COCO file, or has a category that is no class.
+    """
+
+    def __init__(self, path: Path, class_names: Sequence[str]) -> None:
+        document = read_json(path)
+        try:
+            categories = {item["id"]: str(item["name"]) for item in document["categories"]}
+            self.files = {item["id"]: str(item["file_name"]) for item in document["images"]}
+            annotations = list(document["annotations"])
+        except (KeyError, TypeError):
+            raise DataError(
+                f"annotation '{path}' is no COCO file: it lacks images, annotations or categories"
+            ) from None
+        self.path = path
+        self.class_names = list(class_names) or ["background", *(categories[key] for key in sorted(categories))]
+        self._indices = {key: _index_of(name, self.class_names, path) for key, name in categories.items()}
+        self._by_image: dict[Any, list[Mapping[str, Any]]] = {}
+        for item in annotations:
+            self._by_image.setdefault(item.get("image_id"), []).append(item)
+
+    def label(self, image_id: Any, shape: tuple[int, int]) -> np.ndarray:
+        """The class indices of an image; larger objects lie below smaller ones.
+
+        Raises:
+            DataError: If an annotation cannot be read.
+        """
+        labels = np.zeros(shape, np.uint8)
+        items = sorted(self._by_image.get(image_id, []), key=lambda item: -float(item.get("area") or 0))
+        for item in items:
+            try:
+                index = VOID if item.get("iscrowd") else self._indices[item["category_id"]]
+                segmentation = item["segmentation"]
+                if isinstance(segmentation, dict):
+                    labels[_run_lengths(segmentation, shape)] = index
+                    continue
+                for polygon in segmentation:
+                    points = np.array(polygon, np.float64).reshape(-1, 2).clip(-1e6, 1e6)
+                    _draw(labels, "polygon", points, index)
+            except (KeyError, TypeError, ValueError, IndexError):
+                raise DataError(
+                    f"annotation '{self.path}': {item.get('id')} of image {image_id} is neither polygons nor "
+                    "uncompressed run lengths"
+                ) from None
+        return labels
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ValueError("it is larger than 256 MiB")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"annotation '{path}' cannot be read ({' '.join(str(error).split())[:150]})") from None
+
+
+def _draw(labels: np.ndarray, kind: str, points: np.ndarray, index: int) -> None:
+    if kind == "rectangle" and len(points) == 2:
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        points = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    elif kind == "circle" and len(points) == 2:
+        radius = round(float(np.hypot(*(points[1] - points[0]))))
+        cv2.circle(labels, tuple(np.rint(points[0]).astype(int).tolist()), min(radius, 10**5), int(index), cv2.FILLED)
+        return
+    if len(points) >= 3:
+        cv2.fillPoly(labels, [np.rint(points).astype(np.int32)], int(index))
+
+
+def _run_lengths(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
+    """COCO's runs, of 0 and 1 in turn, down the columns."""
+    counts = np.array(segmentation["counts"], dtype=np.int64)
+    if list(segmentation["size"]) != list(shape) or (counts < 0).any() or counts.sum() != shape[0] * shape[1]:
+        raise ValueError("run lengths do not fit the image")
+    runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return runs.reshape(shape[::-1]).T
+
+
+def _index_of(name: str, class_names: Sequence[str], path: Path) -> int:
+    if name in class_names:
+        return list(class_names).index(name)
+    if name.lower() in ("void", "ignore"):
+        return VOID
+    raise DataError(f"annotation '{path}' has the label '{name}', which is none of {some(class_names)}: set `classes`")

@@ -1,0 +1,92 @@
+"""What a folder says of itself."""
+
+import cv2
+import numpy as np
+import pytest
+
+from fcnlab import compose
+from fcnlab.errors import DataError
+from fcnlab.registry import DATASETS
+
+TEXT = """
+class_names: [sky, Erde, tree]
+palette: [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+ignore_index: 250
+label_values: [0, 10, 20]
+train_list: train.txt
+val_list: val.txt
+mean: [0.1, 0.2, 0.3]
+std: [0.4, 0.5, 0.6]
+source: somewhere
+licence: mine
+class_pixels: [1, 2, 3]
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "dataset.yaml").write_text(TEXT, encoding="utf-8")
+    return tmp_path
+
+
+def composed(root, *words):
+    return compose(["dataset=folder", f"dataset.root={root}", *words]).dataset
+
+
+def test_it_takes_the_place_of_the_defaults(root):
+    found = composed(root)
+    assert (found.num_classes, found.class_names, found.ignore_index) == (3, ["sky", "Erde", "tree"], 250)
+    assert (found.label_values, found.mean, found.std) == ([0, 10, 20], [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    assert found.palette == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert found.val_list == str(root / "val.txt")
+
+
+def test_a_word_on_the_command_line_wins(root):
+    found = composed(root, "dataset.mean=[0.9,0.9,0.9]", "dataset.class_names=[a,b,c]")
+    assert (found.mean, found.class_names, found.num_classes) == ([0.9] * 3, ["a", "b", "c"], 3)
+
+
+def test_other_data_sets_and_folders_without_one_stay(tmp_path):
+    assert composed(tmp_path).num_classes == 2
+    assert composed(tmp_path / "missing").num_classes == 2
+    assert compose([]).dataset.name == "cells"
+
+
+def test_the_lists_are_the_folders_own(root, tmp_path, monkeypatch):
+    for name, value in (("a", 0), ("b", 10)):
+        for folder in ("images", "labels"):
+            (root / folder).mkdir(exist_ok=True)
+        cv2.imwrite(str(root / "images" / f"{name}.png"), np.full((8, 8, 3), 50, np.uint8))
+        cv2.imwrite(str(root / "labels" / f"{name}.png"), np.full((8, 8), value, np.uint8))
+    (root / "train.txt").write_text("a\n")
+    (root / "val.txt").write_text("b\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "val.txt").write_text("a\n")
+    val = DATASETS.get("folder")(composed(root), "val")
+    assert val.names == ["b"]
+    assert (val[0].label == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not readable YAML"),
+        ("- a\n", "must be keys with values"),
+        ("classes: [a]\n", "classes: no such key; known are class_names"),
+        ("class_names: 3\n", "class_names: 3 is not what this key takes"),
+        ("class_names: [1, 2]\n", "is not what this key takes"),
+        ("num_classes: true\n", "num_classes: True is not"),
+        ("mean: [a, b]\n", "is not what this key takes"),
+        ("val_list: ../other.txt\n", "leads out of the folder"),
+        ("images: /etc\n", "leads out of the folder"),
+        ("source: !!python/object/apply:os.system ['true']\n", "is not readable YAML"),
+        ("&a [*a]", "must be keys|is not readable"),
+    ],
+)
+def test_what_it_must_not_say_is_one_line(tmp_path, text, said):
+    (tmp_path / "dataset.yaml").write_text(text)
+    with pytest.raises(DataError, match=said) as caught:
+        composed(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,135 @@
+"""Labels in other formats, small enough to be drawn by hand."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from fcnlab.errors import DataError
+from fcnlab.preparation.annotations import VOID, Coco, from_colours, from_labelme, from_values
+
+CLASSES = ["background", "cell", "nucleus"]
+
+
+def write(path, document):
+    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    return path
+
+
+def test_colours_become_classes(tmp_path):
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[:, 2:4] = (255, 0, 128)
+    picture[:, 4:] = (9, 9, 9)
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), picture[..., ::-1])
+    found = from_colours(path, [(0, 0, 0), (255, 0, 128)], (9, 9, 9))
+    assert found.tolist() == [[0, 0, 1, 1, VOID, VOID]] * 4
+    with pytest.raises(DataError, match=r"has the colours \[9,9,9\], which are no class's"):
+        from_colours(path, [(0, 0, 0), (255, 0, 128)], None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "values", "classes", "expected"),
+    [
+        ([0, 255, 255, 0], [], 2, [0, 1, 1, 0]),  # binary, as many programs write it
+        ([0, 1, 2, 255], [], 3, [0, 1, 2, VOID]),
+        ([7, 3, 255, 7], [3, 7], 2, [1, 0, VOID, 1]),
+        ([0, 255, 0, 0], [255, 0], 2, [1, 0, 1, 1]),
+    ],
+)
+def test_values_become_classes(tmp_path, raw, values, classes, expected):
+    cv2.imwrite(str(tmp_path / "a.png"), np.array([raw], np.uint8))
+    assert from_values(tmp_path / "a.png", values, classes).tolist() == [expected]
+
+
+def test_a_value_of_no_class_is_named(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 1, 5]], np.uint8))
+    with pytest.raises(DataError, match="has the values 5, which are no class's"):
+        from_values(tmp_path / "a.png", [], 2)
+
+
+def test_labelme_draws_polygons_rectangles_and_circles_in_their_order(tmp_path):
+    shapes = [
+        {"label": "cell", "shape_type": "polygon", "points": [[2, 2], [12, 2], [12, 12], [2, 12]]},
+        {"label": "nucleus", "shape_type": "rectangle", "points": [[8, 8], [5, 5]]},
+        {"label": "void", "shape_type": "circle", "points": [[17, 17], [17, 19]]},
+    ]
+    found = from_labelme(write(tmp_path / "a.json", {"shapes": shapes}), CLASSES, (20, 20))
+    assert (found[5:9, 5:9] == 2).all()
+    assert (found[2:13, 2:5] == 1).all()
+    assert (found[:2] == 0).all()
+    assert found[17, 17] == VOID
+    assert np.count_nonzero(found == 1) + np.count_nonzero(found == 2) == 11 * 11
+
+
+def coco(tmp_path, annotations, **document):
+    whole = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 6, "width": 8}],
+        "categories": [{"id": 3, "name": "nucleus"}, {"id": 1, "name": "cell"}],
+        "annotations": annotations,
+        **document,
+    }
+    return write(tmp_path / "coco.json", whole)
+
+
+def test_coco_polygons_and_run_lengths(tmp_path):
+    annotations = [
+        {"id": 2, "image_id": 7, "category_id": 3, "area": 4, "segmentation": [[2, 2, 3, 2, 3, 3, 2, 3]]},
+        {"id": 1, "image_id": 7, "category_id": 1, "area": 20, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]},
+        # Down the columns: 42 pixels of nothing, and the last column.
+        {"id": 3, "image_id": 7, "category_id": 1, "area": 6, "segmentation": {"size": [6, 8], "counts": [42, 6]}},
+    ]
+    found = Coco(coco(tmp_path, annotations), [])
+    assert found.class_names == ["background", "cell", "nucleus"]
+    label = found.label(7, (6, 8))
+    assert (label[2:4, 2:4] == 2).all()  # the small one lies above the large one
+    assert (label[1:5, 1] == 1).all()
+    assert (label[:, 7] == 1).all()
+    assert (label[:, 6] == 0).all()
+    assert not found.label(99, (6, 8)).any()
+
+
+def test_a_crowd_is_void(tmp_path):
+    crowd = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 1, "area": 48}
+    found = Coco(coco(tmp_path, [{**crowd, "segmentation": {"size": [6, 8], "counts": [0, 48]}}]), CLASSES)
+    assert (found.label(7, (6, 8)) == VOID).all()
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"size": [6, 8], "counts": [1, 2]},
+        {"size": [6, 8], "counts": "compressed"},
+        [[1, 2, 3]],
+        "x",
+        [["a", "b"]],
+        None,
+    ],
+)
+def test_what_coco_cannot_mean_is_one_line(tmp_path, segmentation):
+    item = {"id": 1, "image_id": 7, "category_id": 1, "segmentation": segmentation}
+    found = Coco(coco(tmp_path, [item]), CLASSES)
+    with pytest.raises(DataError, match="neither polygons nor uncompressed run lengths") as caught:
+        found.label(7, (6, 8))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "document", "said"),
+    [
+        ("labelme", "{", "cannot be read"),
+        ("labelme", {"images": []}, "no LabelMe file"),
+        ("labelme", {"shapes": [{"label": "cell"}]}, "without a label or points"),
+        ("labelme", {"shapes": [{"label": "cell", "points": [[1, None]]}]}, "without a label or points"),
+        ("labelme", {"shapes": [{"label": "dog", "points": [[1, 1]]}]}, "label 'dog', which is none of"),
+        ("coco", [], "no COCO file"),
+        ("coco", {"images": [], "annotations": []}, "no COCO file"),
+        ("coco", {"images": [], "annotations": [], "categories": [{"id": 1, "name": "dog"}]}, "label 'dog'"),
+    ],
+)
+def test_other_files_are_one_line(tmp_path, read, document, said):
+    path = write(tmp_path / "a.json", document)
+    with pytest.raises(DataError, match=said) as caught:
+        Coco(path, CLASSES) if read == "coco" else from_labelme(path, CLASSES, (4, 4))
+    assert "\n" not in str(caught.value)

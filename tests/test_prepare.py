@@ -1,0 +1,228 @@
+"""``python -m fcnlab.prepare``, as a user has it."""
+
+import json
+import shutil
+import tarfile
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+import fcnlab
+from fcnlab import assembly
+from fcnlab.config import compose
+from fcnlab.errors import FcnlabError
+from fcnlab.prepare import check, prepare
+
+
+def image_of(height=40, width=48):
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Five images, one as JPEG, with binary labels; one name has letters of its own."""
+    root = tmp_path / "microscope"
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for number, stem in enumerate(["1", "2", "10", "Zelle ä", "x"]):
+        ending = ".jpg" if stem == "x" else ".png"
+        image = image_of(40 + number)
+        cv2.imencode(ending, image)[1].tofile(root / "images" / f"{stem}{ending}")
+        label = np.zeros(image.shape[:2], np.uint8)
+        label[:, 10 + number :] = 255
+        cv2.imencode(".png", label)[1].tofile(root / "labels" / f"{stem}.png")
+    return root
+
+
+def words(*given):
+    return compose(given, "prepare")
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def opened(root, *more):
+    return assembly.build_data(fcnlab.compose(["dataset=folder", f"dataset.root={root}", *more]))
+
+
+def test_what_is_prepared_trains_with_no_other_word(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = contents(source)
+    root = prepare(words(f"source={source}", "classes=[membrane,cell]", "root=data", "val_fraction=0.4"))
+    assert contents(source) == before
+    data = opened(root)
+    assert (len(data.train), len(data.val)) == (3, 2)
+    assert set(data.train.names) | set(data.val.names) == {"1", "2", "10", "Zelle ä", "x"}
+    for split in data:
+        for index in range(len(split)):
+            assert set(np.unique(split[index].label)) == {0, 1}
+    described = yaml.safe_load((root / "dataset.yaml").read_text(encoding="utf-8"))
+    pixels = np.concatenate([data.train[index].image.reshape(-1, 3) for index in range(3)]) / 255
+    np.testing.assert_allclose(described["mean"], pixels.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(described["std"], pixels.std(axis=0), atol=1e-4)
+    assert described["class_pixels"] == data.train.class_pixels(2).sum(axis=0).tolist()
+    assert cv2.imread(str(root / "preview.png")).std() > 10
+    trained = fcnlab.compose(
+        [
+            *("dataset=folder", f"dataset.root={root}", "dataset.crop_size=32", "arch=fcn32s", "arch.width=0.03125"),
+            *("trainer.max_steps=1", "trainer.batch_size=2", "tracking=none", "trainer.mode=pynative"),
+        ]
+    )
+    result = fcnlab.train(trained, tmp_path / "out")
+    assert set(result.best.evaluation.metrics) >= {"val/iou/membrane", "val/iou/cell"}
+
+
+def test_a_second_call_changes_nothing_and_a_third_mends_what_was_lost(source, tmp_path, caplog):
+    config = words(f"source={source}", "classes=[a,b]", f"root={tmp_path / 'data'}")
+    caplog.set_level("INFO")
+    root = prepare(config)
+    before = contents(root)
+    prepare(config)
+    assert contents(root) == before
+    assert "0 of 5 were written" in caplog.text
+    (root / "labels" / "10.png").write_bytes(b"damaged")
+    (root / "images" / "1.png").unlink()
+    prepare(config)
+    assert contents(root) == before
+    assert "2 of 5 were written" in caplog.text
+
+
+def test_the_split_is_drawn_by_its_seed(source, tmp_path):
+    lists = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        chosen = [f"split_seed={seed}", "val_fraction=0.4"]
+        root = prepare(words(f"source={source}", "classes=[a,b]", f"root={tmp_path / name}", *chosen))
+        lists.append((root / "val.txt").read_text(encoding="utf-8"))
+    assert lists[0] == lists[1] != lists[2]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_will_do(source, tmp_path, kind):
+    path = tmp_path / f"download.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for found in source.rglob("*.*"):
+                file.write(found, found.relative_to(source.parent))
+    else:
+        with tarfile.open(path, "w:gz") as file:
+            file.add(source, source.name)
+    root = prepare(words(f"source={path}", "classes=[a,b]", f"root={tmp_path / 'data'}"))
+    assert len(list((root / "images").iterdir())) == 5
+
+
+def test_an_archive_does_not_get_out(source, tmp_path):
+    path = tmp_path / "evil.tar"
+    with tarfile.open(path, "w") as file:
+        file.add(source / "images" / "1.png", "../escaped.png")
+    with pytest.raises(FcnlabError, match="cannot be unpacked"):
+        prepare(words(f"source={path}", "classes=[a,b]", f"root={tmp_path / 'data'}"))
+    assert not list(tmp_path.rglob("escaped.png"))
+
+
+def test_colours_labelme_and_coco_give_the_same(tmp_path):
+    square = np.zeros((32, 32), np.uint8)
+    square[8:25, 8:25] = 1
+    expected = {}
+    for kind in ("colours", "labelme", "coco"):
+        folder = tmp_path / kind
+        (folder / "images").mkdir(parents=True)
+        (folder / "labels").mkdir()
+        points = [[8, 8], [24, 8], [24, 24], [8, 24]]
+        for name in ("a", "b"):
+            cv2.imwrite(str(folder / "images" / f"{name}.png"), image_of(32, 32))
+            if kind == "colours":
+                colours = np.array([[0, 0, 0], [200, 10, 30]], np.uint8)[square]
+                cv2.imwrite(str(folder / "labels" / f"{name}.png"), colours[..., ::-1])
+            elif kind == "labelme":
+                shapes = [{"label": "cell", "points": points}]
+                (folder / "images" / f"{name}.json").write_text(json.dumps({"shapes": shapes}))
+        flat = [number for point in points for number in point]
+        document = {
+            "images": [{"id": index, "file_name": f"{name}.png"} for index, name in enumerate("ab")],
+            "categories": [{"id": 1, "name": "cell"}],
+            "annotations": [
+                {"id": index, "image_id": index, "category_id": 1, "segmentation": [flat]} for index in range(2)
+            ],
+        }
+        (folder / "coco.json").write_text(json.dumps(document))
+        given = {
+            "colours": ["classes=[background,cell]", "colours=[[0,0,0],[200,10,30]]"],
+            "labelme": ["classes=[background,cell]"],
+            "coco": ["annotations=coco.json"],
+        }[kind]
+        root = prepare(words(f"source={folder}", f"root={tmp_path / f'{kind}-data'}", *given))
+        data = opened(root)
+        assert fcnlab.compose(["dataset=folder", f"dataset.root={root}"]).dataset.class_names == ["background", "cell"]
+        expected[kind] = data.train[0].label
+    for kind, label in expected.items():
+        np.testing.assert_array_equal(label, square, err_msg=kind)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["source=nowhere"], "source=nowhere: is not there"),
+        (["dataset=voc2012", "source=nowhere"], "PASCAL VOC: flickr images, for research"),
+        (["dataset=camvid", "source={source}"], "neither 'train.txt' nor a folder 'train'.*for research"),
+        (["source={source}"], "classes: name them in order"),
+        (["source={source}", "classes=[a,a]"], "each once"),
+        (["source={source}", "classes=[a,b]", "values=[1]"], "values: has 1 entries for 2 classes"),
+        (["source={source}", "classes=[a,b]", "colours=[[0,0],[1,1]]"], "give red, green and blue"),
+        (["source={source}", "classes=[a,b,c]"], "has the values 255|no class's"),
+        (["source={source}/images/x.jpg", "classes=[a,b]"], "neither a folder nor an archive"),
+        (["source={source}", "classes=[a,b]", "images=photos"], "there is no folder"),
+        (["source={source}", "classes=[a,b]", "root={source}/out"], "lies in the source"),
+    ],
+)
+def test_what_cannot_be_prepared_is_one_line(source, tmp_path, given, said):
+    given = [word.format(source=source) for word in given]
+    if not any(word.startswith("root=") for word in given):
+        given.append(f"root={tmp_path / 'data'}")
+    if "classes=[a,b,c]" in given:  # of three classes, 255 is no value of one but void: a fourth value is needed
+        cv2.imwrite(str(source / "labels" / "1.png"), np.full((40, 48), 77, np.uint8))
+        said = "has the values 77"
+    with pytest.raises(FcnlabError, match=said) as caught:
+        prepare(words(*given))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_without_an_image_is_named(source, tmp_path):
+    (source / "images" / "2.png").unlink()
+    with pytest.raises(FcnlabError, match="1 images and labels are alone, such as '2'"):
+        prepare(words(f"source={source}", "classes=[a,b]", f"root={tmp_path / 'data'}"))
+
+
+def test_a_check_finds_everything_that_is_wrong(source, tmp_path, capsys):
+    root = prepare(words(f"source={source}", "classes=[a,b]", f"root={tmp_path / 'data'}", "val_fraction=0.4"))
+    assert check(words("check=true", f"root={root}")).problems == []
+    val, train = ((root / f"{split}.txt").read_text(encoding="utf-8").split("\n")[:-1] for split in ("val", "train"))
+    (picture,) = [path for path in (root / "images").iterdir() if path.stem == train[0]]
+    (other,) = [path for path in (root / "images").iterdir() if path.stem == val[0]]
+    other.unlink()
+    shutil.copy(picture, root / "images" / f"{val[0]}{picture.suffix}")
+    shutil.copy(root / "labels" / f"{train[0]}.png", root / "labels" / f"{val[0]}.png")
+    (root / "labels" / f"{val[1]}.png").write_bytes(b"damaged")
+    cv2.imencode(".png", np.full((9, 9), 1, np.uint8))[1].tofile(root / "labels" / f"{train[1]}.png")
+    found = dict(check(words("check=true", f"root={root}")).problems)
+    assert found[f"val: {val[0]}"] == f"the same image as train: {train[0]}"
+    assert "is damaged or truncated" in found[f"val: {val[1]}"]
+    assert "a label must have its image's size" in found[f"train: {train[1]}"]
+    assert len(found) == 3
+    assert "the same image as" in capsys.readouterr().out
+
+
+def test_a_check_says_what_a_class_lacks_and_what_cannot_be_opened(source, tmp_path):
+    root = prepare(words(f"source={source}", "classes=[a,b]", f"root={tmp_path / 'data'}"))
+    for path in (root / "labels").iterdir():
+        height = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED).shape[0]
+        cv2.imencode(".png", np.zeros((height, 48), np.uint8))[1].tofile(path)
+    assert ("train", "no pixel of b") in check(words("check=true", f"root={root}")).problems
+    (root / "val.txt").write_text("nobody\n")
+    problems = check(words("check=true", f"root={root}")).problems
+    assert any("there is no image 'nobody'" in text for _, text in problems)
+    with pytest.raises(FcnlabError, match="give the folder to look at"):
+        check(words("check=true", f"root={root / 'missing'}"))
