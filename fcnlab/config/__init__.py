@@ -31,7 +31,7 @@ from fcnlab.config.schema import (
     flatten,
     options,
 )
-from fcnlab.config.validation import validate
+from fcnlab.config.validation import check_tracking, validate
 
 __all__ = [
     "COMMANDS",
@@ -46,6 +46,7 @@ __all__ = [
     "PredictConfig",
     "PrepareConfig",
     "TrackingConfig",
+    "check_tracking",
     "compose",
     "config_folder",
     "flatten",

@@ -44,11 +44,15 @@ def validate(config: Any) -> None:
         _check_dataset(config.dataset)
     if isinstance(config, Config):
         _check_relations(config)
-        _check_tracking(config.tracking)
+        check_tracking(config.tracking)
 
 
-def _check_tracking(tracking: TrackingConfig) -> None:
-    """What MLflow would refuse only after the training, and what must not be recorded."""
+def check_tracking(tracking: TrackingConfig) -> None:
+    """Refuse what MLflow would refuse only after the training, and what must not be recorded.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
     if tracking.uri is not None and has_password(tracking.uri):
         raise ConfigError(
             "tracking.uri: holds a password, which would be recorded; set MLFLOW_TRACKING_URI to it instead, or give "

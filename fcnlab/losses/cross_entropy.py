@@ -10,7 +10,34 @@ from mindspore import dtype as mstype
 from fcnlab.losses.weights import weights_tensor
 
 
-class CrossEntropy(nn.Cell):
+class _PixelLoss(nn.Cell):
+    """What the losses of single pixels share."""
+
+    def __init__(self, ignore_index: int, num_classes: int, class_weights: Sequence[float] | None) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.class_weights = weights_tensor(class_weights, num_classes)
+
+    def pixels(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each pixel its cross-entropy and its share of the weighted mean, both N x H x W."""
+        # By hand along axis 1: `ops.cross_entropy` moves the classes last and back, at twice the time. Autodiff
+        # through these lines takes no longer than an explicit (softmax - one-hot) * weight.
+        counted = labels != self.ignore_index
+        classes = ops.select(counted, labels, ops.zeros_like(labels))
+        weights = counted.astype(mstype.float32)
+        if self.class_weights is not None:
+            weights = weights * ops.gather(self.class_weights, classes, 0)
+        total = weights.sum()
+        total = total + (total == 0).astype(mstype.float32)
+
+        # exp() of the shifted logits cannot overflow; a shift changes neither the loss nor its gradient.
+        shifted = logits - ops.stop_gradient(ops.amax(logits, 1, True))
+        normaliser = ops.log(ops.exp(shifted).sum(1))
+        chosen = ops.gather_elements(shifted, 1, classes.expand_dims(1)).squeeze(1)
+        return normaliser - chosen, weights / total
+
+
+class CrossEntropy(_PixelLoss):
     """Pixel-wise softmax cross-entropy, the mean over the pixels that are not void.
 
     With class weights it is the weighted mean, ``sum(w[label] * loss) / sum(w[label])``, as PyTorch's
@@ -35,30 +62,15 @@ class CrossEntropy(nn.Cell):
     """
 
     def __init__(self, ignore_index: int, num_classes: int, class_weights: Sequence[float] | None = None) -> None:
-        super().__init__()
-        self.ignore_index = ignore_index
-        self.class_weights = weights_tensor(class_weights, num_classes)
+        super().__init__(ignore_index, num_classes, class_weights)
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean loss."""
-        # By hand along axis 1: `ops.cross_entropy` moves the classes last and back, at twice the time. Autodiff
-        # through these lines takes no longer than an explicit (softmax - one-hot) * weight.
-        counted = labels != self.ignore_index
-        classes = ops.select(counted, labels, ops.zeros_like(labels))
-        weights = counted.astype(mstype.float32)
-        if self.class_weights is not None:
-            weights = weights * ops.gather(self.class_weights, classes, 0)
-        total = weights.sum()
-        total = total + (total == 0).astype(mstype.float32)
-
-        # exp() of the shifted logits cannot overflow; a shift changes neither the loss nor its gradient.
-        shifted = logits - ops.stop_gradient(ops.amax(logits, 1, True))
-        normaliser = ops.log(ops.exp(shifted).sum(1))
-        chosen = ops.gather_elements(shifted, 1, classes.expand_dims(1)).squeeze(1)
-        return ((normaliser - chosen) * (weights / total)).sum()
+        losses, shares = self.pixels(logits, labels)
+        return (losses * shares).sum()
 
 
-class Focal(nn.Cell):
+class Focal(_PixelLoss):
     """Focal loss (Lin et al., ICCV 2017, equation 5) over a softmax, the mean over the pixels that are not void.
 
     ``-(1 - p) ** gamma * log(p)`` with p the probability of the labelled class: a pixel that is right already counts
@@ -83,23 +95,12 @@ class Focal(nn.Cell):
         class_weights: Sequence[float] | None = None,
         gamma: float = 2.0,
     ) -> None:
-        super().__init__()
-        self.ignore_index = ignore_index
+        super().__init__(ignore_index, num_classes, class_weights)
         self.gamma = gamma
-        self.class_weights = weights_tensor(class_weights, num_classes)
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean loss."""
-        counted = labels != self.ignore_index
-        classes = ops.select(counted, labels, ops.zeros_like(labels))
-        weights = counted.astype(mstype.float32)
-        if self.class_weights is not None:
-            weights = weights * ops.gather(self.class_weights, classes, 0)
-        total = weights.sum()
-        total = total + (total == 0).astype(mstype.float32)
-        shifted = logits - ops.stop_gradient(ops.amax(logits, 1, True))
-        normaliser = ops.log(ops.exp(shifted).sum(1))
-        cross_entropy = normaliser - ops.gather_elements(shifted, 1, classes.expand_dims(1)).squeeze(1)
+        losses, shares = self.pixels(logits, labels)
         # Not 1 - exp(-x), which has no digits left where x is small; there the power has no finite gradient, either.
-        wrong = ops.maximum(-ops.expm1(-cross_entropy), 1e-12)
-        return (wrong**self.gamma * cross_entropy * (weights / total)).sum()
+        wrong = ops.maximum(-ops.expm1(-losses), 1e-12)
+        return (wrong**self.gamma * losses * shares).sum()

@@ -20,7 +20,7 @@ from rich import get_console
 from rich.markup import escape
 from rich.table import Table
 
-from fcnlab.config import Config, TrackingConfig, one_line
+from fcnlab.config import Config, TrackingConfig, check_tracking, one_line
 from fcnlab.credentials import redact
 from fcnlab.errors import TrackingError
 from fcnlab.progress import clock
@@ -65,10 +65,12 @@ class Sweep:
             config: What Hydra composed for the sweep, without what is swept.
 
         Raises:
+            ConfigError: If the tracking store is given with a password.
             TrackingError: If another process runs this sweep, or the store cannot be reached.
         """
         self.folder = Path(config.hydra.sweep.dir).resolve()
         tracking: TrackingConfig = OmegaConf.to_object(config.tracking)
+        check_tracking(tracking)
         self.monitor = config.trainer.monitor
         self.axes = axes_of(config.hydra.overrides.task, config.hydra.sweeper.get("params"))
         try:

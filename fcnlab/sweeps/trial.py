@@ -24,8 +24,8 @@ from fcnlab import config as configuration
 from fcnlab import interrupts, reproduce, resume
 from fcnlab.config import Config
 from fcnlab.errors import ConfigError, FcnlabError, TrackingError, first_line
+from fcnlab.sweeps import record
 from fcnlab.sweeps.outcome import Outcome
-from fcnlab.sweeps.record import ID_VARIABLE
 from fcnlab.tracking import journal
 from fcnlab.tracking.annotation import annotate, record_failure
 from fcnlab.tracking.trials import REASON_TAG, SWEEP_TAG, TRIAL_TAG, read_folder
@@ -84,7 +84,7 @@ def run(node: DictConfig) -> float:
     outcome = Outcome(int(hydra_config.job.num), overrides, str(folder.resolve()))
     began = time.monotonic()
     try:
-        node.sweep.id = hydra_config.job.env_set.get(ID_VARIABLE)
+        node.sweep.id = hydra_config.job.env_set.get(record.ID_VARIABLE)
         config = configuration.from_node(node)
         reproduce.check(config, hydra_config.job.config_name)
         config, folder = _gone_on_with(config, folder, sweep)
@@ -96,7 +96,7 @@ def run(node: DictConfig) -> float:
             config,
             folder,
             list(hydra_config.overrides.task),
-            sys.argv[1:],
+            ["-m", *(begun.words if (begun := record.read(sweep)) else overrides)],
             OmegaConf.to_container(hydra_config.job_logging, resolve=True),
             _is_alone(hydra_config),
             outcome.number,
@@ -110,11 +110,11 @@ def run(node: DictConfig) -> float:
         raise
     finally:
         outcome.seconds = outcome.seconds or time.monotonic() - began
-        if outcome.status == "failed":
-            log.error("trial %d failed: %s", outcome.number, outcome.reason)
+        if outcome.reason is not None:
+            log.error("trial %d %s: %s", outcome.number, outcome.status, outcome.reason)
             _record_failure(node, outcome)
         outcome.write(sweep)
-    return math.nan if outcome.value is None or outcome.status == "failed" else outcome.value
+    return math.nan if outcome.value is None or outcome.reason is not None else outcome.value
 
 
 def threads(config: Config, hydra_config: DictConfig) -> int | None:
@@ -205,8 +205,8 @@ def _train(task: Task, outcome: Outcome, count: int | None) -> None:
     if code == 0:
         outcome.status = "pruned" if said.get("pruned") else "finished"
         _forget_failure(task)
-    elif code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        raise interrupts.Terminated if code == 128 + signal.SIGTERM else KeyboardInterrupt
+    elif code in (128 + signal.SIGINT, 128 + signal.SIGTERM):  # this trial alone: it has saved its state
+        outcome.status, outcome.reason = "killed", f"was told to end ({signal.Signals(code - 128).name})"
     else:
         raise FcnlabError(said.get("reason") or _why(code))
 

@@ -74,6 +74,7 @@ def test_a_poisoned_trial_costs_itself_alone_and_is_all_that_is_done_again(tmp_p
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
     assert trials[3].data.tags["fcnlab.reason"] == "arch.dropout=2.0: must be below 1"
     assert trials[3].data.params["arch.dropout"] == "2.0"
+    assert trials[0].data.tags["command"].startswith("python -m fcnlab.train -m arch.width=")
     assert parent.info.status == "FAILED"
     assert parent.data.params == {"arch.dropout": "0.5,2.0", "seed": "1,2"}
     assert parent.data.tags["fcnlab.best_run"] in {run.info.run_id for run in trials[:2]}

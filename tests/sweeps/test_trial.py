@@ -51,6 +51,13 @@ def test_a_process_that_dies_is_explained_in_one_line(task, monkeypatch, code, s
     assert "\n" not in str(caught.value)
 
 
+def test_a_trial_that_is_told_to_end_does_not_end_the_sweep(task, monkeypatch):
+    run_instead(monkeypatch, "sys.exit(143)")
+    outcome = Outcome(0)
+    trial._train(task, outcome, None)
+    assert (outcome.status, outcome.reason) == ("killed", "was told to end (SIGTERM)")
+
+
 def test_a_reason_of_its_own_is_the_reason(task, monkeypatch):
     result = task.folder / RESULT
     run_instead(monkeypatch, f"open({str(result)!r}, 'w').write('{{\"reason\": \"loss is nan\"}}'); sys.exit(1)")
