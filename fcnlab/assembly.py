@@ -89,7 +89,12 @@ def build_network(config: Config) -> nn.Cell:
 
 def architecture(config: Config) -> dict[str, Any]:
     """The arguments of `fcnlab.build_model`, which a checkpoint carries along."""
-    return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **options(config.arch, "stride")}
+    channels = {} if config.dataset.channels == 3 else {"in_channels": config.dataset.channels}
+    return {
+        **{"name": config.arch.name, "num_classes": config.dataset.num_classes},
+        **options(config.arch, "stride"),
+        **channels,
+    }
 
 
 def build_step(config: Config, network: nn.Cell) -> TrainStep:
@@ -126,6 +131,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         network,
         build_loss(config),
         EvalLoader(data.val, **pixels),
+        channels=dataset.channels,
         num_classes=dataset.num_classes,
         ignore_index=dataset.ignore_index,
         class_names=names,
@@ -138,6 +144,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         "ignore_index": dataset.ignore_index,
         "palette": dataset.palette or palette(dataset.num_classes).tolist(),
         "normalisation": pixels,
+        "bits": dataset.bits,
         "seed": config.seed,
         "versions": {"fcnlab": fcnlab.__version__, "mindspore": ms.__version__},
         "cpu": describe_cpu(),

@@ -29,6 +29,8 @@ def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
     if "OMP_NUM_THREADS" in environment:  # MindSpore overwrites it with 1; `fcnlab.kernels` reads this instead
         environment.setdefault("FCNLAB_NUM_THREADS", environment["OMP_NUM_THREADS"])
     environment.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+    # MLflow asks when it moves a file; its bar for each would stand between the lines of a training.
+    environment.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if "mindspore" in sys.modules:
         return
     environment.setdefault("GLOG_v", "3")  # errors only: MindSpore's warnings speak to its developers

@@ -93,10 +93,10 @@ def evaluate(config: EvaluateConfig) -> Measurement:
 
 
 def fitted(config: DatasetConfig, network: TrainedNetwork) -> DatasetConfig:
-    """A data set's configuration with as many classes as the checkpoint has.
+    """A data set's configuration with the checkpoint's number of classes, channels and bits.
 
     Raises:
-        ConfigError: If the data set's classes have other names.
+        ConfigError: If the data set's classes have other names, or its images cannot have these channels.
     """
     named = list(config.class_names)
     if named and named != network.class_names:
@@ -108,7 +108,15 @@ def fitted(config: DatasetConfig, network: TrainedNetwork) -> DatasetConfig:
         raise ConfigError(
             f"dataset.ignore_index={config.ignore_index}: is one of the checkpoint's {network.num_classes} classes"
         )
-    return dataclasses.replace(config, num_classes=network.num_classes)
+    kind = {"channels": network.channels, "bits": network.bits}
+    if kind == {key: getattr(config, key) for key in kind}:
+        kind = {}
+    elif not kind.keys() <= {item.name for item in dataclasses.fields(config)}:
+        raise ConfigError(
+            f"dataset={config.name}: its images have {config.channels} channels of {config.bits} bits, and the "
+            f"checkpoint takes {network.channels} of {network.bits}; evaluate on dataset=folder"
+        )
+    return dataclasses.replace(config, num_classes=network.num_classes, **kind)
 
 
 def open_split(config: DatasetConfig, split: str) -> Dataset:

@@ -92,7 +92,8 @@ def descriptive_metadata(network: TrainedNetwork) -> dict[str, str]:
         "class_names": network.class_names,
         "palette": network.palette.tolist(),
         **network.normalisation,
-        "input": "N x 3 x H x W float32 RGB, (pixel / 255 - mean) / std, any H and W from 32 up",
+        "input": f"N x {network.channels} x H x W float32{' RGB' if network.channels == 3 else ''}, "
+        f"(pixel / {65535 if network.bits == 16 else 255} - mean) / std, any H and W from 32 up",
         "output": "N x C x H x W float32 logits",
         "fcnlab": network.metadata,
     }
@@ -109,7 +110,7 @@ def _write(file_format: str, path: Path, network: TrainedNetwork) -> None:
     elif file_format == "mindir":
         from fcnlab.inference.mindir_export import write_mindir
 
-        write_mindir(path, network.network, metadata)
+        write_mindir(path, network.network, metadata, network.channels)
     else:
         from safetensors.numpy import save_file
 
@@ -127,11 +128,11 @@ def _check(file_format: str, path: Path, network: TrainedNetwork) -> float:
 
     run = _runner(file_format, path)
     # One compilation for all sizes.
-    network.network.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
+    network.network.set_inputs(Tensor(shape=[None, network.channels, None, None], dtype=ms.float32))
     random = np.random.default_rng(0)
     largest = 0.0
     for height, width in SIZES:
-        images = random.standard_normal((1, 3, height, width), dtype=np.float32)
+        images = random.standard_normal((1, network.channels, height, width), dtype=np.float32)
         expected, found = network(Tensor(images)).asnumpy(), run(images)
         if expected.shape != found.shape:
             raise ExportError(f"{path}: gives logits of shape {found.shape} where the network gives {expected.shape}")
@@ -157,7 +158,7 @@ def _runner(file_format: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     from fcnlab.loading import read_network
 
     loaded = read_network(path, str(path))
-    loaded.network.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
+    loaded.network.set_inputs(Tensor(shape=[None, loaded.channels, None, None], dtype=ms.float32))
     return lambda images: loaded(Tensor(images)).asnumpy()
 
 

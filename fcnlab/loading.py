@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import build_model
 from fcnlab.models.weights import load_weights, read_weights
 
-_LARGEST = {"width": 4, "num_classes": 255}
+_LARGEST = {"width": 4, "num_classes": 255, "in_channels": 64}
 """As in `fcnlab.config.schema`, which a served model does without."""
 
 
@@ -71,7 +70,7 @@ def _build(arch: Any, source: str) -> nn.Cell:
     """Build what a file describes, which may be anybody's: nothing larger than a configuration may ask for."""
     try:
         for key, largest in _LARGEST.items():
-            if not arch[key] <= largest:
+            if key in arch and not arch[key] <= largest:
                 raise ValueError(f"{key} is {arch[key]}")
         return build_model(**arch)
     except (ConfigError, KeyError, TypeError, ValueError) as error:
@@ -109,7 +108,6 @@ def _in_folder(path: Path, source: str) -> Path:
 
 
 def _download(uri: str, tracking_uri: str | None, folder: str) -> Path:
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 

@@ -52,7 +52,7 @@ def predict(config: PredictConfig) -> Outcome:
     output = OutputFolder(folder, options)
     output.claim(digest, config.overwrite)
     outcome = Outcome()
-    pictures = list_pictures(sources, outcome)
+    pictures = list_pictures(sources, outcome, network)
     wanted = [picture for picture in pictures if config.overwrite or not output.has(picture.name)]
     outcome.skipped = len(pictures) - len(wanted)
     log.info("%s, classes %s", network.metadata["arch"]["name"], ", ".join(network.class_names))

@@ -43,6 +43,7 @@ def prepare(config: PrepareConfig) -> Path:
     _check_keys(config)
     from rich import get_console
 
+    from fcnlab.data.channels import to_rgb
     from fcnlab.palette import palette
     from fcnlab.preparation import preview, sources, writing
     from fcnlab.progress import tracked
@@ -54,7 +55,7 @@ def prepare(config: PrepareConfig) -> Path:
         source = sources.find(config, folder)
         splits = _split(source, config)
         validation = set(splits["val"])
-        statistics = {split: writing.Statistics.of(len(source.class_names)) for split in splits}
+        statistics = {split: writing.Statistics.of(len(source.class_names), source.channels) for split in splits}
         shown, written = [], 0
         every = max(len(source.items) // preview.SHOWN, 1)
         try:
@@ -64,7 +65,7 @@ def prepare(config: PrepareConfig) -> Path:
                 written += writing.write_pair(root, item, source, image, label)
                 statistics["val" if item.name in validation else "train"].add(image, label)
                 if index % every == 0 and len(shown) < preview.SHOWN:
-                    shown.append((item.name, image, label))
+                    shown.append((item.name, to_rgb(image), label))
             writing.write_description(root, source, statistics["train"], splits, str(Path(config.source).resolve()))
             colours = np.array(source.palette or palette(len(source.class_names)), np.uint8)
             pixels = {split: found.pixels for split, found in statistics.items()}

@@ -28,7 +28,7 @@ CHECKPOINTS = "checkpoints"
 """The folder of the checkpoints below an output folder."""
 
 FIXED = (
-    r"arch\..*|dataset\.(num_classes|ignore_index|crops_per_image|crop_size)|trainer\.batch_size|seed|init_from|"
+    r"arch\..*|dataset\.(channels|bits|num_classes|ignore_index|crops_per_image|crop_size)|trainer\.batch_size|seed|init_from|"
     r"(optimizer|loss)\.name"
 )
 """Keys that cannot change in the middle: the state is of these, or the order of the data is."""

@@ -210,7 +210,7 @@ def graph_shape(config: Config) -> dict[str, Any]:
         "arch": asdict(config.arch),
         "loss": asdict(config.loss),
         "optimizer": asdict(config.optimizer),
-        "dataset": [dataset.num_classes, dataset.ignore_index, dataset.crop_size],
+        "dataset": [dataset.num_classes, dataset.ignore_index, dataset.crop_size, dataset.channels],
         "trainer": [trainer.batch_size, trainer.clip_norm, trainer.device, trainer.skip_nonfinite > 0],
     }
 

@@ -37,20 +37,21 @@ def affected_machine(monkeypatch):
 
 
 PIXELS, LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS", str(environment.MAX_PIXELS)
+BARS = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
 
 
 @pytest.mark.usefixtures("affected_machine")
 def test_the_cap_is_set_and_announced():
     variables = {}
     environment.prepare(variables)
-    assert variables == {ISA: "AVX2", PROTOBUF: "python", "GLOG_v": "3", PIXELS: LIMIT}
+    assert variables == {ISA: "AVX2", PROTOBUF: "python", "GLOG_v": "3", PIXELS: LIMIT, BARS: "false"}
     assert len(environment._notices) == 1
     assert "ONEDNN_MAX_CPU_ISA=AVX2" in environment._notices[0]
 
 
 @pytest.mark.usefixtures("affected_machine")
 def test_the_users_own_settings_stay():
-    chosen = {ISA: "AVX512_CORE", PROTOBUF: "python", "GLOG_v": "1", PIXELS: "1000"}
+    chosen = {ISA: "AVX512_CORE", PROTOBUF: "python", "GLOG_v": "1", PIXELS: "1000", BARS: "true"}
     variables = dict(chosen)
     environment.prepare(variables)
     assert variables == chosen

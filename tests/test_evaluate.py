@@ -114,7 +114,7 @@ def test_classes_of_other_names_are_refused(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ([], "dataset: choose one, as in dataset=<name>; known are cells, folder, isbi2012"),
+        ([], "dataset: choose one, as in dataset=<name>; known are camvid, cells, folder, isbi2012, voc2012"),
         (["dataset=cells"], "checkpoint: give a value"),
         (["dataset=cells", "splitt=val"], "splitt: no such key; did you mean split?"),
         (["dataset=cells", "dataset.num_vall=1"], "dataset.num_vall: no such key; did you mean dataset.num_val?"),

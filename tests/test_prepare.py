@@ -4,16 +4,22 @@ import json
 import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import yaml
+from conftest import refused
+from PIL import Image
 
 import fcnlab
 from fcnlab import assembly
 from fcnlab.config import compose
 from fcnlab.errors import FcnlabError
+from fcnlab.evaluate import evaluate
+from fcnlab.predict import predict
 from fcnlab.prepare import check, prepare
 
 
@@ -74,6 +80,56 @@ def test_what_is_prepared_trains_with_no_other_word(source, tmp_path, monkeypatc
     )
     result = fcnlab.train(trained, tmp_path / "out")
     assert set(result.best.evaluation.metrics) >= {"val/iou/membrane", "val/iou/cell"}
+
+
+@pytest.mark.parametrize("ending", [".npy", ".tif"])
+def test_five_channels_of_sixteen_bits_from_files_to_label_maps(tmp_path, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    random, images = np.random.default_rng(0), []
+    for folder in ("source/images", "source/labels"):
+        Path(folder).mkdir(parents=True)
+    for number in range(3):
+        image = random.integers(0, 65536, (40, 48, 5), np.uint16) // np.array([1, 2, 4, 8, 16], np.uint16)
+        path = Path(f"source/images/{number}{ending}")
+        np.save(path, image) if ending == ".npy" else tifffile.imwrite(path, image, planarconfig="contig")
+        cv2.imwrite(f"source/labels/{number}.png", (image[..., 0] > 30000).astype(np.uint8))
+        images.append(image)
+    prepare(words("source=source", "root=data", "classes=[a,b]", "channels=5", "bits=16", "val_fraction=0.4"))
+    described = yaml.safe_load(Path("data/dataset.yaml").read_text(encoding="utf-8"))
+    assert (described["channels"], described["bits"]) == (5, 16)
+    data = opened("data")
+    values = np.concatenate([images[int(name)].reshape(-1, 5) for name in data.train.names]) / 65535
+    np.testing.assert_allclose(described["mean"], values.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(described["std"], values.std(axis=0), atol=1e-4)
+    assert not check(words("check=true", "root=data")).problems
+
+    trained = [
+        *("dataset=folder", "dataset.root=data", "dataset.crop_size=32", "arch=fcn32s", "arch.width=0.03125"),
+        *("trainer.max_steps=2", "trainer.batch_size=2", "trainer.mode=pynative", "augment=em", "augment.noise=0.05"),
+    ]
+    result = fcnlab.train(fcnlab.compose([*trained, "tracking=none"]), tmp_path / "out")
+    checkpoint = f"checkpoint={result.best_checkpoint}"
+    network = fcnlab.load(result.best_checkpoint)
+    assert (network.channels, network.bits) == (5, 16)
+    predict(compose([checkpoint, "input=source/images", "output=labelled"], "predict"))
+    for number, image in enumerate(images):
+        mask = np.asarray(Image.open(f"labelled/masks/{number}.png"))
+        np.testing.assert_array_equal(mask, network.predict(image))
+    # Without the description, the checkpoint says how the files are to be read.
+    Path("data/dataset.yaml").unlink()
+    on_data = ["dataset=folder", "dataset.root=data", "split=all", "dataset.class_names=[a,b]", "output=measured"]
+    measured = evaluate(compose([checkpoint, *on_data], "evaluate"))
+    assert measured.confusion.counts.sum() == 3 * 40 * 48
+    labels = np.stack([image[..., 0] > 30000 for image in images])
+    right = labels == np.stack([network.predict(image) for image in images])
+    assert measured.metrics["pixel_accuracy"] == pytest.approx(right.mean())
+    with pytest.raises(FcnlabError, match="dataset=cells: its images have 3 channels of 8 bits, and the checkpoint"):
+        evaluate(compose([checkpoint, "dataset=cells", "dataset.class_names=[a,b]"], "evaluate"))
+
+
+def test_channels_are_for_folders(tmp_path):
+    text = refused(lambda given: prepare(words(*given)), "dataset=camvid", f"source={tmp_path}", "root=x", "channels=5")
+    assert text == "channels and bits: dataset=camvid has 3 of 8 bits; they are for dataset=folder"
 
 
 def test_a_second_call_changes_nothing_and_a_third_mends_what_was_lost(source, tmp_path, caplog):

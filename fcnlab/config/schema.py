@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 from omegaconf import MISSING
 
@@ -64,6 +64,10 @@ class DatasetConfig:
     cache_mib: int = ranged(2048, minimum=0)
     num_workers: int = ranged(1, minimum=1, maximum=64)
 
+    # Keys only where images may have others, as `FolderConfig` does.
+    channels: ClassVar[int] = 3
+    bits: ClassVar[int] = 8
+
 
 @dataclass
 class CellsConfig(DatasetConfig):
@@ -94,6 +98,8 @@ class FolderConfig(PairedFilesConfig):
     """Any images: see `fcnlab.data.folder`."""
 
     name: str = "folder"
+    channels: int = ranged(3, minimum=1, maximum=64)
+    bits: int = one_of(8, (8, 16))
     val_fraction: float = ranged(0.2, above=0, below=1)
     split_seed: int = ranged(0, minimum=0)
 
@@ -434,6 +440,8 @@ class PrepareConfig:
     colours: list[list[int]] = field(default_factory=list)
     void_colour: Optional[list[int]] = ranged(None, minimum=0, maximum=255)
     annotations: Optional[str] = None
+    channels: int = ranged(3, minimum=1, maximum=64)
+    bits: int = one_of(8, (8, 16))
     val_fraction: float = ranged(0.2, above=0, below=1)
     split_seed: int = ranged(0, minimum=0)
 

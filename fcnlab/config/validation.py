@@ -148,5 +148,10 @@ def _check_dataset(dataset: DatasetConfig) -> None:
             f"dataset.num_classes={dataset.num_classes} classes, as in [[0,0,0],[255,255,255]]"
         )
     for key in ("mean", "std"):
-        if len(getattr(dataset, key)) != 3:
-            raise ConfigError(f"dataset.{key}={getattr(dataset, key)}: give three values, for red, green and blue")
+        values = getattr(dataset, key)
+        if len(values) != dataset.channels:
+            what = "three values, for red, green and blue" if dataset.channels == 3 else f"{dataset.channels} values"
+            raise ConfigError(
+                f"dataset.{key}={values}: give {what}, one for each of dataset.channels={dataset.channels}; "
+                "fcnlab.prepare computes them"
+            )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from fcnlab.data.channels import by_fours, full_range, look_up
 from fcnlab.data.dataset import Sample, Transform
 from fcnlab.errors import ConfigError
 
@@ -17,9 +18,10 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue in
 
 
 def apply_gamma(image: np.ndarray, gamma: float) -> np.ndarray:
-    """``(image / 255) ** gamma * 255`` of an H x W x C uint8 image: above 1 darker, below 1 brighter."""
-    levels = (np.arange(256) / 255) ** gamma * 255
-    return cv2.LUT(image, np.rint(levels).astype(np.uint8)).reshape(image.shape)
+    """``(image / full range) ** gamma * full range`` of an H x W x C image: above 1 darker, below 1 brighter."""
+    largest = full_range(image)
+    levels = (np.arange(largest + 1) / largest) ** gamma * largest
+    return look_up(image, np.rint(levels).astype(image.dtype))
 
 
 def jitter_colours(image: np.ndarray, saturation: float, hue: float) -> np.ndarray:
@@ -63,10 +65,10 @@ def colour_jitter(augment: AugmentConfig, ignore_index: int) -> Transform | None
         return None
 
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
-        if sample.image.shape[2] != 3:
+        if sample.image.shape[2] != 3 or sample.image.dtype != np.uint8:
             raise ConfigError(
-                f"augment.saturation and augment.hue: need red, green and blue; '{sample.name}' has "
-                f"{sample.image.shape[2]} channels: set both to 0"
+                f"augment.saturation and augment.hue: need red, green and blue of 8 bits; '{sample.name}' "
+                f"has {sample.image.shape[2]} channels of {sample.image.dtype}: set both to 0"
             )
         saturation = rng.uniform(1 - augment.saturation, 1 + augment.saturation)
         hue = rng.uniform(-augment.hue, augment.hue)
@@ -84,8 +86,10 @@ def blur(augment: AugmentConfig, ignore_index: int) -> Transform | None:
         deviation = rng.uniform(0, augment.blur)
         if deviation < 0.2:  # no neighbour would count
             return sample
-        image = cv2.GaussianBlur(sample.image, (0, 0), deviation, borderType=cv2.BORDER_REFLECT_101)
-        return sample._replace(image=image.reshape(sample.image.shape))
+        image = by_fours(
+            lambda group: cv2.GaussianBlur(group, (0, 0), deviation, borderType=cv2.BORDER_REFLECT_101), sample.image
+        )
+        return sample._replace(image=image)
 
     return apply
 
@@ -96,8 +100,9 @@ def noise(augment: AugmentConfig, ignore_index: int) -> Transform | None:
         return None
 
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
-        deviation = np.float32(rng.uniform(0, augment.noise) * 255)
+        largest = full_range(sample.image)
+        deviation = np.float32(rng.uniform(0, augment.noise) * largest)
         values = sample.image + rng.standard_normal(sample.image.shape, dtype=np.float32) * deviation
-        return sample._replace(image=np.clip(np.rint(values), 0, 255).astype(np.uint8))
+        return sample._replace(image=np.clip(np.rint(values), 0, largest).astype(sample.image.dtype))
 
     return apply

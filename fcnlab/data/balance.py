@@ -42,6 +42,5 @@ def repeat_factors(pixels: np.ndarray, threshold: float) -> np.ndarray:
     """
     present = np.asarray(pixels) > 0
     share = present.mean(axis=0)
-    factors = np.ones_like(share)
-    np.sqrt(threshold / share, out=factors, where=share > 0)
+    factors = np.sqrt(np.divide(threshold, share, out=np.ones_like(share), where=share > 0))
     return np.where(present, np.maximum(factors, 1.0), 1.0).max(axis=1, initial=1.0)

@@ -21,7 +21,7 @@ class Sample(NamedTuple):
     """One image and its label.
 
     Attributes:
-        image: H x W x 3, uint8, RGB.
+        image: H x W x C, uint8 or uint16; RGB unless the data set has other channels.
         label: H x W, uint8 class indices, with ``ignore_index`` for void.
         name: Unique within the data set, such as the file's stem.
     """

@@ -53,15 +53,7 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
             neither 8 nor 16 bits.
     """
     data = read_file(path, "image")
-    _check_size(data, path, "image")
-    pixels = None
-    if data and not _truncated(data):
-        with suppress(cv2.error):
-            # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        remedy = "replace it" if upright else "replace it, or remove it and its label"
-        raise DataError(f"image '{path}' is damaged or truncated: {remedy}")
+    pixels = decode(data, path, "replace it" if upright else "replace it, or remove it and its label")
     tiff = data[:2] in (b"II", b"MM")
     if tiff and pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):
         # OpenCV multiplies an 8-bit TIFF's colours by its transparency.
@@ -70,6 +62,31 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
             return _turned(pixels, data) if upright else pixels
     pixels = _rgb(pixels, path)
     return _turned(pixels, data) if upright and not tiff else pixels
+
+
+def decode(data: bytes, path: Path, remedy: str = "replace it") -> np.ndarray:
+    """Decode an image's bytes as they are.
+
+    Args:
+        data: What the file holds.
+        path: What errors call it.
+        remedy: What to do about a damaged one.
+
+    Returns:
+        H x W or H x W x C, of the file's own type, with colours in OpenCV's order: blue, green, red.
+
+    Raises:
+        DataError: If the file is truncated, cannot be decoded or has more than `MAX_PIXELS`.
+    """
+    _check_size(data, path, "image")
+    pixels = None
+    if data and not _truncated(data):
+        with suppress(cv2.error):
+            # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise DataError(f"image '{path}' is damaged or truncated: {remedy}")
+    return pixels
 
 
 def count_pages(path: Path) -> int:
@@ -92,18 +109,27 @@ def read_page(path: Path, page: int) -> np.ndarray:
     Raises:
         DataError: As `read_image` does.
     """
+    pixels = decode_page(path, page)
+    if pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):  # as above
+        with Image.open(path) as image:
+            image.seek(page)
+            return np.array(image.convert("RGB"))
+    return _rgb(pixels, path)
+
+
+def decode_page(path: Path, page: int) -> np.ndarray:
+    """Decode one image of a TIFF with several, as `decode` does.
+
+    Raises:
+        DataError: If it is damaged or too large.
+    """
     try:
         found, pages = cv2.imreadmulti(str(path), page, 1, flags=cv2.IMREAD_UNCHANGED)
     except cv2.error:  # such as one of more than MAX_PIXELS
         found = False
     if not found:
         raise DataError(f"image '{path}': page {page} is damaged or truncated: replace it")
-    [pixels] = pages
-    if pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):  # as above
-        with Image.open(path) as image:
-            image.seek(page)
-            return np.array(image.convert("RGB"))
-    return _rgb(pixels, path)
+    return pages[0]
 
 
 def _rgb(pixels: np.ndarray, path: Path) -> np.ndarray:

@@ -16,7 +16,7 @@ FILE = "dataset.yaml"
 
 KEYS = (
     *("class_names", "num_classes", "palette", "ignore_index", "label_values", "images", "labels"),
-    *("train_list", "val_list", "mean", "std"),
+    *("train_list", "val_list", "channels", "bits", "mean", "std"),
 )
 """Of a data set's configuration, those that a folder may say."""
 

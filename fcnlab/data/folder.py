@@ -12,6 +12,7 @@ import numpy as np
 
 from fcnlab.data.dataset import require_split
 from fcnlab.data.decode import EXTENSIONS
+from fcnlab.data.image_files import ARRAY
 from fcnlab.data.pairs import Pairs, natural, root_of, some
 from fcnlab.errors import DataError
 
@@ -45,8 +46,8 @@ class PairedFiles(Pairs):
         require_split(split)
         self._config = config  # `_default_split` reads it
         root = root_of(config)
-        images = _files_by_stem(root, config.images, "images")
-        labels = _files_by_stem(root, config.labels, "labels")
+        images = _files_by_stem(root, config.images, "images", (*EXTENSIONS, ARRAY))
+        labels = _files_by_stem(root, config.labels, "labels", EXTENSIONS)
         _require_partners(images, root / config.labels, labels, "image", "label")
         _require_partners(labels, root / config.images, images, "label", "image")
         stems = sorted(images, key=natural)
@@ -105,7 +106,7 @@ class Folder(PairedFiles):
         return {"train": set(stems) - validation, "val": validation}
 
 
-def _files_by_stem(root: Path, name: str, key: str) -> dict[str, Path]:
+def _files_by_stem(root: Path, name: str, key: str, extensions: tuple[str, ...]) -> dict[str, Path]:
     """The picture files of a folder below the root, by stem."""
     folder = root / name
     if not folder.is_dir():
@@ -114,7 +115,7 @@ def _files_by_stem(root: Path, name: str, key: str) -> dict[str, Path]:
     _require_within(folder, home)
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in EXTENSIONS:
+        if path.name.startswith(".") or path.suffix.lower() not in extensions:
             continue
         if path.is_symlink():
             _require_within(path, home)
@@ -124,7 +125,7 @@ def _files_by_stem(root: Path, name: str, key: str) -> dict[str, Path]:
             raise DataError(f"'{files[stem]}' and '{path}' share the stem '{stem}': remove or rename one")
         files[stem] = path
     if not files:
-        raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(EXTENSIONS)}")
+        raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
     return files
 
 

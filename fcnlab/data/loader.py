@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from fcnlab.data.background import map_ahead
+from fcnlab.data.channels import full_range
 from fcnlab.data.dataset import Dataset, Sample, Transform
 from fcnlab.errors import DataError
 
@@ -17,7 +18,7 @@ class Batch(NamedTuple):
     """Samples of one size.
 
     Attributes:
-        images: N x 3 x H x W, float32, RGB, normalised.
+        images: N x C x H x W, float32, normalised; C is 3, in the order of RGB, unless the data set has others.
         labels: N x H x W, int32 class indices, with ``ignore_index`` for void.
         names: The N samples' names.
     """
@@ -30,21 +31,22 @@ class Batch(NamedTuple):
 def normalise(
     image: np.ndarray, mean: Sequence[float], std: Sequence[float], out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Turn an image into what a network takes: ``(image / 255 - mean) / std``, channel first.
+    """Turn an image into what a network takes: ``(image / full range - mean) / std``, channel first.
 
     Args:
-        image: H x W x 3, uint8.
+        image: H x W x C, uint8 or uint16.
         mean: Per channel, of the range 0 to 1.
         std: Per channel, of the range 0 to 1.
         out: Where to write; a new array if None.
 
     Returns:
-        ``out``: 3 x H x W, float32.
+        ``out``: C x H x W, float32.
     """
     if out is None:
-        out = np.empty((3, *image.shape[:2]), np.float32)
+        out = np.empty((image.shape[2], *image.shape[:2]), np.float32)
+    largest = full_range(image)
     for plane, target, centre, spread in zip(cv2.split(image), out, mean, std, strict=True):
-        np.multiply(plane, np.float32(1 / (255 * spread)), out=target, dtype=np.float32)
+        np.multiply(plane, np.float32(1 / (largest * spread)), out=target, dtype=np.float32)
         target -= np.float32(centre / spread)
     return out
 
@@ -180,7 +182,7 @@ def _collate(samples: Iterator[Sample], count: int, mean: Sequence[float], std: 
     for position, sample in enumerate(samples):
         if position == 0:
             shape = sample.label.shape
-            images = np.empty((count, 3, *shape), np.float32)
+            images = np.empty((count, sample.image.shape[2], *shape), np.float32)
             labels = np.empty((count, *shape), np.int32)
         normalise(sample.image, mean, std, out=images[position])
         labels[position] = sample.label

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from fcnlab.config.schema import DatasetConfig
+from fcnlab.data import image_files
 from fcnlab.data.background import map_ahead
 from fcnlab.data.dataset import Dataset, Sample
-from fcnlab.data.decode import read_file, read_image, read_label
+from fcnlab.data.decode import read_file, read_label
 from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.errors import ConfigError, DataError
 
@@ -44,6 +45,7 @@ class Pairs(Dataset):
         label_values: Sequence[int] = (),
     ) -> None:
         self._labelling = Labelling(config, label_values)
+        self._channels, self._bits = config.channels, config.bits
         self._source = f"{config.name} {root.resolve()}"
         self._names = list(names)
         self._images = images
@@ -62,7 +64,7 @@ class Pairs(Dataset):
     def __getitem__(self, index: int) -> Sample:
         name = self._names[index]
         image_path, label_path = self._images[name], self._labels[name]
-        image = read_image(image_path)
+        image = image_files.read(image_path, self._channels, self._bits)
         values = self._read_label(label_path)
         if values.shape != image.shape[:2]:
             raise DataError(

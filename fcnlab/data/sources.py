@@ -13,7 +13,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from fcnlab.data.decode import EXTENSIONS, VIDEO_EXTENSIONS, count_pages, read_image, read_page
+from fcnlab.data.channels import is_plain
+from fcnlab.data.decode import EXTENSIONS, VIDEO_EXTENSIONS, count_pages, read_image
+from fcnlab.data.image_files import ARRAY, read, read_page
 from fcnlab.errors import DataError
 
 TIFF = (".tif", ".tiff")
@@ -24,7 +26,8 @@ class Picture(NamedTuple):
 
     Attributes:
         name: Unique, without an extension, with ``/`` between folders: ``a/b``; ``stack-0003`` of a file with several.
-        read: Decodes it, H x W x 3 uint8 RGB; those of one video in the order of their frames, each at most once.
+        read: Decodes it, H x W x C uint8 or uint16, RGB unless asked for other channels; those of one video in the
+            order of their frames, each at most once.
     """
 
     name: str
@@ -42,8 +45,12 @@ class Source(NamedTuple):
     path: Path
     name: str
 
-    def pictures(self) -> list[Picture]:
+    def pictures(self, channels: int = 3, bits: int = 8) -> list[Picture]:
         """The images in the file.
+
+        Args:
+            channels: Of an image; a TIFF with as many pages is one image.
+            bits: Of a channel.
 
         Raises:
             DataError: If it is a video that cannot be opened.
@@ -53,8 +60,11 @@ class Source(NamedTuple):
             video = _Video(self.path)
             return _numbered(self.name, video.frames, lambda frame: partial(video.read, frame))
         pages = count_pages(self.path) if suffix in TIFF else 1
-        if pages > 1:
-            return _numbered(self.name, pages, lambda page: partial(read_page, self.path, page))
+        plain = is_plain(channels, bits)
+        if pages > 1 and (plain or pages != channels):
+            return _numbered(self.name, pages, lambda page: partial(read_page, self.path, page, channels, bits))
+        if suffix == ARRAY or not plain:
+            return [Picture(self.name, partial(read, self.path, channels, bits))]
         return [Picture(self.name, partial(read_image, self.path, upright=True))]
 
 
@@ -77,10 +87,11 @@ def find(given: str, without: Path | None = None) -> list[Source]:
     path = Path(given).expanduser()
     if path.is_file():
         return [Source(path, path.stem)]
-    known = EXTENSIONS + VIDEO_EXTENSIONS
+    pictures = (*EXTENSIONS, ARRAY)
+    known = pictures + VIDEO_EXTENSIONS
     if path.is_dir():
-        root, paths = path, [found for found in path.rglob("*") if found.suffix.lower() in EXTENSIONS]
-        kind = f"no file in it ends in {', '.join(EXTENSIONS)}"
+        root, paths = path, [found for found in path.rglob("*") if found.suffix.lower() in pictures]
+        kind = f"no file in it ends in {', '.join(pictures)}"
     else:
         paths = [Path(found) for found in glob.glob(str(path), recursive=True)]
         if not paths:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from fcnlab.data.channels import by_fours, full_range, look_up
 from fcnlab.data.dataset import Sample
 from fcnlab.errors import ConfigError
 from fcnlab.registry import TRANSFORMS
@@ -39,7 +40,9 @@ def crop_window(sample: Sample, top: int, left: int, side: int, ignore_index: in
     image, label = sample.image[rows, columns], sample.label[rows, columns]
     borders = (rows.start - top, top + side - rows.stop, columns.start - left, left + side - columns.stop)
     if any(borders):
-        image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=cv2.mean(image))
+        image = by_fours(
+            lambda group: cv2.copyMakeBorder(group, *borders, cv2.BORDER_CONSTANT, value=cv2.mean(group)), image
+        )
         label = cv2.copyMakeBorder(label, *borders, cv2.BORDER_CONSTANT, value=(ignore_index,))
     return Sample(image, label, sample.name)
 
@@ -50,7 +53,7 @@ def resize(sample: Sample, side: int) -> Sample:
     if current == side:
         return sample
     smooth = cv2.INTER_AREA if current > side else cv2.INTER_LINEAR
-    image = cv2.resize(sample.image, (side, side), interpolation=smooth)
+    image = by_fours(lambda group: cv2.resize(group, (side, side), interpolation=smooth), sample.image)
     # Plain INTER_NEAREST samples at pixel corners, which would shift the label against the image.
     label = cv2.resize(sample.label, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
     return Sample(image, label, sample.name)
@@ -61,7 +64,8 @@ def flip(sample: Sample, *, horizontal: bool, vertical: bool) -> Sample:
     if not (horizontal or vertical):
         return sample
     code = -1 if horizontal and vertical else int(horizontal)
-    return Sample(cv2.flip(sample.image, code), cv2.flip(sample.label, code), sample.name)
+    image = by_fours(lambda group: cv2.flip(group, code), sample.image)
+    return Sample(image, cv2.flip(sample.label, code), sample.name)
 
 
 def rotate90(sample: Sample, quarters: int) -> Sample:
@@ -69,25 +73,27 @@ def rotate90(sample: Sample, quarters: int) -> Sample:
     if quarters == 0:
         return sample
     code = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)[quarters - 1]
-    return Sample(cv2.rotate(sample.image, code), cv2.rotate(sample.label, code), sample.name)
+    image = by_fours(lambda group: cv2.rotate(group, code), sample.image)
+    return Sample(image, cv2.rotate(sample.label, code), sample.name)
 
 
 def adjust(image: np.ndarray, *, brightness: float, contrast: float) -> np.ndarray:
     """Change an image's brightness and contrast.
 
     Args:
-        image: H x W x 3, uint8.
+        image: H x W x C, uint8 or uint16.
         brightness: Added, as a fraction of the full range.
         contrast: Factor on the difference from the image's mean over all pixels and channels.
 
     Returns:
-        A new H x W x 3 uint8 image, or the same one if there is nothing to change.
+        A new image of the same type, or the same one if there is nothing to change.
     """
     if brightness == 0 and contrast == 1:
         return image
-    mean = sum(cv2.mean(image)[:3]) / 3
-    levels = (np.arange(256) - mean) * contrast + mean + 255 * brightness
-    return cv2.LUT(image, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+    largest = full_range(image)
+    mean = sum(cv2.mean(image)[:3]) / 3 if image.shape[2] == 3 else float(image.mean())
+    levels = (np.arange(largest + 1) - mean) * contrast + mean + largest * brightness
+    return look_up(image, np.clip(np.rint(levels), 0, largest).astype(image.dtype))
 
 
 class TrainTransform:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from fcnlab.data.channels import by_fours
 from fcnlab.data.dataset import Sample, Transform
 
 if TYPE_CHECKING:
@@ -26,11 +27,14 @@ def rotate(sample: Sample, degrees: float, ignore_index: int) -> Sample:
     height, width = sample.label.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
     size = (width, height)
-    image = cv2.warpAffine(sample.image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    image = by_fours(
+        lambda group: cv2.warpAffine(group, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101),
+        sample.image,
+    )
     label = cv2.warpAffine(
         sample.label, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
     )
-    return Sample(image.reshape(sample.image.shape), label, sample.name)
+    return Sample(image, label, sample.name)
 
 
 def displace(sample: Sample, columns: np.ndarray, rows: np.ndarray, ignore_index: int) -> Sample:
@@ -46,11 +50,13 @@ def displace(sample: Sample, columns: np.ndarray, rows: np.ndarray, ignore_index
     down, right = np.mgrid[0:height, 0:width].astype(np.float32)
     right += columns
     down += rows
-    image = cv2.remap(sample.image, right, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    image = by_fours(
+        lambda group: cv2.remap(group, right, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), sample.image
+    )
     label = cv2.remap(
         sample.label, right, down, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=ignore_index
     )
-    return Sample(image.reshape(sample.image.shape), label, sample.name)
+    return Sample(image, label, sample.name)
 
 
 def rotation(augment: AugmentConfig, ignore_index: int) -> Transform | None:

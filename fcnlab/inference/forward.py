@@ -22,11 +22,13 @@ class ForwardPass:
     A graph for one size is up to a quarter faster than the one for all sizes, but takes a second or more to compile.
 
     Args:
-        network: In evaluation mode; N x 3 x H x W float32 to N x C x H x W logits.
+        network: In evaluation mode; N x channels x H x W float32 to N x C x H x W logits.
+        channels: Of the images.
     """
 
-    def __init__(self, network: nn.Cell) -> None:
+    def __init__(self, network: nn.Cell, channels: int = 3) -> None:
         self._network = network
+        self._channels = channels
         self._any_size: dict[Output, _Graph] = {}
         self._one_size: dict[tuple[Output, tuple[int, ...]], _Graph] = {}
         self._seen: dict[tuple[Output, tuple[int, ...]], int] = {}
@@ -36,7 +38,7 @@ class ForwardPass:
         """Run once.
 
         Args:
-            images: N x 3 x H x W float32, normalised, H and W multiples of 32.
+            images: N x channels x H x W float32, normalised, H and W multiples of 32.
             output: What is asked for.
         """
         with self._lock:  # MindSpore does not promise that threads may share a graph
@@ -53,7 +55,7 @@ class ForwardPass:
             return self._one_size[key]
         if output not in self._any_size:
             graph = _Graph(self._network, output)
-            graph.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
+            graph.set_inputs(Tensor(shape=[None, self._channels, None, None], dtype=ms.float32))
             self._any_size[output] = graph
         return self._any_size[output]
 

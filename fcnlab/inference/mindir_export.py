@@ -37,13 +37,14 @@ class _AnySize(nn.Cell):
         return self.network.padded_logits(images)[:, :, :height, :width]
 
 
-def write_mindir(path: Path, network: nn.Cell, metadata: Mapping[str, str]) -> None:
+def write_mindir(path: Path, network: nn.Cell, metadata: Mapping[str, str], channels: int = 3) -> None:
     """Write a network.
 
     Args:
         path: The file, which ends in ``.mindir``.
         network: In evaluation mode.
         metadata: Goes into the file's ``user_info``.
+        channels: Of the images that it takes.
 
     Raises:
         ExportError: If it is larger than MindSpore writes into one file.
@@ -60,7 +61,7 @@ def write_mindir(path: Path, network: nn.Cell, metadata: Mapping[str, str]) -> N
             model.user_info.add(key=key, value=value)
 
     cell = (_AnySize(network) if isinstance(network, FCN) else network).set_train(False)
-    images = Tensor(shape=[None, 3, None, None], dtype=ms.float32)
+    images = Tensor(shape=[None, channels, None, None], dtype=ms.float32)
     ms.export(cell, images, file_name=str(path), file_format="MINDIR", custom_func=describe)
 
 

@@ -18,7 +18,7 @@ OPSET = 17
 IR_VERSION = 8  # of ONNX 1.12, so that older runtimes take it
 
 INPUT, OUTPUT = "images", "logits"
-"""Names of the graph's input, N x 3 x H x W, and output, N x C x H x W; both float32."""
+"""Names of the graph's input, N x channels x H x W, and output, N x C x H x W; both float32."""
 
 _LARGEST = 2**31 - 2**20  # bytes that protobuf takes, with room for the graph
 
@@ -52,7 +52,10 @@ def write_onnx(
     graph = _Graph(arrays)
     graph.write_fcn(stride_of(arch, arrays))
     value_info = onnx.helper.make_tensor_value_info
-    shapes = {INPUT: ("batch", 3, "height", "width"), OUTPUT: ("batch", arch["num_classes"], "height", "width")}
+    shapes = {
+        INPUT: ("batch", arch.get("in_channels", 3), "height", "width"),
+        OUTPUT: ("batch", arch["num_classes"], "height", "width"),
+    }
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from fcnlab.data.background import map_ahead
+from fcnlab.data.channels import to_rgb
 from fcnlab.data.sources import Picture, Source
 from fcnlab.errors import ConfigError, DataError
 from fcnlab.files import replacing
@@ -125,7 +126,7 @@ class OutputFolder:
         files = self.files(name)
         try:
             if "overlay" in files:
-                write_overlay(files["overlay"], image, labels, network.palette, network.class_names)
+                write_overlay(files["overlay"], to_rgb(image), labels, network.palette, network.class_names)
             if "probabilities" in files:
                 with replacing(files["probabilities"]) as temporary, temporary.open("wb") as file:
                     np.savez(file, probabilities=probabilities, class_names=np.array(network.class_names))
@@ -144,12 +145,12 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def list_pictures(sources: Iterable[Source], outcome: Outcome) -> list[Picture]:
-    """The images in files; a video that cannot be opened is noted in the outcome."""
+def list_pictures(sources: Iterable[Source], outcome: Outcome, network: TrainedNetwork) -> list[Picture]:
+    """The images in files, as the network takes them; a video that cannot be opened is noted in the outcome."""
     pictures = []
     for source in sources:
         try:
-            pictures += source.pictures()
+            pictures += source.pictures(network.channels, network.bits)
         except DataError as error:
             outcome.failed.append(str(error))
             log.warning("%s; skipped", error)

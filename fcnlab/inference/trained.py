@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 from mindspore import Tensor, nn
 
+from fcnlab.data.channels import by_fours, is_plain
 from fcnlab.data.loader import normalise
 from fcnlab.errors import CheckpointError
 from fcnlab.inference.forward import ForwardPass, Output
@@ -34,9 +36,11 @@ class TrainedNetwork(nn.Cell):
     Attributes:
         class_names: C of them.
         palette: The classes' colours, C x 3 uint8 RGB.
+        channels: Of the images that it was trained on.
+        bits: Of their channels.
 
     Inputs:
-        N x 3 x H x W, float32, normalised, as the network alone takes it.
+        N x channels x H x W, float32, normalised, as the network alone takes it.
 
     Outputs:
         Logits, N x C x H x W, float32.
@@ -50,7 +54,9 @@ class TrainedNetwork(nn.Cell):
         self.num_classes = int(metadata["arch"]["num_classes"])
         self.class_names = list(metadata.get("class_names") or [f"class_{index}" for index in range(self.num_classes)])
         self.palette = np.array(metadata.get("palette") or palette(self.num_classes), dtype=np.uint8)
-        self._forward = ForwardPass(network)
+        self.channels = int(metadata["arch"].get("in_channels", 3))
+        self.bits = int(metadata.get("bits", 8))
+        self._forward = ForwardPass(network, self.channels)
         self.set_train(False)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -78,7 +84,8 @@ class TrainedNetwork(nn.Cell):
         """The class of every pixel.
 
         Args:
-            image: H x W x 3 RGB or H x W grey, uint8, of any size.
+            image: H x W x 3 RGB or H x W grey, uint8, of any size; of a network for other channels H x W x channels,
+                uint8 or uint16.
             flip: Average the probabilities with those of the image mirrored left and right.
             scales: Average the probabilities over these factors on the image's size.
             tile: Largest side in pixels that is computed at once; it bounds the memory.
@@ -91,7 +98,7 @@ class TrainedNetwork(nn.Cell):
             ConfigError: If the tile is too small.
             CheckpointError: If the checkpoint does not say its normalisation.
         """
-        image = _rgb(image)
+        image = self._checked(image)
         dtype = np.uint8 if self.num_classes <= 256 else np.int32
         if flip or tuple(scales) != (1.0,):
             return self.probabilities(image, flip=flip, scales=scales, tile=tile).argmax(axis=0).astype(dtype)
@@ -126,17 +133,16 @@ class TrainedNetwork(nn.Cell):
             ConfigError: As for `predict`.
             CheckpointError: As for `predict`.
         """
-        image = _rgb(image)
+        image = self._checked(image)
         if not (flip or tuple(scales) != (1.0,)):
             return self._whole(image, "probabilities", tile, dtype)
         height, width = image.shape[:2]
         total = np.zeros((self.num_classes, height, width), np.float32)
         views = 0
         for scale in scales:
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            scaled = image if scale == 1 else cv2.resize(image, size, interpolation=_interpolation(scale))
+            scaled = _scaled(image, scale)
             for mirrored in (False, True) if flip else (False,):
-                view = cv2.flip(scaled, 1) if mirrored else scaled
+                view = by_fours(partial(cv2.flip, flipCode=1), scaled) if mirrored else scaled
                 planes = self._whole(view, "probabilities", tile, np.float32)
                 for plane, target in zip(planes, total, strict=True):
                     plane = cv2.flip(plane, 1) if mirrored else plane
@@ -147,7 +153,7 @@ class TrainedNetwork(nn.Cell):
 
     def logits(self, image: np.ndarray, *, tile: int = DEFAULT_TILE) -> np.ndarray:
         """The logits of every pixel, C x H x W float32; the arguments and errors are those of `predict`."""
-        return self._whole(_rgb(image), "logits", tile, np.float32)
+        return self._whole(self._checked(image), "logits", tile, np.float32)
 
     def _whole(self, image: np.ndarray, output: Output, tile: int, dtype: type) -> np.ndarray:
         planes = np.empty((self.num_classes, *image.shape[:2]), dtype)
@@ -171,13 +177,27 @@ class TrainedNetwork(nn.Cell):
         return tiles(height, width, max(height, width) + GRID, 0)
 
     def _prepare(self, image: np.ndarray, part: Tile) -> np.ndarray:
-        """A tile as the network takes it, 1 x 3 x h x w float32; beyond the image it is 0, as the network pads."""
+        """A tile for the network, 1 x channels x h x w float32; beyond the image it is 0, as the network pads."""
         rows, columns = part
         pixels = image[rows.start : rows.stop, columns.start : columns.stop]
-        batch = np.zeros((1, 3, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        batch = np.zeros((1, self.channels, rows.stop - rows.start, columns.stop - columns.start), np.float32)
         inside = batch[0, :, : pixels.shape[0], : pixels.shape[1]]
         normalise(np.ascontiguousarray(pixels), **self.normalisation, out=inside)
         return batch
+
+    def _checked(self, image: np.ndarray) -> np.ndarray:
+        """An image with the network's channels."""
+        if is_plain(self.channels, self.bits):
+            return _rgb(image)
+        image = np.asarray(image)
+        if image.ndim == 2:
+            image = image[..., None]
+        known = image.dtype in (np.uint8, np.uint16)
+        if not known or image.ndim != 3 or image.shape[2] != self.channels or image.size == 0:
+            raise ValueError(
+                f"an image must be H x W x {self.channels} of uint8 or uint16, not {image.dtype} of shape {image.shape}"
+            )
+        return image
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
@@ -190,5 +210,9 @@ def _rgb(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
 
 
-def _interpolation(scale: float) -> int:
-    return cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    if scale == 1:
+        return image
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return by_fours(partial(cv2.resize, dsize=(width, height), interpolation=smooth), image)

@@ -18,6 +18,7 @@ def build_model(
     norm: str = "batch",
     dropout: float = 0.5,
     seed: int = 0,
+    in_channels: int = 3,
 ) -> nn.Cell:
     """Build a registered architecture with initial weights.
 
@@ -28,13 +29,16 @@ def build_model(
         norm: ``"batch"`` or ``"none"``.
         dropout: Probability with which a hidden activation of the head is dropped in training.
         seed: Of the initial weights.
+        in_channels: Of the images; 3 is RGB.
 
     Returns:
-        A cell from images (N x 3 x H x W, float32) to logits (N x C x H x W, float32), in inference mode until
-        ``set_train()``.
+        A cell from images (N x in_channels x H x W, float32) to logits (N x C x H x W, float32), in inference mode
+        until ``set_train()``.
 
     Raises:
         ConfigError: If the name is unknown or an argument is out of range.
     """
     factory = ARCHITECTURES.get(name)
-    return factory(num_classes=num_classes, width=width, norm=norm, dropout=dropout, seed=seed)
+    # Not said where it is 3: another package's architecture need not know of it.
+    channels = {} if in_channels == 3 else {"in_channels": in_channels}
+    return factory(num_classes=num_classes, width=width, norm=norm, dropout=dropout, seed=seed, **channels)

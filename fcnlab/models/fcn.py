@@ -40,9 +40,10 @@ class FCN(nn.Cell):
         norm: ``"batch"`` for batch normalisation in the encoder, ``"none"`` for the network as published.
         dropout: Probability with which an activation of fc6 and fc7 is dropped in training.
         seed: Of the initial weights. The same seed gives every stride the same encoder, fc6 and fc7.
+        in_channels: Of the images; 3 is RGB.
 
     Inputs:
-        - **images** - N x 3 x H x W, float32, any H and W from 32 up.
+        - **images** - N x in_channels x H x W, float32, any H and W from 32 up.
         - **keep** - what `dropout_masks` drew, for a training whose every step can be computed again; without it,
           MindSpore draws from a state that cannot be saved.
 
@@ -62,14 +63,15 @@ class FCN(nn.Cell):
         norm: str = "batch",
         dropout: float = 0.5,
         seed: int = 0,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
-        check_arguments(stride, num_classes, width, norm, dropout, seed)
+        check_arguments(stride, num_classes, width, norm, dropout, seed, in_channels)
         self.stride = stride
         self.num_classes = num_classes
         hidden = scaled(4096, width)
 
-        self.encoder = VGG16Encoder(width, norm)
+        self.encoder = VGG16Encoder(width, norm, in_channels)
         channels = self.encoder.channels
         self.fc6 = UnfoldConv2d(channels[4], hidden, 7)
         self.fc7 = UnfoldConv2d(hidden, hidden, 1)
@@ -188,7 +190,9 @@ def initialise(network: nn.Cell, seed: int) -> None:
         parameter.set_data(Tensor(weight))
 
 
-def check_arguments(stride: int, num_classes: int, width: float, norm: str, dropout: float, seed: int) -> None:
+def check_arguments(
+    stride: int, num_classes: int, width: float, norm: str, dropout: float, seed: int, in_channels: int = 3
+) -> None:
     """Refuse arguments that no `FCN` can be built from.
 
     Raises:
@@ -206,6 +210,8 @@ def check_arguments(stride: int, num_classes: int, width: float, norm: str, drop
         raise ConfigError(f"arch.dropout must be a number from 0 to below 1, not {dropout!r}")
     if not isinstance(seed, Integral) or seed < 0:
         raise ConfigError(f"seed must be an integer of at least 0, not {seed!r}")
+    if not isinstance(in_channels, Integral) or in_channels < 1:
+        raise ConfigError(f"dataset.channels must be an integer of at least 1, not {in_channels!r}")
 
 
 fcn32s = partial(FCN, 32)

@@ -42,22 +42,23 @@ class VGG16Encoder(nn.Cell):
     Args:
         width: Factor on every channel count.
         norm: ``"batch"`` for batch normalisation after each convolution, ``"none"`` for VGG as published.
+        in_channels: Of the images.
 
     Attributes:
         channels: Channels of the five pooled maps.
 
     Inputs:
-        N x 3 x H x W, float32, H and W multiples of 32.
+        N x in_channels x H x W, float32, H and W multiples of 32.
 
     Outputs:
         The five pooled maps, finest first: N x channels[i] x H / 2**(i+1) x W / 2**(i+1).
     """
 
-    def __init__(self, width: float = 1.0, norm: str = "batch") -> None:
+    def __init__(self, width: float = 1.0, norm: str = "batch", in_channels: int = 3) -> None:
         super().__init__()
         depths = [convolutions for convolutions, _ in BLOCKS]
         self.channels = [scaled(channels, width) for _, channels in BLOCKS]
-        self.block1 = vgg_block(3, self.channels[0], depths[0], norm)
+        self.block1 = vgg_block(in_channels, self.channels[0], depths[0], norm)
         self.block2 = vgg_block(self.channels[0], self.channels[1], depths[1], norm)
         self.block3 = vgg_block(self.channels[1], self.channels[2], depths[2], norm)
         self.block4 = vgg_block(self.channels[2], self.channels[3], depths[3], norm)

@@ -36,6 +36,7 @@ _DTYPES = {
     "float64": "F64",
 }
 _CRC = b"crc_num"  # before the ten bytes of a checksum that MindSpore may put at the end of a .ckpt
+_FIRST = "encoder.block1.conv1.weight"
 _HEADS = ("score", "upsample")  # layers whose shape depends on the classes or the stride
 
 
@@ -258,7 +259,8 @@ def initialise_from(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: 
     """Start a network from another's weights; what only the new one has keeps its initial values.
 
     This is how the paper trains in stages (section 4.2: FCN-16s from FCN-32s, FCN-8s from FCN-16s), and how a network
-    moves to other classes: score and upsampling layers of another shape are left alone, everything else must fit.
+    moves to other classes: score and upsampling layers of another shape are left alone, everything else must fit. So
+    is the first convolution, where the images have another number of channels.
 
     Returns:
         The names of the parameters that were left alone.
@@ -271,13 +273,19 @@ def initialise_from(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: 
         array = arrays.get(name)
         if array is not None and array.shape == parameter.shape:
             _set(parameter, array)
-        elif array is None or name.startswith(_HEADS):
+        elif array is None or name.startswith(_HEADS) or _of_other_images(name, array, parameter):
             left.append(name)
         else:
             raise CheckpointError(_other_shape(source, name, array, parameter))
     if len(left) == len(network.parameters_dict()):
         raise CheckpointError(f"{source}: none of its names is one of this network's; it belongs to another network")
     return left
+
+
+def _of_other_images(name: str, array: np.ndarray, parameter: ms.Parameter) -> bool:
+    """Whether nothing but the number of the images' channels differs."""
+    shapes = (array.shape, parameter.shape)
+    return name == _FIRST and len({(shape[:1], shape[2:]) for shape in shapes}) == 1
 
 
 def _set(parameter: ms.Parameter, array: np.ndarray) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from fcnlab.config.schema import PrepareConfig
+from fcnlab.data import image_files
+from fcnlab.data.channels import is_plain
 from fcnlab.data.dataset import Dataset
-from fcnlab.data.decode import EXTENSIONS, read_image
+from fcnlab.data.decode import EXTENSIONS
+from fcnlab.data.image_files import ARRAY
 from fcnlab.data.pairs import Pairs, natural
-from fcnlab.errors import DataError
+from fcnlab.errors import ConfigError, DataError
 from fcnlab.preparation.annotations import Coco, from_colours, from_labelme, from_values
 from fcnlab.registry import DATASETS
 
@@ -32,7 +35,7 @@ class Item:
     Attributes:
         name: Unique; a file's stem.
         image: Its file; None if it is a page of a volume.
-        read: The image, H x W x 3 uint8, and its class indices, H x W uint8.
+        read: The image, H x W x C uint8 or uint16, and its class indices, H x W uint8.
         split: ``train`` or ``val``, if the source says so.
     """
 
@@ -51,6 +54,8 @@ class Source:
         class_names: Of the classes.
         palette: Their colours; empty: PASCAL VOC's.
         ignore_index: Of void in what `Item.read` gives.
+        channels: Of each image.
+        bits: Of each channel.
         licence: What is known of it.
     """
 
@@ -58,6 +63,8 @@ class Source:
     class_names: list[str]
     palette: list[list[int]] = field(default_factory=list)
     ignore_index: int = 255
+    channels: int = 3
+    bits: int = 8
     licence: str = ""
 
 
@@ -80,7 +87,11 @@ def find(config: PrepareConfig, folder: Path) -> Source:
     """
     name = config.dataset.name
     if name == "folder":
-        return _of_folder(config, folder)
+        source = _of_folder(config, folder)
+        source.channels, source.bits = config.channels, config.bits
+        return source
+    if not is_plain(config.channels, config.bits):
+        raise ConfigError(f"channels and bits: dataset={name} has 3 of 8 bits; they are for dataset=folder")
     config.dataset.root = str(folder)
     try:
         splits = {split: DATASETS.get(name)(config.dataset, split) for split in ("train", "val")}
@@ -90,7 +101,7 @@ def find(config: PrepareConfig, folder: Path) -> Source:
     items = [_of_sample(dataset, index, split) for split, dataset in splits.items() for index in range(len(dataset))]
     names = config.dataset.class_names or [f"class_{index}" for index in range(config.dataset.num_classes)]
     palette, void = config.dataset.palette, config.dataset.ignore_index
-    return Source(items, list(names), [list(colour) for colour in palette], void, LICENCES.get(name, ""))
+    return Source(items, list(names), [list(colour) for colour in palette], void, licence=LICENCES.get(name, ""))
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -131,10 +142,10 @@ def _of_sample(dataset: Dataset, index: int, split: str) -> Item:
 def _of_folder(config: PrepareConfig, folder: Path) -> Source:
     if config.annotations is not None:
         return _of_coco(config, folder)
-    images = _pictures(_below(folder, config.images))
+    images = _pictures(_below(folder, config.images), (*EXTENSIONS, ARRAY))
     if any(image.with_suffix(".json").is_file() for image in images.values()):
         return _of_labelme(config, images)
-    labels = _pictures(_below(folder, config.labels))
+    labels = _pictures(_below(folder, config.labels), EXTENSIONS)
     alone = sorted(images.keys() ^ labels.keys(), key=natural)
     if alone:
         raise DataError(
@@ -149,7 +160,7 @@ def _of_folder(config: PrepareConfig, folder: Path) -> Source:
             read = partial(from_colours, labels[name], config.colours, config.void_colour)
         else:
             read = partial(from_values, labels[name], config.values, len(config.classes))
-        items.append(Item(name, images[name], partial(_read_both, images[name], lambda _, read=read: read())))
+        items.append(Item(name, images[name], partial(_read_both, config, images[name], lambda _, read=read: read())))
     return Source(items, list(config.classes), [list(colour) for colour in config.colours])
 
 
@@ -162,7 +173,7 @@ def _of_labelme(config: PrepareConfig, images: dict[str, Path]) -> Source:
     items = []
     for name in sorted(images, key=natural):
         read = partial(from_labelme, images[name].with_suffix(".json"), config.classes)
-        items.append(Item(name, images[name], partial(_read_both, images[name], read)))
+        items.append(Item(name, images[name], partial(_read_both, config, images[name], read)))
     return Source(items, list(config.classes))
 
 
@@ -175,7 +186,7 @@ def _of_coco(config: PrepareConfig, folder: Path) -> Source:
         image = next((place for place in places if place.is_file()), None)
         if image is None:
             raise DataError(f"annotation '{coco.path}': there is no image '{places[0]}'")
-        items.append(Item(image.stem, image, partial(_read_both, image, partial(coco.label, image_id))))
+        items.append(Item(image.stem, image, partial(_read_both, config, image, partial(coco.label, image_id))))
     items.sort(key=lambda item: natural(item.name))
     twice = [one.name for one, other in pairwise(items) if one.name == other.name]
     if twice or not items:
@@ -183,8 +194,10 @@ def _of_coco(config: PrepareConfig, folder: Path) -> Source:
     return Source(items, coco.class_names)
 
 
-def _read_both(image: Path, read: Callable[[tuple[int, int]], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    pixels = read_image(image)
+def _read_both(
+    config: PrepareConfig, image: Path, read: Callable[[tuple[int, int]], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    pixels = image_files.read(image, config.channels, config.bits)
     labels = read(pixels.shape[:2])
     if labels.shape != pixels.shape[:2]:
         raise DataError(f"image '{image}' and its label differ in size")
@@ -200,14 +213,14 @@ def _below(folder: Path, name: str) -> Path:
     raise DataError(f"there is no folder '{folder / name}': set `images` and `labels` to the names of the folders")
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
+def _pictures(folder: Path, extensions: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
+        if path.suffix.lower() in extensions and not path.name.startswith("."):
             name = unicodedata.normalize("NFC", path.stem)
             if name in found:
                 raise DataError(f"'{found[name]}' and '{path}' share the name '{name}': remove or rename one")
             found[name] = path
     if not found:
-        raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(EXTENSIONS)}")
+        raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
     return found

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import yaml
 
+from fcnlab.data.channels import full_range
 from fcnlab.data.description import FILE
 from fcnlab.files import replacing
 from fcnlab.inference.pictures import write_mask
@@ -35,16 +36,17 @@ class Statistics:
     count: int = 0
 
     @classmethod
-    def of(cls, num_classes: int) -> Statistics:
+    def of(cls, num_classes: int, channels: int) -> Statistics:
         """Nothing yet."""
-        return cls(np.zeros(num_classes, np.int64), np.zeros(3), np.zeros(3))
+        return cls(np.zeros(num_classes, np.int64), np.zeros(channels), np.zeros(channels))
 
     def add(self, image: np.ndarray, label: np.ndarray) -> None:
-        """Count an image, H x W x 3 uint8, and its label."""
+        """Count an image, H x W x C uint8 or uint16, and its label."""
         self.pixels += np.bincount(label.ravel(), minlength=256)[: len(self.pixels)]
-        values = np.arange(256) / 255
-        for channel in range(3):
-            histogram = np.bincount(image[..., channel].ravel(), minlength=256)
+        levels = full_range(image) + 1
+        values = np.arange(levels) / (levels - 1)
+        for channel in range(image.shape[2]):
+            histogram = np.bincount(image[..., channel].ravel(), minlength=levels)
             self.total[channel] += histogram @ values
             self.squares[channel] += histogram @ values**2
         self.count += label.size
@@ -99,6 +101,8 @@ def write_description(
         "ignore_index": VOID,
         "train_list": "train.txt",
         "val_list": "val.txt",
+        "channels": source.channels,
+        "bits": source.bits,
         "mean": mean,
         "std": deviation,
         "class_pixels": statistics.pixels.tolist(),

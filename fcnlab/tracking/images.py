@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fcnlab.data.channels import to_rgb
 from fcnlab.errors import TrackingError
 from fcnlab.palette import palette
 
@@ -25,7 +26,7 @@ def comparison(
     """The image, its label and the prediction side by side, with wrong pixels in yellow.
 
     Args:
-        image: H x W x 3 uint8 RGB.
+        image: H x W x C, uint8 or uint16, of which `to_rgb` is drawn.
         label: H x W class indices with ``ignore_index`` for void, which stays grey.
         prediction: H x W class indices.
         num_classes: Without void.
@@ -36,6 +37,7 @@ def comparison(
     Returns:
         A uint8 RGB picture, about 3 W wide.
     """
+    image = to_rgb(image)
     colours = np.full((256, 3), 128, dtype=np.uint8)
     colours[:num_classes] = palette(num_classes) if class_colours is None else class_colours
     predicted = cv2.addWeighted(image, 0.5, colours[prediction.astype(np.uint8)], 0.5, 0)

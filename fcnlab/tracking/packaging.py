@@ -26,17 +26,14 @@ from fcnlab.registry import ARCHITECTURES
 REQUIREMENTS = ("mindspore", "mlflow", "numpy", "opencv-python-headless", "safetensors")
 """The distributions that the code of a model imports."""
 
-_SIGNATURE = ModelSignature(
-    inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
-    outputs=Schema([TensorSpec(np.dtype(np.int32), (-1, -1, -1))]),
-)
-_EXAMPLE = np.zeros((1, 32, 32, 3), np.uint8)
 _PACKAGE = Path(fcnlab.__file__).parent
 _UV_FILES = ("uv.lock", "pyproject.toml", ".python-version")
 
 
 def package(checkpoint: Path, folder: Path) -> None:
-    """Write an MLflow model that takes uint8 RGB images, N x H x W x 3, and gives int32 class indices, N x H x W.
+    """Write an MLflow model from images to int32 class indices, N x H x W.
+
+    Images are N x H x W x 3, uint8 RGB, or have the channels and bits that the network was trained on.
 
     The folder appears whole or not at all. No tracking store is needed.
 
@@ -53,6 +50,8 @@ def package(checkpoint: Path, folder: Path) -> None:
     missing = {"arch", "class_names", "normalisation"} - metadata.keys()
     if missing:
         raise CheckpointError(f"{checkpoint}: does not say its {', '.join(sorted(missing))}; give one of a training")
+    channels = int(metadata["arch"].get("in_channels", 3))
+    pixels = np.dtype(np.uint16 if metadata.get("bits") == 16 else np.uint8)
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
@@ -62,8 +61,8 @@ def package(checkpoint: Path, folder: Path) -> None:
                 python_model=_PACKAGE / "tracking" / "served_model.py",
                 artifacts={"checkpoint": str(checkpoint)},
                 code_paths=[str(_PACKAGE)],
-                signature=_SIGNATURE,
-                input_example=_EXAMPLE,
+                signature=_signature(channels, pixels),
+                input_example=np.zeros((1, 32, 32, channels), pixels),
                 pip_requirements=requirements(metadata["arch"]["name"]),
                 metadata={
                     "class_names": metadata["class_names"],
@@ -77,6 +76,13 @@ def package(checkpoint: Path, folder: Path) -> None:
     except (MlflowException, OSError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise TrackingError(f"{folder}: cannot write the MLflow model ({first_line(error)})") from error
+
+
+def _signature(channels: int, pixels: np.dtype) -> ModelSignature:
+    return ModelSignature(
+        inputs=Schema([TensorSpec(pixels, (-1, -1, -1, channels))]),
+        outputs=Schema([TensorSpec(np.dtype(np.int32), (-1, -1, -1))]),
+    )
 
 
 def warm_up() -> None:

@@ -28,7 +28,8 @@ class ServedModel(PythonModel):
         """Classify every pixel; several threads may call this at once.
 
         Args:
-            model_input: RGB images, N x H x W x 3, uint8, any H and W from 32 up.
+            model_input: RGB images, N x H x W x 3, uint8, any H and W from 32 up; or with the network's own channels
+                and bits.
 
         Returns:
             Class indices, N x H x W, int32.

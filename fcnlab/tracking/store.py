@@ -60,7 +60,6 @@ class Store:
         # Whoever calls asks again anyway; MLflow's own seven attempts take minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         # A new sqlite store logs every table it makes, and one that cannot be written its traceback: nobody wants to
         # read the one, and the other comes as an exception, too.
         logging.getLogger("alembic").setLevel(logging.WARNING)

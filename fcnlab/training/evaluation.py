@@ -73,6 +73,7 @@ class Evaluator:
         ignore_index: Label of void pixels.
         class_names: One for each class.
         keep: How many samples to keep with their predictions, for a tracker to draw.
+        channels: Of the images.
     """
 
     def __init__(
@@ -85,11 +86,13 @@ class Evaluator:
         ignore_index: int,
         class_names: Sequence[str],
         keep: int = 0,
+        channels: int = 3,
     ) -> None:
         self.step = _EvaluationStep(network, loss)
         # Images may be of many sizes; a dynamic height and width compile once for all of them, and run as fast.
         self.step.set_inputs(
-            Tensor(shape=[None, 3, None, None], dtype=ms.float32), Tensor(shape=[None, None, None], dtype=ms.int32)
+            Tensor(shape=[None, channels, None, None], dtype=ms.float32),
+            Tensor(shape=[None, None, None], dtype=ms.int32),
         )
         self.loader = loader
         self.num_classes = num_classes

@@ -231,6 +231,7 @@ def test_dropout_acts_in_training_only():
         ({"width": float("nan")}, "arch.width must be a number above 0, not nan"),
         ({"norm": "layer"}, "arch.norm must be one of batch, none, not 'layer'"),
         ({"dropout": 1.0}, "arch.dropout must be a number from 0 to below 1, not 1.0"),
+        ({"in_channels": 0}, "dataset.channels must be an integer of at least 1, not 0"),
         ({"seed": -1}, "seed must be an integer of at least 0, not -1"),
     ],
 )

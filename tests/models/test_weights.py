@@ -94,6 +94,13 @@ def test_other_classes_keep_their_own_head():
     assert not any(name.startswith(("encoder", "fc")) for name in left)
 
 
+def test_other_channels_begin_with_a_first_convolution_of_their_own():
+    five, three = network(in_channels=5), network()
+    left = initialise_from(five, arrays(three), "three channels")
+    assert left == ["encoder.block1.conv1.weight"]
+    np.testing.assert_array_equal(arrays(five)["fc6.weight"], arrays(three)["fc6.weight"])
+
+
 def test_a_start_from_a_foreign_network_is_refused():
     assert "arch.width" in refusal(initialise_from, network(), arrays(network(width=1 / 32)), "wide")
     assert "another network" in refusal(initialise_from, network(), {"resnet.weight": np.zeros(3)}, "resnet")

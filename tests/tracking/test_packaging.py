@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fcnlab.models.weights import save_weights
 from fcnlab.palette import palette
 from fcnlab.tracking import packaging
 from fcnlab.tracking.packaging import package
+from fcnlab.tracking.served_model import ServedModel
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,22 @@ def test_a_model_says_what_it_takes_and_what_its_classes_are(model):
     for side, kind, shape in (("inputs", "uint8", "[-1, -1, -1, 3]"), ("outputs", "int32", "[-1, -1, -1]")):
         assert kind in description["signature"][side]
         assert shape in description["signature"][side]
+
+
+def test_a_model_of_other_channels_says_so(tmp_path):
+    arch = {**ARCH, "in_channels": 5}
+    pixels = {"normalisation": {"mean": [0.5] * 5, "std": [0.25] * 5}, "bits": 16}
+    checkpoint = tmp_path / "best.safetensors"
+    save_weights(checkpoint, fcnlab.build_model(**arch), {**METADATA, "arch": arch, **pixels})
+    package(checkpoint, tmp_path / "model")
+    signature = yaml.safe_load((tmp_path / "model" / "MLmodel").read_text())["signature"]
+    assert "uint16" in signature["inputs"]
+    assert "[-1, -1, -1, 5]" in signature["inputs"]
+    # What MLflow calls, without the process that serves it.
+    served = ServedModel()
+    served.load_context(SimpleNamespace(artifacts={"checkpoint": str(checkpoint)}))
+    images = np.random.default_rng(0).integers(0, 65536, (2, 40, 32, 5), dtype=np.uint16)
+    assert served.predict(images).shape == (2, 40, 32)
 
 
 def test_packaging_is_silent_and_needs_no_store(checkpoint, tmp_path, monkeypatch, capfd, recwarn):

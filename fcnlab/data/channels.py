@@ -1,0 +1,68 @@
+"""Images of any number of channels, in 8 or 16 bits, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+
+def is_plain(channels: int, bits: int) -> bool:
+    """Whether these are what an everyday picture has: red, green and blue of 8 bits."""
+    return (channels, bits) == (3, 8)
+
+
+def full_range(image: np.ndarray) -> int:
+    """The largest value of an image's type: 255 or 65535."""
+    return 65535 if image.dtype == np.uint16 else 255
+
+
+def by_fours(function: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
+    """What a function of OpenCV makes of an image, H x W x C: most of them take four channels at once, and no more.
+
+    Args:
+        function: Treats every channel alike; may drop the last axis of a single one, as OpenCV does.
+        image: With any number of channels.
+
+    Returns:
+        With as many channels.
+    """
+    count = image.shape[2]
+    groups = [image] if count <= 4 else [np.ascontiguousarray(image[..., at : at + 4]) for at in range(0, count, 4)]
+    made = [with_axis(function(group)) for group in groups]
+    return made[0] if len(made) == 1 else np.concatenate(made, axis=2)
+
+
+def look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Each value of an image replaced by what a table has for it; the table has all values of the type."""
+    if image.dtype == np.uint8:
+        return cv2.LUT(image, table).reshape(image.shape)
+    return table[image]
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """An image for people to look at, H x W x 3 uint8: one channel is grey, of more than three the first are shown."""
+    image = in_bits(image, 8)
+    count = image.shape[2]
+    if count == 3:
+        return image
+    if count == 1:
+        return np.repeat(image, 3, axis=2)
+    if count == 2:
+        return np.dstack([image, np.zeros_like(image[..., :1])])
+    return np.ascontiguousarray(image[..., :3])
+
+
+def in_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Scaled to the full range of 8 or 16 bits."""
+    if bits == 8 and pixels.dtype == np.uint16:
+        return np.rint(pixels * np.float32(255 / 65535)).astype(np.uint8)
+    if bits == 16 and pixels.dtype == np.uint8:
+        return pixels.astype(np.uint16) * np.uint16(257)
+    return pixels
+
+
+def with_axis(pixels: np.ndarray) -> np.ndarray:
+    """H x W x 1 of what OpenCV gives as H x W."""
+    return pixels[..., None] if pixels.ndim == 2 else pixels

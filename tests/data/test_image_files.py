@@ -1,0 +1,144 @@
+"""Files of any number of channels and of 16 bits, against the arrays that were written."""
+
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fcnlab.data import image_files
+from fcnlab.errors import DataError
+
+BITS = {np.uint8: 8, np.uint16: 16}
+
+
+def some(count, kind=np.uint8, height=24, width=37, seed=0):
+    return np.random.default_rng(seed).integers(0, np.iinfo(kind).max + 1, (height, width, count), dtype=kind)
+
+
+def refusal(path, count, bits=8):
+    with pytest.raises(DataError) as caught:
+        image_files.read(path, count, bits)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(path) in text
+    return text
+
+
+WRITERS = {
+    "array.npy": lambda path, image: np.save(path, image),
+    "interleaved.tif": lambda path, image: tifffile.imwrite(
+        path, image, photometric="minisblack", planarconfig="contig", compression="zlib"
+    ),
+    "planes.tif": lambda path, image: tifffile.imwrite(
+        path, image.transpose(2, 0, 1), photometric="minisblack", planarconfig="separate"
+    ),
+    "pages.tif": lambda path, image: tifffile.imwrite(
+        path, image.transpose(2, 0, 1), photometric="minisblack", metadata=None
+    ),
+    "big.tiff": lambda path, image: tifffile.imwrite(
+        path, image, photometric="minisblack", planarconfig="contig", bigtiff=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@given(count=st.sampled_from([2, 4, 5, 12]), kind=st.sampled_from([np.uint8, np.uint16]), seed=st.integers(0, 9))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_file_is_the_array_that_was_written(tmp_path, name, count, kind, seed):
+    image = some(count, kind, seed=seed)
+    WRITERS[name](tmp_path / name, image)
+    found = image_files.read(tmp_path / name, count, BITS[kind])
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found, image)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_grey_and_rgb_of_everyday_files(tmp_path, ending, kind, count):
+    image = some(count, kind)
+    cv2.imwrite(str(tmp_path / f"a{ending}"), image[..., ::-1])
+    np.testing.assert_array_equal(image_files.read(tmp_path / f"a{ending}", count, BITS[kind]), image)
+
+
+def test_transparency_is_a_channel_where_four_are_asked_for(tmp_path):
+    image = some(4)
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA))
+    np.testing.assert_array_equal(image_files.read(tmp_path / "a.png", 4, 8), image)
+    np.testing.assert_array_equal(image_files.read(tmp_path / "a.png", 3, 16), image[..., :3].astype(np.uint16) * 257)
+
+
+def test_grey_saved_as_colour_is_one_channel(tmp_path):
+    grey = some(1)
+    cv2.imwrite(str(tmp_path / "a.png"), np.repeat(grey, 3, axis=2))
+    np.testing.assert_array_equal(image_files.read(tmp_path / "a.png", 1, 8), grey)
+
+
+def test_bits_are_scaled_as_the_range_is(tmp_path):
+    wide = some(5, np.uint16)
+    np.save(tmp_path / "wide.npy", wide)
+    np.testing.assert_array_equal(image_files.read(tmp_path / "wide.npy", 5, 8), np.rint(wide / 65535 * 255))
+    narrow = some(5)
+    np.save(tmp_path / "narrow.npy", narrow)
+    found = image_files.read(tmp_path / "narrow.npy", 5, 16)
+    np.testing.assert_allclose(found / 65535, narrow / 255, atol=1e-12)
+
+
+def test_another_number_of_channels_is_one_line(tmp_path):
+    np.save(tmp_path / "a.npy", some(5))
+    assert "has 5 channels where 4 are expected: set dataset.channels" in refusal(tmp_path / "a.npy", 4)
+    cv2.imwrite(str(tmp_path / "a.png"), some(3))
+    assert "has 3 channels where 1 are expected" in refusal(tmp_path / "a.png", 1)
+
+
+def test_what_is_no_image_is_one_line(tmp_path):
+    np.save(tmp_path / "float.npy", np.zeros((4, 4, 5), np.float32))
+    assert "float32 pixels: convert it to uint8 or uint16" in refusal(tmp_path / "float.npy", 5)
+    np.save(tmp_path / "flat.npy", np.zeros(4, np.uint8))
+    assert "H x W x C or H x W" in refusal(tmp_path / "flat.npy", 5)
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((4, 4, 5), np.float32), photometric="minisblack")
+    assert "float32 pixels" in refusal(tmp_path / "float.tif", 5)
+    (tmp_path / "empty.npy").write_bytes(b"")
+    assert "damaged" in refusal(tmp_path / "empty.npy", 5)
+
+
+def test_an_array_runs_nothing_and_takes_no_more_than_it_holds(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    np.save(tmp_path / "evil.npy", np.array([[Evil(), Evil()]], dtype=object), allow_pickle=True)
+    assert "of uint8 or uint16" in refusal(tmp_path / "evil.npy", 5)
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps(Evil()))
+    assert "damaged" in refusal(tmp_path / "pickle.npy", 5)
+    assert not (tmp_path / "ran").exists()
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000, 5), }"
+    (tmp_path / "huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    assert "too large" in refusal(tmp_path / "huge.npy", 5)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_truncated_file_is_one_line(tmp_path, name):
+    path = tmp_path / name
+    WRITERS[name](path, some(5, np.uint16))
+    whole = path.read_bytes()
+    for share in (0.1, 0.5, 0.9):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        refusal(path, 5, 16)
+
+
+def test_a_compression_that_is_not_read_says_what_to_do(tmp_path):
+    path = tmp_path / "a.tif"
+    WRITERS["interleaved.tif"](path, some(5))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["Compression"].overwrite(5)  # LZW, by its number
+    try:
+        import imagecodecs  # noqa: F401
+    except ImportError:
+        assert "save it uncompressed or with deflate, or pip install imagecodecs" in refusal(path, 5)
+    else:
+        refusal(path, 5)
