@@ -15,6 +15,7 @@ import cv2
 import mindspore as ms
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
@@ -24,6 +25,7 @@ import fcnlab
 from fcnlab import config as configuration
 from fcnlab import resume
 from fcnlab.config.schema import FolderConfig
+from fcnlab.data import image_files
 from fcnlab.data.decode import read_image, read_label
 from fcnlab.data.folder import Folder
 from fcnlab.errors import CheckpointError, ConfigError, DataError, FcnlabError
@@ -33,6 +35,7 @@ from fcnlab.training.state import Progress, StateFolder, read_state
 
 MANY = {
     "images": 2000,
+    "channels": 1000,
     "labels": 2000,
     "lists": 1500,
     "words": 500,
@@ -42,7 +45,16 @@ MANY = {
 }
 """Inputs of each kind behind the marker: 10,000."""
 
-FEW = {"images": 40, "labels": 150, "lists": 150, "words": 12, "records": 12, "checkpoints": 150, "requests": 50}
+FEW = {
+    "images": 40,
+    "channels": 150,
+    "labels": 150,
+    "lists": 150,
+    "words": 12,
+    "records": 12,
+    "checkpoints": 150,
+    "requests": 50,
+}
 
 
 def hostile(kind):
@@ -191,6 +203,39 @@ def test_fuzzing_that_follows_the_branches(tmp_path, checkpoints, target, runs):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr).partition("Uncaught")[2][:3000] or done.stderr[-3000:]
     assert f"Done {runs} runs" in done.stderr
+
+
+def many_channels():
+    """Files that OpenCV does not read, each with its ending."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (20, 24, 5), np.uint16)
+    files = []
+    for options in ({"planarconfig": "contig"}, {"planarconfig": "contig", "compression": "zlib"}, {"bigtiff": True}):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, pixels, photometric="minisblack", **{"planarconfig": "contig", **options})
+        files.append((".tif", buffer.getvalue()))
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels.transpose(2, 0, 1), photometric="minisblack")
+    files.append((".tif", buffer.getvalue()))
+    buffer = io.BytesIO()
+    np.save(buffer, pixels)
+    return [*files, (".npy", buffer.getvalue()), (".npy", b"")]
+
+
+@hostile("channels")
+def test_files_of_many_channels(fenced, inputs):
+    def check(case):
+        ending, data = case
+        (fenced / f"a{ending}").write_bytes(data)
+        with one_line(DataError):
+            image = image_files.read(fenced / f"a{ending}", 5, 16)
+            assert image.dtype == np.uint16
+            assert image.shape[2] == 5
+
+    run(
+        st.sampled_from(many_channels()).flatmap(lambda file: st.tuples(st.just(file[0]), damaged([file[1]]))),
+        check,
+        inputs,
+    )
 
 
 @hostile("labels")

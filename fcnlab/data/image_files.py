@@ -116,6 +116,8 @@ def _decode_tiff(data: bytes, path: Path, channels: int) -> np.ndarray | None:
             if page.imagelength * page.imagewidth > decode.MAX_PIXELS or page.nbytes > _LARGEST:
                 raise DataError(f"image '{path}' is too large: cut it into tiles")
             pixels = page.asarray()
+            if pixels.ndim != 3:
+                raise ValueError("neither interleaved nor in planes")
             return np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels
     except DataError:
         raise
