@@ -53,6 +53,8 @@ def prepare(config: PrepareConfig) -> Path:
         if root.resolve() == folder.resolve() or folder.resolve() in root.resolve().parents:
             raise ConfigError(f"root={config.root}: lies in the source, which stays as it is; give another folder")
         source = sources.find(config, folder)
+        for line in sources.missing(config, source):
+            log.warning(line)
         splits = _split(source, config)
         validation = set(splits["val"])
         statistics = {split: writing.Statistics.of(len(source.class_names), source.channels) for split in splits}

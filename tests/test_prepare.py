@@ -282,3 +282,27 @@ def test_a_check_says_what_a_class_lacks_and_what_cannot_be_opened(source, tmp_p
     assert any("there is no image 'nobody'" in text for _, text in problems)
     with pytest.raises(FcnlabError, match="give the folder to look at"):
         check(words("check=true", f"root={root / 'missing'}"))
+
+
+def test_a_data_set_as_it_is_distributed_becomes_a_folder(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    labels = {}
+    for split, count in (("train", 2), ("val", 1)):
+        for folder in (split, f"{split}annot"):
+            Path("SegNet", folder).mkdir(parents=True)
+        for number in range(count):
+            name = f"{split}_{number}"
+            labels[name] = np.random.default_rng(number).integers(0, 12, (36, 48), np.uint8)
+            cv2.imwrite(f"SegNet/{split}/{name}.png", image_of(36, 48))
+            cv2.imwrite(f"SegNet/{split}annot/{name}.png", labels[name])
+    root = prepare(words("dataset=camvid", "source=SegNet", "root=data"))
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.partition(";")[0] for line in told] == [
+        "camvid: train has 2 images here and 367 as it is distributed",
+        "camvid: val has 1 images here and 101 as it is distributed",
+    ]
+    data = opened(root)
+    assert data.train.names == ["train_0", "train_1"]
+    for split in data:
+        for name, sample in zip(split.names, map(split.__getitem__, range(len(split))), strict=True):
+            np.testing.assert_array_equal(sample.label, np.where(labels[name] == 11, 255, labels[name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fcnlab.data.decode import read_image, read_label
+from fcnlab.data.decode import decode, read_image, read_label
 from fcnlab.data.pairs import some
 from fcnlab.errors import DataError
 
 _LARGEST_JSON = 256 * 2**20
 
 VOID = 255
+
+_AREAS = ("polygon", "rectangle", "circle")
 
 
 def from_colours(path: Path, colours: Sequence[Sequence[int]], void: Sequence[int] | None) -> np.ndarray:
@@ -83,7 +86,7 @@ def from_values(path: Path, values: Sequence[int], num_classes: int) -> np.ndarr
 
 
 def from_labelme(path: Path, class_names: Sequence[str], shape: tuple[int, int]) -> np.ndarray:
-    """The polygons, rectangles and circles of a LabelMe file; later ones lie above earlier ones.
+    """The polygons, rectangles, circles and masks of a LabelMe file; later ones lie above earlier ones.
 
     Args:
         path: The JSON.
@@ -91,7 +94,7 @@ def from_labelme(path: Path, class_names: Sequence[str], shape: tuple[int, int])
         shape: Height and width.
 
     Raises:
-        DataError: If the file is none of LabelMe's, or has a label that is no class.
+        DataError: If the file is none of LabelMe's, or has a label that is no class, or a shape without an area.
     """
     document = read_json(path)
     shapes = document.get("shapes") if isinstance(document, dict) else None
@@ -107,12 +110,21 @@ def from_labelme(path: Path, class_names: Sequence[str], shape: tuple[int, int])
             points = points.clip(-1e6, 1e6)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise DataError(f"annotation '{path}' has a shape without a label or points: repair it") from None
-        _draw(labels, kind, points, _index_of(name, class_names, path))
+        index = _index_of(name, class_names, path)
+        if kind == "mask":
+            _paste(labels, _mask(item.get("mask"), path), points, index)
+        elif kind in _AREAS:
+            _draw(labels, kind, points, index)
+        else:
+            raise DataError(
+                f"annotation '{path}' has a {str(kind)[:40]} '{name}', which has no area: make it a polygon, or "
+                "remove it"
+            )
     return labels
 
 
 class Coco:
-    """A COCO file: polygons and uncompressed run lengths by image.
+    """A COCO file: polygons and run lengths by image.
 
     Args:
         path: The JSON.
@@ -157,10 +169,10 @@ class Coco:
                 for polygon in segmentation:
                     points = np.array(polygon, np.float64).reshape(-1, 2).clip(-1e6, 1e6)
                     _draw(labels, "polygon", points, index)
-            except (KeyError, TypeError, ValueError, IndexError):
+            except (KeyError, TypeError, ValueError, IndexError, OverflowError):
                 raise DataError(
-                    f"annotation '{self.path}': {item.get('id')} of image {image_id} is neither polygons nor "
-                    "uncompressed run lengths"
+                    f"annotation '{self.path}': {item.get('id')} of image {image_id} is neither polygons nor run "
+                    "lengths of its size"
                 ) from None
         return labels
 
@@ -191,13 +203,54 @@ def _draw(labels: np.ndarray, kind: str, points: np.ndarray, index: int) -> None
         cv2.fillPoly(labels, [np.rint(points).astype(np.int32)], int(index))
 
 
+def _mask(encoded: Any, path: Path) -> np.ndarray:
+    """LabelMe's masks are PNGs in base 64, as large as the box between their two points."""
+    try:
+        return decode(base64.b64decode(encoded, validate=True), path) != 0
+    except (ValueError, TypeError, DataError):
+        raise DataError(f"annotation '{path}' has a mask that is no PNG in base 64: repair it") from None
+
+
+def _paste(labels: np.ndarray, mask: np.ndarray, points: np.ndarray, index: int) -> None:
+    column, row = np.rint(points.min(axis=0)).astype(int)
+    top, left = max(row, 0), max(column, 0)
+    part = labels[top:, left:]
+    mask = mask.reshape(*mask.shape[:2], -1).any(axis=2)[top - row :, left - column :]
+    mask = mask[: part.shape[0], : part.shape[1]]
+    part[: mask.shape[0], : mask.shape[1]][mask] = index
+
+
 def _run_lengths(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
     """COCO's runs, of 0 and 1 in turn, down the columns."""
-    counts = np.array(segmentation["counts"], dtype=np.int64)
-    if list(segmentation["size"]) != list(shape) or (counts < 0).any() or counts.sum() != shape[0] * shape[1]:
+    counts, pixels = segmentation["counts"], shape[0] * shape[1]
+    runs = np.array(_decompressed(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    fits = runs.ndim == 1 and runs.size and runs.min() >= 0 and runs.max() <= pixels and runs.sum() == pixels
+    if list(segmentation["size"]) != list(shape) or not fits:
         raise ValueError("run lengths do not fit the image")
-    runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    return runs.reshape(shape[::-1]).T
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape[::-1]).T
+
+
+def _decompressed(text: str) -> list[int]:
+    """The runs that a string stands for in COCO's own compression.
+
+    Each is in groups of five bits, the lowest first, each group a character from "0" on, with a sixth bit where more
+    follow. The last group's highest bit is the sign; from the fourth run on it is the difference from the last but one.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        group = ord(character) - 48
+        if not 0 <= group < 64 or shift > 50:
+            raise ValueError("not COCO's compression")
+        value |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        if group & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return runs
 
 
 def _index_of(name: str, class_names: Sequence[str], path: Path) -> int:

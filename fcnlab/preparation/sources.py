@@ -75,6 +75,28 @@ LICENCES = {
 }
 
 
+COUNTS = {
+    "voc2012": {"train": 1464, "trainval": 2913, "trainaug": 10582, "val": 1449},
+    "camvid": {"train": 367, "val": 101, "test": 233},
+}
+"""Images of each set as it is distributed, by data set."""
+
+
+def missing(config: PrepareConfig, source: Source) -> list[str]:
+    """What a data set lacks of what is distributed, or has beyond it: a line for each set."""
+    lines = []
+    for split, default in (("train", "train"), ("val", "val")):
+        chosen = getattr(config.dataset, f"{split}_set", default)
+        expected = COUNTS.get(config.dataset.name, {}).get(chosen)
+        found = sum(item.split == split for item in source.items)
+        if expected is not None and found != expected:
+            lines.append(
+                f"{config.dataset.name}: {chosen} has {found:,} images here and {expected:,} as it is distributed; is "
+                f"it whole? {LICENCES[config.dataset.name]}"
+            )
+    return lines
+
+
 def find(config: PrepareConfig, folder: Path) -> Source:
     """Look at a folder.
 

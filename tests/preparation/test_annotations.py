@@ -1,5 +1,6 @@
 """Labels in other formats, small enough to be drawn by hand."""
 
+import base64
 import json
 
 import cv2
@@ -63,6 +64,17 @@ def test_labelme_draws_polygons_rectangles_and_circles_in_their_order(tmp_path):
     assert np.count_nonzero(found == 1) + np.count_nonzero(found == 2) == 11 * 11
 
 
+@pytest.mark.parametrize(("left", "top"), [(3, 4), (-1, -2), (8, 7), (30, 30)])
+def test_labelme_pastes_masks(tmp_path, left, top):
+    mask = np.random.default_rng(0).random((5, 4)) > 0.5
+    encoded = base64.b64encode(cv2.imencode(".png", mask.astype(np.uint8) * 255)[1]).decode()
+    shape = {"label": "cell", "shape_type": "mask", "mask": encoded, "points": [[left, top], [left + 3, top + 4]]}
+    found = from_labelme(write(tmp_path / "a.json", {"shapes": [shape]}), CLASSES, (10, 9))
+    for row, column in np.ndindex(10, 9):
+        inside = 0 <= row - top < 5 and 0 <= column - left < 4
+        assert found[row, column] == (inside and mask[row - top, column - left])
+
+
 def coco(tmp_path, annotations, **document):
     whole = {
         "images": [{"id": 7, "file_name": "a.png", "height": 6, "width": 8}],
@@ -90,6 +102,19 @@ def test_coco_polygons_and_run_lengths(tmp_path):
     assert not found.label(99, (6, 8)).any()
 
 
+@pytest.mark.parametrize(
+    ("size", "counts", "expected"),
+    [  # as pycocotools writes them
+        ([6, 7], "=330003N1", lambda y, x: (abs(y - 2) <= 1) & (abs(x - 3) <= 1) | (y == 4) & (x == 5)),
+        ([30, 40], "i:1i08K2N2N2N2O00000O20N1000001N2N2N2N5HQ9", lambda y, x: (y - 15) ** 2 + (x - 20) ** 2 <= 81),
+    ],
+)
+def test_compressed_run_lengths(tmp_path, size, counts, expected):
+    item = {"id": 1, "image_id": 7, "category_id": 1, "segmentation": {"size": size, "counts": counts}}
+    label = Coco(coco(tmp_path, [item]), CLASSES).label(7, tuple(size))
+    np.testing.assert_array_equal(label == 1, expected(*np.mgrid[: size[0], : size[1]]))
+
+
 def test_a_crowd_is_void(tmp_path):
     crowd = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 1, "area": 48}
     found = Coco(coco(tmp_path, [{**crowd, "segmentation": {"size": [6, 8], "counts": [0, 48]}}]), CLASSES)
@@ -101,6 +126,10 @@ def test_a_crowd_is_void(tmp_path):
     [
         {"size": [6, 8], "counts": [1, 2]},
         {"size": [6, 8], "counts": "compressed"},
+        {"size": [6, 8], "counts": "é"},
+        {"size": [6, 8], "counts": []},
+        {"size": [6, 8], "counts": [2**70]},
+        {"size": [6, 8], "counts": [2**62, 2**62, 2**62, 2**62, 48]},
         [[1, 2, 3]],
         "x",
         [["a", "b"]],
@@ -110,7 +139,7 @@ def test_a_crowd_is_void(tmp_path):
 def test_what_coco_cannot_mean_is_one_line(tmp_path, segmentation):
     item = {"id": 1, "image_id": 7, "category_id": 1, "segmentation": segmentation}
     found = Coco(coco(tmp_path, [item]), CLASSES)
-    with pytest.raises(DataError, match="neither polygons nor uncompressed run lengths") as caught:
+    with pytest.raises(DataError, match="neither polygons nor run lengths of its size") as caught:
         found.label(7, (6, 8))
     assert "\n" not in str(caught.value)
 
@@ -122,6 +151,13 @@ def test_what_coco_cannot_mean_is_one_line(tmp_path, segmentation):
         ("labelme", {"images": []}, "no LabelMe file"),
         ("labelme", {"shapes": [{"label": "cell"}]}, "without a label or points"),
         ("labelme", {"shapes": [{"label": "cell", "points": [[1, None]]}]}, "without a label or points"),
+        ("labelme", {"shapes": [{"label": "cell", "points": [[1, 1]], "shape_type": "point"}]}, "has a point 'cell'"),
+        ("labelme", {"shapes": [{"label": "cell", "points": [[1, 1]], "shape_type": "mask"}]}, "no PNG in base 64"),
+        (
+            "labelme",
+            {"shapes": [{"label": "cell", "points": [[1, 1]], "shape_type": "mask", "mask": "AAAA"}]},
+            "no PNG in base 64",
+        ),
         ("labelme", {"shapes": [{"label": "dog", "points": [[1, 1]]}]}, "label 'dog', which is none of"),
         ("coco", [], "no COCO file"),
         ("coco", {"images": [], "annotations": []}, "no COCO file"),
