@@ -39,7 +39,9 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     numbered = [
         trial
         for trial in every
-        if trial.tags.get(TRIAL_TAG, "").isdecimal() and not math.isnan(trial.metrics.get(comparison.monitor, math.nan))
+        if trial.tags.get(TRIAL_TAG, "").isdecimal()
+        and (trial.complete or trial.pruned)
+        and not math.isnan(trial.metrics.get(comparison.monitor, math.nan))
     ]
     if len(numbered) > 2:
         drawn.append(_draw_history(comparison, numbered, folder / "history.png"))
@@ -185,7 +187,8 @@ def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -
     numbers = [number for number, _ in points]
     values = np.array([trial.metrics[comparison.monitor] for _, trial in points])
     pruned = np.array([trial.pruned for _, trial in points])
-    best = np.fmax.accumulate(values) if higher_is_better(comparison.monitor) else np.fmin.accumulate(values)
+    better = np.fmax if higher_is_better(comparison.monitor) else np.fmin  # which take the number where one is none
+    best = better.accumulate(np.where(pruned, math.nan, values))
     figure = Figure(figsize=(7, 4), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     axes.step(numbers, best, where="post", color="C1", label="best so far")

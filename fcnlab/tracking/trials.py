@@ -88,6 +88,11 @@ class Trial:
         return self.tags.get(PRUNED_TAG) == "true"
 
     @property
+    def complete(self) -> bool:
+        """Whether it ran to its end, so that its best is what it reaches and not what it had reached by then."""
+        return self.status == "FINISHED" and not self.pruned
+
+    @property
     def value(self) -> float:
         """Of the monitored metric at its best; NaN if it was never evaluated."""
         return self.metrics.get(self.monitor, math.nan)

@@ -80,6 +80,14 @@ def test_what_failed_is_counted_and_what_was_pruned_is_no_result():
     assert any("2 of 3" in warning for warning in found.warnings)
 
 
+@pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
+def test_what_was_reached_before_the_end_is_no_result(status):
+    found = compare([trial(0.5, seed=1), trial(0.9, seed=2, status=status)])
+    assert found.groups[0].mean("val/mean_iou") == 0.5
+    assert found.best_trial.seed == "1"
+    assert any("1 of 2" in warning for warning in found.warnings)
+
+
 def test_what_makes_it_unfair_is_said():
     trials = [
         trial(0.5, seed=1, tags={"git.commit": "a"}),
@@ -96,6 +104,7 @@ def test_the_baseline_is_what_the_others_are_compared_with():
     found = compare(trials, baseline="arch=fcn32s")
     assert found.reference.label == "fcn32s"
     assert found.differences["fcn8s"].mean == pytest.approx(0.25)
+    assert compare(trials, baseline="fcn32s").reference == found.reference
     with pytest.raises(ConfigError, match=r"baseline=arch=fcn4s: fits 0 groups .*arch\.name=fcn32s"):
         compare(trials, baseline="arch=fcn4s")
 

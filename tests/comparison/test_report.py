@@ -58,6 +58,20 @@ def test_more_axes_are_drawn_as_parallel_coordinates(tmp_path):
         assert picture.std() > 5  # something is drawn
 
 
+def test_the_history_is_of_what_ended(tmp_path):
+    """Two that were given up or killed at a higher value are not the best so far."""
+    states = [{}, {"tags": {"fcnlab.pruned": "true"}}, {"status": "KILLED"}, {}]
+    trials = []
+    for index, state in enumerate(states):
+        tags = {"fcnlab.trial": str(index), **state.get("tags", {})}
+        status = state.get("status", "FINISHED")
+        trials.append(trial(0.9 - index / 100, optimizer__lr=10.0**-index, tags=tags, status=status))
+    names = {path.name for path in write_report(compare(trials), tmp_path)}
+    assert "history.png" in names
+    assert "given up" not in markdown(compare(trials)).partition("left out")[0]
+    assert "killed" in markdown(compare(trials)).partition("left out")[2]
+
+
 def test_without_a_value_there_are_tables_and_no_pictures(tmp_path):
     paths = write_report(compare([trial(None)]), tmp_path)
     assert {path.suffix for path in paths} == {".md", ".csv"}
