@@ -153,7 +153,8 @@ def _sweep(words: Sequence[str]) -> None:
     found = sweep.current.end()
     failed = [outcome for outcome in found if outcome.status not in ("finished", "pruned")]
     if failed:
-        command.leave(command.EXIT_ERROR, f"{len(failed)} of {len(found)} trials failed: {failed[0].reason}")
+        reason = next((outcome.reason for outcome in failed if outcome.reason), sweep.NO_WORD)
+        command.leave(command.EXIT_ERROR, f"{len(failed)} of {len(found)} trials failed: {reason}")
 
 
 def _hydra(words: Sequence[str]) -> None:

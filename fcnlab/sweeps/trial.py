@@ -24,6 +24,7 @@ from fcnlab import config as configuration
 from fcnlab import interrupts, reproduce, resume
 from fcnlab.config import Config
 from fcnlab.errors import ConfigError, FcnlabError, TrackingError, first_line
+from fcnlab.sweeps import outcome as outcomes
 from fcnlab.sweeps import record
 from fcnlab.sweeps.outcome import Outcome
 from fcnlab.tracking import journal
@@ -78,7 +79,10 @@ def run(node: DictConfig) -> float:
     """
     interrupts.allow()
     hydra_config = HydraConfig.get()
+    os.chdir(hydra_config.runtime.cwd)  # a worker of a cluster is where that was started, and paths are the user's
     sweep = Path(hydra_config.sweep.dir).resolve()
+    if outcomes.is_to_end(sweep):
+        raise KeyboardInterrupt
     folder = Path(hydra_config.runtime.output_dir)
     overrides = [word for word in hydra_config.overrides.task if not word.lstrip("+").startswith(_OWN)]
     outcome = Outcome(int(hydra_config.job.num), overrides, str(folder.resolve()))
@@ -105,7 +109,9 @@ def run(node: DictConfig) -> float:
         _train(task, outcome, threads(config, hydra_config))
     except FcnlabError as error:
         outcome.status, outcome.reason = "failed", str(error)
-    except KeyboardInterrupt:
+    except OSError as error:  # no disk to write to, or no memory to start a process in
+        outcome.status, outcome.reason = "failed", f"{error.filename or 'its job'}: {error.strerror or error}"
+    except (KeyboardInterrupt, SystemExit):  # the latter is how Ray ends a worker
         outcome.status = "killed"
         raise
     finally:
@@ -192,6 +198,8 @@ def _train(task: Task, outcome: Outcome, count: int | None) -> None:
         process.stdin.write(len(message).to_bytes(8, "little") + message)
         process.stdin.flush()  # and left open: its end tells the process that nobody waits for it any more
         while (code := process.poll()) is None:
+            if outcomes.is_to_end(task.sweep):
+                raise KeyboardInterrupt
             time.sleep(_SECONDS_BETWEEN_LOOKS)  # not `wait`, within which a signal is not seen
     except KeyboardInterrupt as interrupt:
         _end(process, interrupt)
