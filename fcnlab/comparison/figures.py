@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DPI = 120
+_TICK_GAP = 0.04
+"""Of an axis' height, below which two labels would overlap."""
 
 
 def draw(comparison: Comparison, folder: Path) -> list[Path]:
@@ -175,7 +177,13 @@ class _Scale:
         if not self.numeric:
             return [(self(value), value) for value in self.values]
         shown = self.values if len(self.values) <= 6 else [self.values[0], self.values[-1]]
-        return [(self(value), f"{value:.4g}") for value in shown]
+        ticks = [(self(value), f"{value:.4g}") for value in shown]
+        top = ticks[-1][0]
+        kept = ticks[:1]
+        for height, label in ticks[1:]:
+            if height - kept[-1][0] >= _TICK_GAP and (height == top or top - height >= _TICK_GAP):
+                kept.append((height, label))
+        return kept
 
 
 def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -> Path:

@@ -156,18 +156,27 @@ def _said(key: str, value: Any, digits: int = 6) -> str:
 
 
 def _axes(trials: Sequence[Trial]) -> list[str]:
-    """The keys that it takes to tell the configurations apart, names first; a key that follows from others is none."""
+    """The keys that were varied, names first, and what else it takes to tell the configurations apart.
+
+    A key that nobody set and that follows from others, as the stride does from the architecture, is none. One that was
+    set is one even so: in a search, no two learning rates are the same, and the other keys would all follow.
+    """
     keys = {key: None for trial in trials for key in trial.params}
     keys = [key for key in keys if key != "seed" and not re.fullmatch(MEANS, key)]
     keys.sort(key=lambda key: (not key.endswith(".name"), key))
-    axes: list[str] = []
-    parts = 1 if trials else 0
+    given = {key for trial in trials for key in trial.given}
+    axes = [key for key in keys if key in given and len(_settings(trials, [key])) > 1]
+    parts = len(_settings(trials, axes))
     for key in keys:
-        settings = {tuple(trial.params.get(axis, "") for axis in [*axes, key]) for trial in trials}
+        settings = _settings(trials, [*axes, key])
         if len(settings) > parts:
             axes.append(key)
             parts = len(settings)
-    return axes
+    return sorted(axes, key=keys.index)
+
+
+def _settings(trials: Sequence[Trial], axes: Sequence[str]) -> set[tuple[str, ...]]:
+    return {tuple(trial.params.get(axis, "") for axis in axes) for trial in trials}
 
 
 def _natural(axis: str, value: Any) -> tuple[int, float, str]:

@@ -60,7 +60,8 @@ class Sweep:
         self._journal: Journal | None = None
         self._upload: Any = None
         self._planned: list[list[str]] = []
-        self._told: dict[int, str] = {}
+        self._valued: set[int] = set()
+        self._counts: dict[str, float] = {}
         self._looking = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -89,6 +90,9 @@ class Sweep:
                 str(error).replace("another training is running in it", "its sweep is running")
             ) from None
         begun = next(journal.read(self.folder / journal.FILE), None) is not None
+        told = journal.history(self.folder / journal.FILE)
+        self._valued = {step for step, _ in told.get(self.monitor, ())}
+        self._counts = {name: points[-1][1] for name, points in told.items() if name.startswith("sweep/")}
         try:
             self.record.write(self.folder)
             outcomes.allow_to_run(self.folder)
@@ -190,17 +194,15 @@ class Sweep:
                 log.debug("%s", error)
 
     def _tell(self, found: Sequence[Outcome]) -> None:
-        ended = {outcome.number: outcome.status for outcome in found if outcome.status != "running"}
-        if ended == self._told:
-            return
-        for outcome in found:
-            if outcome.number in ended.keys() - self._told.keys() and outcome.value is not None:
-                # The history of the search: the value of each trial over its number.
+        for outcome in found:  # the history of the search: the value of each trial over its number
+            if outcome.value is not None and outcome.number not in self._valued:
                 self._journal.append("metrics", step=outcome.number, values={self.monitor: outcome.value})
-        counts = Counter(ended.values())
-        values = {f"sweep/{status}": float(counts[status]) for status in ("finished", "pruned", "failed", "killed")}
-        self._journal.append("metrics", step=len(ended), values=values)
-        self._told = ended
+                self._valued.add(outcome.number)
+        by_status = Counter(outcome.status for outcome in found)
+        counts = {f"sweep/{status}": float(by_status[status]) for status in ("finished", "pruned", "failed", "killed")}
+        if any(counts.values()) and counts != self._counts:
+            self._journal.append("metrics", step=int(sum(counts.values())), values=counts)
+            self._counts = counts
 
     def _end_trials(self) -> None:
         """Also those that other processes started: each saves its state before it ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ REASON_TAG = "fcnlab.reason"
 """Why a run failed, in one line."""
 PRUNED_TAG = "fcnlab.pruned"
 """``true`` on a run that a search gave up."""
+OVERRIDES_TAG = "hydra.overrides"
+"""What Hydra was told to change, as a shell would take it."""
 PARAMETERS_TAG = "fcnlab.parameters"
 """How many parameters the network has."""
 
@@ -76,6 +79,16 @@ class Trial:
     def seed(self) -> str:
         """Of the training."""
         return self.params.get("seed", "")
+
+    @property
+    def given(self) -> set[str]:
+        """The keys that its command line or its sweep set; of a group, that of the name."""
+        try:
+            words = shlex.split(self.tags.get(OVERRIDES_TAG, ""))
+        except ValueError:  # cut in the middle of a word
+            return set()
+        keys = {word.lstrip("+~").partition("=")[0] for word in words}
+        return {key if key in self.params else f"{key}.name" for key in keys}
 
     @property
     def reason(self) -> str | None:

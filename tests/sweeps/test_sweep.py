@@ -200,6 +200,19 @@ def test_what_is_to_be_done_is_known_beforehand(sweeper, expected):
     assert planned({"a": ["1", "2"], "b": ["x"]}, sweeper) == expected
 
 
+def test_a_sweep_that_goes_on_tells_each_value_once(begun):
+    sweep, config = begun
+    outcome.Outcome(0, status="finished", value=0.5).write(sweep.folder)
+    sweep.end(KeyboardInterrupt())
+    again = Sweep(sweep.record)
+    again.begin(config)
+    outcome.Outcome(1, status="finished", value=0.6).write(sweep.folder)
+    again.end()
+    told = journal.history(sweep.folder / journal.FILE)
+    assert told["val/mean_iou"] == [(0, 0.5), (1, 0.6)]
+    assert told["sweep/finished"] == [(1, 1), (2, 2)]
+
+
 def test_a_trial_that_was_given_up_is_not_the_best(begun):
     sweep, _ = begun
     for number, (status, value) in enumerate([("finished", 0.5), ("pruned", 0.9), ("finished", 0.4)]):
