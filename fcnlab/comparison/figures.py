@@ -140,7 +140,8 @@ def _draw_coordinates(comparison: Comparison, path: Path) -> Path:
     for place, scale_of in enumerate([*scales, metric]):
         axes.axvline(place, color="0.3", linewidth=0.8)
         for height, label in scale_of.ticks():
-            axes.text(place + 0.02, height, plain(label), fontsize=8, va="center", color="0.2")
+            clear = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # of the lines below
+            axes.text(place + 0.02, height, plain(label), fontsize=8, va="center", color="0.2", bbox=clear)
     names = [*comparison.axes, comparison.monitor.removeprefix("val/")]
     axes.set_xticks(range(len(names)), [plain(name) for name in names])
     axes.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.1, len(names) - 0.6))

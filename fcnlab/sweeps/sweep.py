@@ -22,6 +22,7 @@ from rich import get_console
 from rich.markup import escape
 from rich.table import Table
 
+from fcnlab import interrupts
 from fcnlab.config import Config, TrackingConfig, check_tracking, one_line
 from fcnlab.credentials import redact
 from fcnlab.errors import TrackingError
@@ -29,6 +30,7 @@ from fcnlab.progress import clock
 from fcnlab.sweeps import outcome as outcomes
 from fcnlab.sweeps.outcome import Outcome
 from fcnlab.sweeps.record import SweepRecord, word_of_folder
+from fcnlab.sweeps.trial import is_alone
 from fcnlab.tracking import journal, provenance
 from fcnlab.tracking.journal import Journal
 from fcnlab.tracking.trials import REASON_TAG, ROLE_TAG, SWEEP_TAG, Trial, read_folder
@@ -110,6 +112,8 @@ class Sweep:
             self._upload.on_start(None)
             self.run_id = self._upload.run_id
         log.info("sweep %s in %s", self.record.id, config.hydra.sweep.dir)
+        if not is_alone(config.hydra):  # whose launcher may kill its processes with everything below them
+            interrupts.prepare(self._end_trials)
         self._thread = threading.Thread(target=self._look, name="fcnlab-sweep", daemon=True)
         self._thread.start()
 
@@ -124,6 +128,7 @@ class Sweep:
         """
         if self._journal is None:
             return []
+        interrupts.prepare(None)
         self._looking.set()
         if self._thread is not None:
             self._thread.join()

@@ -40,6 +40,7 @@ COMMAND = (sys.executable, "-m", "fcnlab.sweeps.process")
 
 _OWN = ("sweep.", "hydra.", "hydra/")
 _SECONDS_TO_END = 30.0
+_SECONDS_FOR_THE_LAUNCHER = 15.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
@@ -81,8 +82,17 @@ def run(node: DictConfig) -> float:
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # a worker of a cluster is where that was started, and paths are the user's
     sweep = Path(hydra_config.sweep.dir).resolve()
-    if outcomes.is_to_end(sweep):
-        raise KeyboardInterrupt
+    try:
+        if outcomes.is_to_end(sweep):
+            raise KeyboardInterrupt
+        return _run(node, hydra_config, sweep)
+    except KeyboardInterrupt:
+        if outcomes.is_to_end(sweep):  # its launcher is about to be interrupted, and is not to see a failed job before
+            time.sleep(_SECONDS_FOR_THE_LAUNCHER)
+        raise
+
+
+def _run(node: DictConfig, hydra_config: DictConfig, sweep: Path) -> float:
     folder = Path(hydra_config.runtime.output_dir)
     overrides = [word for word in hydra_config.overrides.task if not word.lstrip("+").startswith(_OWN)]
     outcome = Outcome(int(hydra_config.job.num), overrides, str(folder.resolve()))
@@ -102,7 +112,7 @@ def run(node: DictConfig) -> float:
             list(hydra_config.overrides.task),
             ["-m", *(begun.words if (begun := record.read(sweep)) else overrides)],
             OmegaConf.to_container(hydra_config.job_logging, resolve=True),
-            _is_alone(hydra_config),
+            is_alone(hydra_config),
             outcome.number,
             sweep,
         )
@@ -142,7 +152,8 @@ def threads(config: Config, hydra_config: DictConfig) -> int | None:
     return max(cores // jobs, 1)
 
 
-def _is_alone(hydra_config: DictConfig) -> bool:
+def is_alone(hydra_config: DictConfig) -> bool:
+    """Whether the trials run one after the other, in the process that the user started."""
     return str(hydra_config.launcher.get("_target_", "")).endswith("BasicLauncher")
 
 

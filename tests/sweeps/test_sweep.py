@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import hydra
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from omegaconf import read_write
 
 from fcnlab.config import config_folder, register_schemas
+from fcnlab.errors import FcnlabError
 from fcnlab.sweeps import outcome, record
 from fcnlab.sweeps.record import SweepRecord
 from fcnlab.sweeps.sweep import Sweep, planned
@@ -198,6 +200,19 @@ def test_trials_on_other_machines_are_told_to_end_and_may_run_again(begun, monke
 )
 def test_what_is_to_be_done_is_known_beforehand(sweeper, expected):
     assert planned({"a": ["1", "2"], "b": ["x"]}, sweeper) == expected
+
+
+def test_a_launcher_that_gives_up_is_one_line(monkeypatch):
+    lost = type("TerminatedWorkerError", (RuntimeError,), {"__module__": "joblib.externals.loky"})
+
+    def launch(words):
+        raise lost("a worker was terminated\nand more")
+
+    train = import_module("fcnlab.train")
+    monkeypatch.setattr(train, "_hydra", launch)
+    monkeypatch.setattr("fcnlab.sweeps.sweep.current", None)
+    with pytest.raises(FcnlabError, match=r"^hydra/launcher: a worker was terminated$"):
+        train._sweep(["-m", "seed=1,2"])
 
 
 def test_a_sweep_that_goes_on_tells_each_value_once(begun):
