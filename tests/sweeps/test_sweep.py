@@ -1,9 +1,11 @@
 """Sweeps as a user starts them: the parent run, failures, interruptions, and what is left to do."""
 
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
@@ -28,8 +30,22 @@ SMALL = [*TINY, "arch=fcn32s", "trainer.ckpt=false", "tracking.overlays=0", "tra
 LONG = ["trainer.epochs=100000", "trainer.eval_every=10", "trainer.checkpoint_epochs=5"]
 
 
+_started = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """A sweep that a failed test leaves behind would never end."""
+    yield
+    for process in _started:
+        if process.poll() is None:
+            process.kill()  # its trials end by themselves
+            process.communicate()
+    _started.clear()
+
+
 def start(folder, *words):
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "fcnlab.train", *words],
         cwd=folder,
         env=user_environment(),
@@ -38,6 +54,8 @@ def start(folder, *words):
         text=True,
         start_new_session=True,
     )
+    _started.append(process)
+    return process
 
 
 def finish(process, seconds=240):
@@ -297,6 +315,8 @@ def ray_cluster(tmp_path_factory, monkeypatch):
         address = f"127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it would write a token into the user's home
     where = [f"--port={address.partition(':')[2]}", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
+    own = tempfile.mkdtemp(prefix="ray")  # not Ray's, which would offer it to later ones; short, as sockets are in it
+    where.append(f"--temp-dir={own}")
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", *where]
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     with (elsewhere / "log").open("w") as log:
@@ -311,6 +331,7 @@ def ray_cluster(tmp_path_factory, monkeypatch):
     yield address
     process.terminate()
     process.wait(60)
+    shutil.rmtree(own, ignore_errors=True)
 
 
 @pytest.mark.slow
