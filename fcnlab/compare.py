@@ -55,9 +55,7 @@ def compare(config: CompareConfig) -> Comparison:
     monitor = config.monitor or _monitor_of(trials)
     found = comparison.compare(trials, monitor, config.baseline)
     if found.best is None:
-        known = sorted({name for trial in trials for name in trial.metrics})
-        what = f"they have {', '.join(known)}" if known else "none of them was ever evaluated"
-        raise ConfigError(f"monitor={monitor}: none of the {len(trials)} trainings has it: {what}")
+        raise ConfigError(f"monitor={monitor}: none of the {len(trials)} trainings has it: {_what_there_is(trials)}")
     console = get_console()
     comparison.show(found, console if console.is_terminal else Console(width=_PLAIN_WIDTH))
     if config.output is not None:
@@ -121,6 +119,14 @@ def _open_store(uri: str | None) -> Store:
 def _monitor_of(trials: Sequence[Trial]) -> str:
     """What most of them were chosen by."""
     return Counter(trial.monitor for trial in trials).most_common(1)[0][0]
+
+
+def _what_there_is(trials: Sequence[Trial]) -> str:
+    """In place of a metric that no training is a result of."""
+    if not any(trial.complete for trial in trials):
+        return "none of them ran to its end"
+    known = sorted({name for trial in trials if trial.complete for name in trial.metrics})
+    return f"they have {', '.join(known)}" if known else "none of them was ever evaluated"
 
 
 def _log(found: Comparison, store: Store, config: CompareConfig) -> None:

@@ -16,10 +16,12 @@ OVERDUE_SECONDS = 7.0
 
 _depth = 0  # how many `deferred` blocks the main thread is in
 _pending: KeyboardInterrupt | None = None
+_handed = threading.Event()  # the thread that takes the signals has handed the first one on
 _taken = threading.Event()  # the main thread has seen the signal
 _leaving = threading.Event()  # it did not in time, and the process ends without it
 _installed = False
 _last_words: Callable[[], object] | None = None
+_preparation: Callable[[], object] | None = None
 
 
 class Terminated(KeyboardInterrupt):
@@ -68,6 +70,12 @@ def last_words(speak: Callable[[], object]) -> Iterator[None]:
         _last_words = None
 
 
+def prepare(preparation: Callable[[], object] | None) -> None:
+    """What is to be done, in another thread, between the first signal and the main thread's hearing of it."""
+    global _preparation
+    _preparation = preparation
+
+
 def stay_if_leaving() -> None:
     """For the main thread, after something long: if the process is ending without it, do nothing any more."""
     if _leaving.is_set():
@@ -76,11 +84,20 @@ def stay_if_leaving() -> None:
 
 def _watch(signals: set[signal.Signals]) -> None:
     first = signal.sigwait(signals)
-    threading.Thread(target=_leave_when_overdue, args=(first,), name="fcnlab-overdue", daemon=True).start()
-    _thread.interrupt_main(first)
+    threading.Thread(target=_interrupt, args=(first,), name="fcnlab-interrupt", daemon=True).start()
     while signal.sigwait(signals) != signal.SIGINT:
         pass
     _leave("ended at once; the last whole checkpoint is kept", signal.SIGINT)
+
+
+def _interrupt(number: int) -> None:
+    try:
+        if _preparation is not None:
+            _preparation()
+    finally:
+        _handed.set()
+        _thread.interrupt_main(number)
+        _leave_when_overdue(number)
 
 
 def _leave_when_overdue(number: int) -> None:
@@ -101,6 +118,11 @@ def _leave(reason: str, number: int) -> None:
 
 def _handle(number: int, frame: FrameType | None) -> None:
     global _pending
+    if _installed and not _handed.is_set():
+        # Somebody let signals through to the main thread, as multiprocessing does when it starts a resource tracker.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        os.kill(os.getpid(), number)
+        return
     interrupt = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
     if _depth == 0:
         _raise(interrupt)

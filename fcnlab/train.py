@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from fcnlab import command, reproduce, resume
 from fcnlab import config as configuration
 from fcnlab.config import Config
-from fcnlab.errors import ConfigError, FcnlabError
+from fcnlab.errors import ConfigError, FcnlabError, first_line
 from fcnlab.registry import REGISTRIES
 from fcnlab.sweeps import record as sweep_record
 from fcnlab.tracking import journal
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from fcnlab.training.trainer import Trainer, TrainResult
 
 log = logging.getLogger(__name__)
+
+_LAUNCHERS = ("joblib", "ray", "submitit")
+"""Packages whose own errors say that a job was lost, as when its process is killed, or that there is no cluster."""
 
 
 def train(
@@ -149,11 +152,14 @@ def _sweep(words: Sequence[str]) -> None:
         _hydra(words)
     except BaseException as error:
         sweep.current.end(error)
+        if type(error).__module__.partition(".")[0] in _LAUNCHERS:
+            raise FcnlabError(f"hydra/launcher: {first_line(error)}") from error
         raise
     found = sweep.current.end()
     failed = [outcome for outcome in found if outcome.status not in ("finished", "pruned")]
     if failed:
-        command.leave(command.EXIT_ERROR, f"{len(failed)} of {len(found)} trials failed: {failed[0].reason}")
+        reason = next((outcome.reason for outcome in failed if outcome.reason), sweep.NO_WORD)
+        command.leave(command.EXIT_ERROR, f"{len(failed)} of {len(found)} trials failed: {reason}")
 
 
 def _hydra(words: Sequence[str]) -> None:

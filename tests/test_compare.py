@@ -85,6 +85,7 @@ def test_the_result_is_added_to_the_parent(sweep, printed):
         (["tracking.experiment=study", "baseline='arch=fcn4s'"], "fits 0 groups"),
         (["tracking.experiment=study", "log_to=parent"], "say which with sweep="),
         (["filter='x y z'"], "tracking store"),
+        (["tracking.experiment=study", "filter='attributes.status = \"RUNNING\"'"], "fits no training in"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(sweep, printed, given, said):

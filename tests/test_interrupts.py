@@ -82,3 +82,31 @@ def test_what_takes_too_long_is_not_waited_for(tmp_path, number, code):
     assert process.returncode == code
     assert out == "last words\n"
     assert len(err.splitlines()) == 1
+
+
+def test_what_is_to_be_done_first_is_done_before_the_main_thread_hears_of_it(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(
+        """
+import signal, time
+from fcnlab import interrupts
+
+def prepare():
+    print("prepared", flush=True)
+    time.sleep(0.5)
+
+interrupts.install()
+interrupts.prepare(prepare)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # as multiprocessing does
+print("in", flush=True)
+try:
+    for _ in range(200):
+        time.sleep(0.1)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    )
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "in\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=10)[0] == "prepared\ninterrupted\n"

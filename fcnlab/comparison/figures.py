@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DPI = 120
+_TICK_GAP = 0.04
+"""Of an axis' height, below which two labels would overlap."""
 
 
 def draw(comparison: Comparison, folder: Path) -> list[Path]:
@@ -39,7 +41,9 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     numbered = [
         trial
         for trial in every
-        if trial.tags.get(TRIAL_TAG, "").isdecimal() and not math.isnan(trial.metrics.get(comparison.monitor, math.nan))
+        if trial.tags.get(TRIAL_TAG, "").isdecimal()
+        and (trial.complete or trial.pruned)
+        and not math.isnan(trial.metrics.get(comparison.monitor, math.nan))
     ]
     if len(numbered) > 2:
         drawn.append(_draw_history(comparison, numbered, folder / "history.png"))
@@ -136,7 +140,8 @@ def _draw_coordinates(comparison: Comparison, path: Path) -> Path:
     for place, scale_of in enumerate([*scales, metric]):
         axes.axvline(place, color="0.3", linewidth=0.8)
         for height, label in scale_of.ticks():
-            axes.text(place + 0.02, height, plain(label), fontsize=8, va="center", color="0.2")
+            clear = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # of the lines below
+            axes.text(place + 0.02, height, plain(label), fontsize=8, va="center", color="0.2", bbox=clear)
     names = [*comparison.axes, comparison.monitor.removeprefix("val/")]
     axes.set_xticks(range(len(names)), [plain(name) for name in names])
     axes.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.1, len(names) - 0.6))
@@ -173,7 +178,13 @@ class _Scale:
         if not self.numeric:
             return [(self(value), value) for value in self.values]
         shown = self.values if len(self.values) <= 6 else [self.values[0], self.values[-1]]
-        return [(self(value), f"{value:.4g}") for value in shown]
+        ticks = [(self(value), f"{value:.4g}") for value in shown]
+        top = ticks[-1][0]
+        kept = ticks[:1]
+        for height, label in ticks[1:]:
+            if height - kept[-1][0] >= _TICK_GAP and (height == top or top - height >= _TICK_GAP):
+                kept.append((height, label))
+        return kept
 
 
 def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -> Path:
@@ -185,7 +196,8 @@ def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -
     numbers = [number for number, _ in points]
     values = np.array([trial.metrics[comparison.monitor] for _, trial in points])
     pruned = np.array([trial.pruned for _, trial in points])
-    best = np.fmax.accumulate(values) if higher_is_better(comparison.monitor) else np.fmin.accumulate(values)
+    better = np.fmax if higher_is_better(comparison.monitor) else np.fmin  # which take the number where one is none
+    best = better.accumulate(np.where(pruned, math.nan, values))
     figure = Figure(figsize=(7, 4), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     axes.step(numbers, best, where="post", color="C1", label="best so far")

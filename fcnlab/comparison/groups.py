@@ -24,8 +24,8 @@ class Group:
 
     Attributes:
         settings: Each axis of the comparison, with this group's value.
-        trials: Those that were evaluated, by seed.
-        missing: Those that were pruned, and those that failed, were killed, or still run, before an evaluation.
+        trials: Those that ran to their end and were evaluated, by seed.
+        missing: Those that were pruned, failed or were killed, or still run.
     """
 
     settings: Mapping[str, Any]
@@ -115,7 +115,8 @@ def compare(trials: Sequence[Trial], monitor: str = "val/mean_iou", baseline: st
     Args:
         trials: Of any number of configurations and seeds.
         monitor: The metric to compare by.
-        baseline: Settings of the group to compare the others with, such as ``arch=fcn32s``; None: the best group.
+        baseline: Label or settings of the group to compare the others with, such as ``fcn32s`` or
+            ``optimizer=adam,optimizer.lr=0.001``; None: the best group.
 
     Raises:
         ConfigError: If no or several groups fit the baseline.
@@ -128,8 +129,8 @@ def compare(trials: Sequence[Trial], monitor: str = "val/mean_iou", baseline: st
     groups = [
         Group(
             {axis: parse(value) for axis, value in zip(axes, settings, strict=True)},
-            [trial for trial in members if monitor in trial.metrics and not trial.pruned],
-            [trial for trial in members if monitor not in trial.metrics or trial.pruned],
+            [trial for trial in members if monitor in trial.metrics and trial.complete],
+            [trial for trial in members if monitor not in trial.metrics or not trial.complete],
         )
         for settings, members in by_settings.items()
     ]
@@ -155,18 +156,27 @@ def _said(key: str, value: Any, digits: int = 6) -> str:
 
 
 def _axes(trials: Sequence[Trial]) -> list[str]:
-    """The keys that it takes to tell the configurations apart, names first; a key that follows from others is none."""
+    """The keys that were varied, names first, and what else it takes to tell the configurations apart.
+
+    A key that nobody set and that follows from others, as the stride does from the architecture, is none. One that was
+    set is one even so: in a search, no two learning rates are the same, and the other keys would all follow.
+    """
     keys = {key: None for trial in trials for key in trial.params}
     keys = [key for key in keys if key != "seed" and not re.fullmatch(MEANS, key)]
     keys.sort(key=lambda key: (not key.endswith(".name"), key))
-    axes: list[str] = []
-    parts = 1 if trials else 0
+    given = {key for trial in trials for key in trial.given}
+    axes = [key for key in keys if key in given and len(_settings(trials, [key])) > 1]
+    parts = len(_settings(trials, axes))
     for key in keys:
-        settings = {tuple(trial.params.get(axis, "") for axis in [*axes, key]) for trial in trials}
+        settings = _settings(trials, [*axes, key])
         if len(settings) > parts:
             axes.append(key)
             parts = len(settings)
-    return axes
+    return sorted(axes, key=keys.index)
+
+
+def _settings(trials: Sequence[Trial], axes: Sequence[str]) -> set[tuple[str, ...]]:
+    return {tuple(trial.params.get(axis, "") for axis in axes) for trial in trials}
 
 
 def _natural(axis: str, value: Any) -> tuple[int, float, str]:
@@ -196,7 +206,7 @@ def _find(groups: Sequence[Group], baseline: str) -> Group:
     for part in baseline.split(","):
         key, _, value = part.strip().partition("=")
         wanted[key if "." in key or key == "seed" else f"{key}.name"] = parse(value)
-    found = [group for group in groups if wanted.items() <= dict(group.settings).items()]
+    found = [group for group in groups if group.label == baseline or wanted.items() <= dict(group.settings).items()]
     if len(found) == 1:
         return found[0]
     known = "; ".join(",".join(f"{key}={value}" for key, value in group.settings.items()) for group in groups)

@@ -53,9 +53,7 @@ def markdown(comparison: Comparison, short: bool = False) -> str:
         lines.append([f"**{row[0]}**" if group is comparison.best else row[0], *row[1:]])
     parts = ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
     parts += [f"- {warning}" for warning in comparison.warnings]
-    parts += [
-        f"- {trial.name}: {trial.reason}" for group in comparison.groups for trial in group.missing if trial.reason
-    ]
+    parts += [f"- {line}" for line in left_out(comparison)]
     if comparison.best_trial is not None and comparison.best_trial.run_id:
         parts.append(f"Best training: `{comparison.best_trial.run_id}` ({comparison.best_trial.name})")
     if not short and comparison.reference is not None:
@@ -73,6 +71,16 @@ def explanation(comparison: Comparison) -> str:
         f"sd is the standard deviation over seeds (n - 1). Differences are from {label}{chosen}, paired by seed, with "
         "Student's t interval; p is of the paired t-test, corrected after Holm. Below two common seeds there is none."
     )
+
+
+def left_out(comparison: Comparison) -> list[str]:
+    """Which trainings are no result and why, a line each; those that a search gave up are as it wanted them."""
+    return [
+        f"{trial.name} ({trial.run_id[:8]}): {trial.reason or trial.status.lower()}"
+        for group in comparison.groups
+        for trial in group.missing
+        if not trial.pruned
+    ]
 
 
 def counted(group: Group) -> str:

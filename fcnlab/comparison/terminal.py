@@ -11,6 +11,7 @@ from fcnlab.comparison.report import (
     difference,
     duration,
     explanation,
+    left_out,
     mean_and_spread,
     probability,
     rate,
@@ -34,12 +35,8 @@ def show(comparison: Comparison, console: Console) -> None:
     console.print(table)
     if comparison.class_names:
         console.print(_class_table(comparison))
-    for warning in comparison.warnings:
-        console.print(f"- {warning}", markup=False, highlight=False)
-    for group in comparison.groups:
-        for trial in group.missing:
-            why = trial.reason or ("pruned" if trial.pruned else trial.status.lower())
-            console.print(f"- {trial.name} ({trial.run_id[:8]}): {why}", markup=False, highlight=False)
+    for line in (*comparison.warnings, *left_out(comparison)):
+        console.print(f"- {line}", markup=False, highlight=False)
     if comparison.best_trial is not None:
         best = comparison.best_trial
         console.print(f"best training: {best.run_id} ({best.name})", markup=False, highlight=False)

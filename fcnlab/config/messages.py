@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 
 from fcnlab.config.schema import SCHEMAS, Config, leaves
 
@@ -29,6 +29,10 @@ def _explain(error: BaseException, schema: type) -> str:
     for cause in causes:
         if isinstance(cause, MissingConfigException) and cause.options is not None:
             return _unknown_option(cause)
+        if isinstance(cause, OverrideParseException):
+            key = cause.override.partition("=")[0]
+            what = str(causes[-1]).strip().splitlines()[0]
+            return f"{cause.override}: {what}; quote the value twice, as in '{key}=\"...\"'"
     text = "\n".join(map(str, causes))
     override = re.search(r"Could not override '([^']+)'", text)
     full_key = re.search(r"full_key: (\S+)", text)

@@ -11,8 +11,10 @@ from typing import Literal
 from fcnlab.files import replacing
 
 FOLDER = "trials"
+_END = "end"
+"""A file beside the outcomes while no trial is to run: a signal does not reach the jobs of other machines."""
 
-Status = Literal["running", "finished", "pruned", "failed", "killed"]
+Status = Literal["missing", "running", "finished", "pruned", "failed", "killed"]
 
 
 @dataclass
@@ -23,7 +25,7 @@ class Outcome:
         number: Of the trial in its sweep, from 0.
         overrides: What sets it apart, such as ``["arch=fcn8s", "seed=1"]``.
         folder: Its output folder, absolute.
-        status: ``pruned`` is one that the search gave up.
+        status: ``pruned`` is one that the search gave up, ``missing`` one that was never begun and has no file.
         reason: Why it failed, in one line.
         value: The best value of ``trainer.monitor``.
         run_id: In MLflow.
@@ -47,6 +49,22 @@ class Outcome:
         """
         with replacing(sweep / FOLDER / f"{self.number}.json") as temporary:
             temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+def ask_to_end(sweep: Path) -> None:
+    """Tell every trial of a sweep, wherever it runs, to save its state and end, and those that wait not to begin."""
+    (sweep / FOLDER).mkdir(exist_ok=True)
+    (sweep / FOLDER / _END).touch()
+
+
+def allow_to_run(sweep: Path) -> None:
+    """Take that back."""
+    (sweep / FOLDER / _END).unlink(missing_ok=True)
+
+
+def is_to_end(sweep: Path) -> bool:
+    """Whether the trials of a sweep were told to end."""
+    return (sweep / FOLDER / _END).exists()
 
 
 def read_all(sweep: Path) -> list[Outcome]:

@@ -141,8 +141,13 @@ def _resumed(source: str, words: Sequence[str]) -> tuple[SweepRecord, list[str]]
 
 
 def _words_of(record: SweepRecord) -> list[str]:
-    quoted = str(record.folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [_word_of_id(record), f"hydra.sweep.dir='{quoted}'"]
+    return [_word_of_id(record), word_of_folder(record.folder)]
+
+
+def word_of_folder(folder: Path) -> str:
+    """What tells Hydra the folder of a sweep."""
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return f"hydra.sweep.dir='{quoted}'"
 
 
 def _word_of_id(record: SweepRecord) -> str:

@@ -9,24 +9,28 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from rich import get_console
 from rich.markup import escape
 from rich.table import Table
 
+from fcnlab import interrupts
 from fcnlab.config import Config, TrackingConfig, check_tracking, one_line
 from fcnlab.credentials import redact
 from fcnlab.errors import TrackingError
 from fcnlab.progress import clock
 from fcnlab.sweeps import outcome as outcomes
 from fcnlab.sweeps.outcome import Outcome
-from fcnlab.sweeps.record import SweepRecord
+from fcnlab.sweeps.record import SweepRecord, word_of_folder
+from fcnlab.sweeps.trial import is_alone
 from fcnlab.tracking import journal, provenance
 from fcnlab.tracking.journal import Journal
 from fcnlab.tracking.trials import REASON_TAG, ROLE_TAG, SWEEP_TAG, Trial, read_folder
@@ -35,6 +39,9 @@ log = logging.getLogger(__name__)
 
 current: Sweep | None = None
 """The sweep of this process, if it is one that a user started with ``-m``."""
+
+NO_WORD = "its job ended without a word, so see what the launcher said"
+"""Why a trial failed whose job is gone."""
 
 BEST_TAG = "fcnlab.best_run"
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -54,7 +61,9 @@ class Sweep:
         self.run_id: str | None = None
         self._journal: Journal | None = None
         self._upload: Any = None
-        self._told: dict[int, str] = {}
+        self._planned: list[list[str]] = []
+        self._valued: set[int] = set()
+        self._counts: dict[str, float] = {}
         self._looking = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -73,6 +82,9 @@ class Sweep:
         check_tracking(tracking)
         self.monitor = config.trainer.monitor
         self.axes = axes_of(config.hydra.overrides.task, config.hydra.sweeper.get("params"))
+        self._planned = planned(self.axes, config.hydra.sweeper)
+        with read_write(config.hydra):  # from which Hydra composes every job; one may be computed in another directory
+            config.hydra.overrides.hydra.append(word_of_folder(self.folder))
         try:
             self._journal = Journal(self.folder, go_on=True)
         except TrackingError as error:
@@ -80,11 +92,16 @@ class Sweep:
                 str(error).replace("another training is running in it", "its sweep is running")
             ) from None
         begun = next(journal.read(self.folder / journal.FILE), None) is not None
+        told = journal.history(self.folder / journal.FILE)
+        self._valued = {step for step, _ in told.get(self.monitor, ())}
+        self._counts = {name: points[-1][1] for name, points in told.items() if name.startswith("sweep/")}
         try:
             self.record.write(self.folder)
+            outcomes.allow_to_run(self.folder)
         except OSError as error:
             raise journal.cannot_write(self.folder, error) from error
         if begun:
+            self._settle_running(interrupted=True)  # of a sweep that was killed with its jobs
             self._journal.append("resume", step=0)
         else:
             self._write_beginning(tracking)
@@ -95,6 +112,8 @@ class Sweep:
             self._upload.on_start(None)
             self.run_id = self._upload.run_id
         log.info("sweep %s in %s", self.record.id, config.hydra.sweep.dir)
+        if not is_alone(config.hydra):  # whose launcher may kill its processes with everything below them
+            interrupts.prepare(self._end_trials)
         self._thread = threading.Thread(target=self._look, name="fcnlab-sweep", daemon=True)
         self._thread.start()
 
@@ -105,18 +124,27 @@ class Sweep:
             error: What ended the sweep before its last trial, if anything did.
 
         Returns:
-            How each trial ended, of those that began.
+            How each trial ended, also of those that never began, if the sweeper is one whose trials are known.
         """
         if self._journal is None:
             return []
+        interrupts.prepare(None)
         self._looking.set()
         if self._thread is not None:
             self._thread.join()
         interrupted = isinstance(error, KeyboardInterrupt)
-        if interrupted:
-            self._wait_for_trials()
+        if error is not None:
+            self._end_trials()
+        self._settle_running(interrupted)
         found = outcomes.read_all(self.folder)
         self._tell(found)
+        begun = {outcome.number for outcome in found}
+        found += [
+            Outcome(number, words, status="missing")
+            for number, words in enumerate(self._planned)
+            if number not in begun
+        ]
+        found.sort(key=lambda outcome: outcome.number)
         bad = [outcome for outcome in found if outcome.status not in ("finished", "pruned")]
         status = "killed" if interrupted else "failed" if bad or error else "finished"
         try:
@@ -171,28 +199,32 @@ class Sweep:
                 log.debug("%s", error)
 
     def _tell(self, found: Sequence[Outcome]) -> None:
-        ended = {outcome.number: outcome.status for outcome in found if outcome.status != "running"}
-        if ended == self._told:
-            return
-        for outcome in found:
-            if outcome.number in ended.keys() - self._told.keys() and outcome.value is not None:
-                # The history of the search: the value of each trial over its number.
+        for outcome in found:  # the history of the search: the value of each trial over its number
+            if outcome.value is not None and outcome.number not in self._valued:
                 self._journal.append("metrics", step=outcome.number, values={self.monitor: outcome.value})
-        counts = Counter(ended.values())
-        values = {f"sweep/{status}": float(counts[status]) for status in ("finished", "pruned", "failed", "killed")}
-        self._journal.append("metrics", step=len(ended), values=values)
-        self._told = ended
+                self._valued.add(outcome.number)
+        by_status = Counter(outcome.status for outcome in found)
+        counts = {f"sweep/{status}": float(by_status[status]) for status in ("finished", "pruned", "failed", "killed")}
+        if any(counts.values()) and counts != self._counts:
+            self._journal.append("metrics", step=int(sum(counts.values())), values=counts)
+            self._counts = counts
 
-    def _wait_for_trials(self) -> None:
-        """Of processes that other processes started: each saves its state before it ends."""
+    def _end_trials(self) -> None:
+        """Also those that other processes started: each saves its state before it ends."""
+        with suppress(OSError):  # of a full disk; they end once nobody waits for them
+            outcomes.ask_to_end(self.folder)
         deadline = time.monotonic() + _SECONDS_FOR_TRIALS_TO_END
-        running = [Path(outcome.folder) for outcome in outcomes.read_all(self.folder)]
-        while running and time.monotonic() < deadline:
-            running = [folder for folder in running if folder.is_dir() and journal.is_being_written(folder)]
+        while time.monotonic() < deadline:
+            if not any(outcome.status == "running" for outcome in outcomes.read_all(self.folder)):
+                break
             time.sleep(0.1)
+
+    def _settle_running(self, interrupted: bool) -> None:
+        """Say how those ended whose job did not live to say it."""
         for outcome in outcomes.read_all(self.folder):
-            if outcome.status == "running":  # the job itself did not live to say it
-                outcome.status = "killed"
+            if outcome.status == "running":
+                outcome.status = "killed" if interrupted else "failed"
+                outcome.reason = None if interrupted else NO_WORD
                 outcome.write(self.folder)
 
     def _write_result(self, found: Sequence[Outcome], status: str) -> None:
@@ -213,7 +245,7 @@ class Sweep:
     def _best(self, found: Sequence[Outcome]) -> Outcome | None:
         from fcnlab.metrics.names import higher_is_better
 
-        valued = [outcome for outcome in found if outcome.value is not None]
+        valued = [outcome for outcome in found if outcome.status == "finished" and outcome.value is not None]
         pick = max if higher_is_better(self.monitor) else min
         return pick(valued, key=lambda outcome: outcome.value, default=None)
 
@@ -249,10 +281,26 @@ def axes_of(words: Sequence[str], params: Mapping[str, Any] | None) -> dict[str,
     return axes
 
 
+def planned(axes: Mapping[str, Sequence[str]], sweeper: Mapping[str, Any]) -> list[list[str]]:
+    """What sets each trial apart, by number; of a search it is not known yet, of another package's sweeper nothing is.
+
+    Args:
+        axes: From `axes_of`.
+        sweeper: Its configuration.
+    """
+    if str(sweeper.get("_target_")).endswith(".BasicSweeper"):
+        words = [[f"{key}={value}" for value in values] for key, values in axes.items()]
+        return [list(trial) for trial in product(*words)]
+    count = sweeper.get("n_trials")
+    return [[] for _ in range(count)] if isinstance(count, int) else []
+
+
 def read_trials(found: Sequence[Outcome]) -> list[Trial]:
     """The trainings of a sweep's trials, without those that left nothing."""
     trials = []
     for outcome in found:
+        if outcome.status == "missing":
+            continue
         try:
             trials.append(read_folder(Path(outcome.folder)))
         except TrackingError as error:
@@ -267,13 +315,14 @@ def _show(found: Sequence[Outcome], monitor: str, axes: Mapping[str, Any]) -> No
     table.add_column("status")
     table.add_column(monitor.removeprefix("val/"), justify="right")
     table.add_column("time", justify="right")
-    with_reasons = any(outcome.reason for outcome in found)
-    if with_reasons:
-        table.add_column("why")
     for outcome in found:
         swept = [word for word in outcome.overrides if word.lstrip("+~").partition("=")[0] in axes]
         what = re.sub(r"\d+\.\d{7,}", lambda number: f"{float(number[0]):.6g}", " ".join(swept))
         value = "" if outcome.value is None else f"{outcome.value:.4f}"
-        row = [str(outcome.number), what, outcome.status, value, clock(outcome.seconds)]
-        table.add_row(*map(escape, [*row, outcome.reason or ""] if with_reasons else row))
+        time = clock(outcome.seconds) if outcome.seconds else ""
+        table.add_row(*map(escape, [str(outcome.number), what, outcome.status, value, time]))
     get_console().print(table)
+    for outcome in found:
+        if outcome.reason is not None:
+            line = f"- trial {outcome.number} {outcome.status}: {outcome.reason}"
+            get_console().print(line, markup=False, highlight=False, soft_wrap=True)

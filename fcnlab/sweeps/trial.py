@@ -24,6 +24,7 @@ from fcnlab import config as configuration
 from fcnlab import interrupts, reproduce, resume
 from fcnlab.config import Config
 from fcnlab.errors import ConfigError, FcnlabError, TrackingError, first_line
+from fcnlab.sweeps import outcome as outcomes
 from fcnlab.sweeps import record
 from fcnlab.sweeps.outcome import Outcome
 from fcnlab.tracking import journal
@@ -39,6 +40,7 @@ COMMAND = (sys.executable, "-m", "fcnlab.sweeps.process")
 
 _OWN = ("sweep.", "hydra.", "hydra/")
 _SECONDS_TO_END = 30.0
+_SECONDS_FOR_THE_LAUNCHER = 15.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
@@ -78,7 +80,19 @@ def run(node: DictConfig) -> float:
     """
     interrupts.allow()
     hydra_config = HydraConfig.get()
+    os.chdir(hydra_config.runtime.cwd)  # a worker of a cluster is where that was started, and paths are the user's
     sweep = Path(hydra_config.sweep.dir).resolve()
+    try:
+        if outcomes.is_to_end(sweep):
+            raise KeyboardInterrupt
+        return _run(node, hydra_config, sweep)
+    except KeyboardInterrupt:
+        if outcomes.is_to_end(sweep):  # its launcher is about to be interrupted, and is not to see a failed job before
+            time.sleep(_SECONDS_FOR_THE_LAUNCHER)
+        raise
+
+
+def _run(node: DictConfig, hydra_config: DictConfig, sweep: Path) -> float:
     folder = Path(hydra_config.runtime.output_dir)
     overrides = [word for word in hydra_config.overrides.task if not word.lstrip("+").startswith(_OWN)]
     outcome = Outcome(int(hydra_config.job.num), overrides, str(folder.resolve()))
@@ -98,14 +112,16 @@ def run(node: DictConfig) -> float:
             list(hydra_config.overrides.task),
             ["-m", *(begun.words if (begun := record.read(sweep)) else overrides)],
             OmegaConf.to_container(hydra_config.job_logging, resolve=True),
-            _is_alone(hydra_config),
+            is_alone(hydra_config),
             outcome.number,
             sweep,
         )
         _train(task, outcome, threads(config, hydra_config))
     except FcnlabError as error:
         outcome.status, outcome.reason = "failed", str(error)
-    except KeyboardInterrupt:
+    except OSError as error:  # no disk to write to, or no memory to start a process in
+        outcome.status, outcome.reason = "failed", f"{error.filename or 'its job'}: {error.strerror or error}"
+    except (KeyboardInterrupt, SystemExit):  # the latter is how Ray ends a worker
         outcome.status = "killed"
         raise
     finally:
@@ -136,7 +152,8 @@ def threads(config: Config, hydra_config: DictConfig) -> int | None:
     return max(cores // jobs, 1)
 
 
-def _is_alone(hydra_config: DictConfig) -> bool:
+def is_alone(hydra_config: DictConfig) -> bool:
+    """Whether the trials run one after the other, in the process that the user started."""
     return str(hydra_config.launcher.get("_target_", "")).endswith("BasicLauncher")
 
 
@@ -192,6 +209,8 @@ def _train(task: Task, outcome: Outcome, count: int | None) -> None:
         process.stdin.write(len(message).to_bytes(8, "little") + message)
         process.stdin.flush()  # and left open: its end tells the process that nobody waits for it any more
         while (code := process.poll()) is None:
+            if outcomes.is_to_end(task.sweep):
+                raise KeyboardInterrupt
             time.sleep(_SECONDS_BETWEEN_LOOKS)  # not `wait`, within which a signal is not seen
     except KeyboardInterrupt as interrupt:
         _end(process, interrupt)

@@ -22,6 +22,7 @@ from pathlib import Path
 from fcnlab.config import Config
 from fcnlab.credentials import redact
 from fcnlab.environment import describe_cpu
+from fcnlab.tracking.trials import OVERRIDES_TAG
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def tags(config: Config, words: Sequence[str], overrides: Sequence[str], git: Gi
     user = _user()
     found = {
         "command": shlex.join(words),
-        "hydra.overrides": shlex.join(overrides),
+        OVERRIDES_TAG: shlex.join(overrides),
         "host": socket.gethostname(),
         "user": user,
         "cpu": describe_cpu(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ REASON_TAG = "fcnlab.reason"
 """Why a run failed, in one line."""
 PRUNED_TAG = "fcnlab.pruned"
 """``true`` on a run that a search gave up."""
+OVERRIDES_TAG = "hydra.overrides"
+"""What Hydra was told to change, as a shell would take it."""
 PARAMETERS_TAG = "fcnlab.parameters"
 """How many parameters the network has."""
 
@@ -78,6 +81,16 @@ class Trial:
         return self.params.get("seed", "")
 
     @property
+    def given(self) -> set[str]:
+        """The keys that its command line or its sweep set; of a group, that of the name."""
+        try:
+            words = shlex.split(self.tags.get(OVERRIDES_TAG, ""))
+        except ValueError:  # cut in the middle of a word
+            return set()
+        keys = {word.lstrip("+~").partition("=")[0] for word in words}
+        return {key if key in self.params else f"{key}.name" for key in keys}
+
+    @property
     def reason(self) -> str | None:
         """Why it failed, if it says so."""
         return self.tags.get(REASON_TAG)
@@ -86,6 +99,11 @@ class Trial:
     def pruned(self) -> bool:
         """Whether a search gave it up."""
         return self.tags.get(PRUNED_TAG) == "true"
+
+    @property
+    def complete(self) -> bool:
+        """Whether it ran to its end, so that its best is what it reaches and not what it had reached by then."""
+        return self.status == "FINISHED" and not self.pruned
 
     @property
     def value(self) -> float:

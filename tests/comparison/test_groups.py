@@ -41,6 +41,21 @@ def test_a_key_is_an_axis_only_where_it_tells_configurations_apart():
     ]
 
 
+def test_what_was_set_is_an_axis_even_where_another_key_tells_configurations_apart():
+    """A search: no two rates are the same, so that the decay, the width and the architecture follow from them."""
+    trials = [
+        trial(
+            0.5,
+            **{"optimizer__lr": lr, "optimizer__weight_decay": decay, "arch__name": arch, "arch__width": 0.25},
+            tags={"hydra.overrides": f"arch={arch} optimizer.lr={lr} optimizer.weight_decay={decay} arch.width=0.25"},
+        )
+        for lr, decay, arch in ((0.1, 0.01, "fcn8s"), (0.2, 0.02, "fcn16s"), (0.3, 0.01, "fcn8s"))
+    ]
+    assert compare(trials).axes == ["arch.name", "optimizer.lr", "optimizer.weight_decay"]
+    cut = trial(0.5, optimizer__lr=0.4, tags={"hydra.overrides": "optimizer.lr=0.4 'tracking.run_name=cut"})
+    assert compare([*trials, cut]).axes == ["arch.name", "arch.width", "optimizer.lr", "optimizer.weight_decay"]
+
+
 @given(st.lists(st.floats(0, 1), min_size=6, max_size=6), st.randoms(use_true_random=False))
 @settings(max_examples=25, deadline=None)
 def test_the_order_of_the_trainings_does_not_matter(values, shuffler: random.Random):
@@ -80,6 +95,14 @@ def test_what_failed_is_counted_and_what_was_pruned_is_no_result():
     assert any("2 of 3" in warning for warning in found.warnings)
 
 
+@pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
+def test_what_was_reached_before_the_end_is_no_result(status):
+    found = compare([trial(0.5, seed=1), trial(0.9, seed=2, status=status)])
+    assert found.groups[0].mean("val/mean_iou") == 0.5
+    assert found.best_trial.seed == "1"
+    assert any("1 of 2" in warning for warning in found.warnings)
+
+
 def test_what_makes_it_unfair_is_said():
     trials = [
         trial(0.5, seed=1, tags={"git.commit": "a"}),
@@ -96,6 +119,7 @@ def test_the_baseline_is_what_the_others_are_compared_with():
     found = compare(trials, baseline="arch=fcn32s")
     assert found.reference.label == "fcn32s"
     assert found.differences["fcn8s"].mean == pytest.approx(0.25)
+    assert compare(trials, baseline="fcn32s").reference == found.reference
     with pytest.raises(ConfigError, match=r"baseline=arch=fcn4s: fits 0 groups .*arch\.name=fcn32s"):
         compare(trials, baseline="arch=fcn4s")
 

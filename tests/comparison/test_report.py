@@ -1,5 +1,6 @@
 import csv
 import io
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -7,6 +8,7 @@ from made_up_trials import by_arch, trial
 from rich.console import Console
 
 from fcnlab.comparison import compare, markdown, show, write_report
+from fcnlab.comparison.figures import _Scale
 
 
 def some(count=2):
@@ -56,6 +58,27 @@ def test_more_axes_are_drawn_as_parallel_coordinates(tmp_path):
     for name in ("parallel_coordinates.png", "history.png"):
         picture = cv2.imread(str(paths[name]))
         assert picture.std() > 5  # something is drawn
+
+
+def test_labels_of_an_axis_keep_clear_of_each_other():
+    heights = [height for height, _ in _Scale([0.001, 0.00101, 0.5, 0.9, 0.995, 1.0]).ticks()]
+    assert all(above - below >= 0.04 for below, above in pairwise(heights))
+    assert (heights[0], heights[-1]) == (0.0, 1.0)
+    assert _Scale([3.0]).ticks() == [(0.5, "3")]
+
+
+def test_the_history_is_of_what_ended(tmp_path):
+    """Two that were given up or killed at a higher value are not the best so far."""
+    states = [{}, {"tags": {"fcnlab.pruned": "true"}}, {"status": "KILLED"}, {}]
+    trials = []
+    for index, state in enumerate(states):
+        tags = {"fcnlab.trial": str(index), **state.get("tags", {})}
+        status = state.get("status", "FINISHED")
+        trials.append(trial(0.9 - index / 100, optimizer__lr=10.0**-index, tags=tags, status=status))
+    names = {path.name for path in write_report(compare(trials), tmp_path)}
+    assert "history.png" in names
+    assert "given up" not in markdown(compare(trials)).partition("left out")[0]
+    assert "killed" in markdown(compare(trials)).partition("left out")[2]
 
 
 def test_without_a_value_there_are_tables_and_no_pictures(tmp_path):

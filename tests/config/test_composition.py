@@ -45,6 +45,7 @@ refusal = partial(refused, compose)
         (["loss.class_weights=[1,2,3]"], ["loss.class_weights", "dataset.num_classes=2"]),
         (["dataset=folder"], ["dataset.root", "give a value"]),
         (["arch.width"], ["arch.width"]),
+        (["tracking.run_name=a=b"], ["tracking.run_name=a=b", "quote the value twice, as in 'tracking.run_name="]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(overrides, words):

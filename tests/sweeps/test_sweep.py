@@ -1,17 +1,28 @@
 """Sweeps as a user starts them: the parent run, failures, interruptions, and what is left to do."""
 
-import importlib.util
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from importlib import import_module
+from pathlib import Path
 
+import hydra
 import psutil
 import pytest
 from conftest import TINY, user_environment
+from hydra import initialize_config_dir
 from mlflow import MlflowClient
+from omegaconf import read_write
 
+from fcnlab.config import config_folder, register_schemas
+from fcnlab.errors import FcnlabError
 from fcnlab.sweeps import outcome, record
+from fcnlab.sweeps.record import SweepRecord
+from fcnlab.sweeps.sweep import Sweep, planned
 from fcnlab.tracking import journal
 from fcnlab.tracking.trials import read_folder
 
@@ -19,8 +30,22 @@ SMALL = [*TINY, "arch=fcn32s", "trainer.ckpt=false", "tracking.overlays=0", "tra
 LONG = ["trainer.epochs=100000", "trainer.eval_every=10", "trainer.checkpoint_epochs=5"]
 
 
+_started = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """A sweep that a failed test leaves behind would never end."""
+    yield
+    for process in _started:
+        if process.poll() is None:
+            process.kill()  # its trials end by themselves
+            process.communicate()
+    _started.clear()
+
+
 def start(folder, *words):
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "fcnlab.train", *words],
         cwd=folder,
         env=user_environment(),
@@ -29,6 +54,8 @@ def start(folder, *words):
         text=True,
         start_new_session=True,
     )
+    _started.append(process)
+    return process
 
 
 def finish(process, seconds=240):
@@ -124,12 +151,107 @@ def test_ctrl_c_ends_the_trial_and_the_sweep_and_leaves_the_rest_to_be_done(tmp_
     assert time.monotonic() - began < 20
     assert code == 130, err
     assert "sweep.resume=" in out
+    assert "missing" in out  # the second one
     _, (parent,), trials = runs(tmp_path)
     assert parent.info.status == "KILLED"
     assert [run.info.status for run in trials] == ["KILLED"]
     folder = sweep_folder(tmp_path)
     assert [trial.status for trial in outcome.read_all(folder)] == ["killed"]
     assert not journal.is_being_written(folder / "0")
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A sweep over three seeds without a launcher: what its jobs would leave, a test writes."""
+    monkeypatch.chdir(tmp_path)
+    register_schemas()
+    words = ["tracking=none", "hydra.sweep.dir=multirun/s"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = hydra.compose("train", words, return_hydra_config=True)
+    with read_write(config.hydra):
+        config.hydra.overrides.task.append("seed=1,2,3")
+    found = Sweep(SweepRecord("ab" * 16, ("seed=1,2,3", *words)))
+    found.begin(config)
+    return found, config
+
+
+def test_every_job_is_told_the_folder_whatever_directory_it_runs_in(begun, tmp_path):
+    sweep, config = begun
+    assert config.hydra.overrides.hydra[-1] == f"hydra.sweep.dir='{tmp_path}/multirun/s'"
+    sweep.end()
+
+
+def test_a_job_that_is_gone_without_a_word_is_no_success(begun, capsys):
+    sweep, _ = begun
+    outcome.Outcome(0, ["seed=1"], status="finished", value=0.5).write(sweep.folder)
+    outcome.Outcome(1, ["seed=2"]).write(sweep.folder)
+    found = sweep.end()
+    assert [trial.status for trial in found] == ["finished", "failed", "missing"]
+    assert found[2].overrides == ["seed=3"]
+    assert read_folder(sweep.folder).status == "FAILED"
+    said = capsys.readouterr().out
+    assert "trial 1 failed: its job ended without a word" in said
+    assert "The sweep is failed" in said
+
+
+def test_trials_on_other_machines_are_told_to_end_and_may_run_again(begun, monkeypatch):
+    sweep, config = begun
+    outcome.Outcome(0, ["seed=1"]).write(sweep.folder)
+    monkeypatch.setattr("fcnlab.sweeps.sweep._SECONDS_FOR_TRIALS_TO_END", 0.2)
+    found = sweep.end(KeyboardInterrupt())
+    assert [trial.status for trial in found] == ["killed", "missing", "missing"]
+    assert outcome.is_to_end(sweep.folder)
+    again = Sweep(sweep.record)
+    again.begin(config)
+    assert not outcome.is_to_end(sweep.folder)
+    again.end()
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "expected"),
+    [
+        ({"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}, [["a=1", "b=x"], ["a=2", "b=x"]]),
+        ({"_target_": "hydra_plugins.fcnlab_search.Search", "n_trials": 2}, [[], []]),
+        ({"_target_": "hydra_plugins.fcnlab_search.Search", "n_trials": "many"}, []),  # which the search refuses
+        ({"_target_": "somebody.elses.Sweeper"}, []),
+    ],
+)
+def test_what_is_to_be_done_is_known_beforehand(sweeper, expected):
+    assert planned({"a": ["1", "2"], "b": ["x"]}, sweeper) == expected
+
+
+def test_a_launcher_that_gives_up_is_one_line(monkeypatch):
+    lost = type("TerminatedWorkerError", (RuntimeError,), {"__module__": "joblib.externals.loky"})
+
+    def launch(words):
+        raise lost("a worker was terminated\nand more")
+
+    train = import_module("fcnlab.train")
+    monkeypatch.setattr(train, "_hydra", launch)
+    monkeypatch.setattr("fcnlab.sweeps.sweep.current", None)
+    with pytest.raises(FcnlabError, match=r"^hydra/launcher: a worker was terminated$"):
+        train._sweep(["-m", "seed=1,2"])
+
+
+def test_a_sweep_that_goes_on_tells_each_value_once(begun):
+    sweep, config = begun
+    outcome.Outcome(0, status="finished", value=0.5).write(sweep.folder)
+    sweep.end(KeyboardInterrupt())
+    again = Sweep(sweep.record)
+    again.begin(config)
+    outcome.Outcome(1, status="finished", value=0.6).write(sweep.folder)
+    again.end()
+    told = journal.history(sweep.folder / journal.FILE)
+    assert told["val/mean_iou"] == [(0, 0.5), (1, 0.6)]
+    assert told["sweep/finished"] == [(1, 1), (2, 2)]
+
+
+def test_a_trial_that_was_given_up_is_not_the_best(begun):
+    sweep, _ = begun
+    for number, (status, value) in enumerate([("finished", 0.5), ("pruned", 0.9), ("finished", 0.4)]):
+        outcome.Outcome(number, status=status, value=value, run_id=str(number)).write(sweep.folder)
+    sweep.end()
+    assert read_folder(sweep.folder).tags["fcnlab.best_run"] == "0"
 
 
 def test_what_cannot_be_composed_is_one_line_and_a_failed_sweep(tmp_path):
@@ -185,14 +307,62 @@ def test_two_sweeps_at_once_share_a_store(tmp_path, launcher):
     assert nested == sorted([run.info.run_id for run in parents] * 2)
 
 
+@pytest.fixture
+def ray_cluster(tmp_path_factory, monkeypatch):
+    """A Ray cluster of this machine that was started in another directory than the sweep; it ends with the test."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it would write a token into the user's home
+    where = [f"--port={address.partition(':')[2]}", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
+    own = tempfile.mkdtemp(prefix="ray")  # not Ray's, which would offer it to later ones; short, as sockets are in it
+    where.append(f"--temp-dir={own}")
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", *where]
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    with (elsewhere / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--include-dashboard=false", "--disable-usage-stats"],
+            cwd=elsewhere,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    wait_for(lambda: "Ray runtime started" in (elsewhere / "log").read_text())
+    yield address
+    process.terminate()
+    process.wait(60)
+    shutil.rmtree(own, ignore_errors=True)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-def test_ray_runs_the_trials(tmp_path):
-    code, _, err = run(tmp_path, "-m", *SMALL, "seed=1,2", "hydra/launcher=cluster")
-    assert code == 0, err
+@pytest.mark.parametrize("where", ["here", "cluster"])
+def test_ray_runs_the_trials(tmp_path, where, request):
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    words = ["-m", *SMALL, "arch.dropout=0.5,2.0", "seed=1,2", "hydra/launcher=cluster"]
+    if where == "cluster":
+        words.append(f"hydra.launcher.ray.init.address='{request.getfixturevalue('ray_cluster')}'")
+    code, out, err = run(tmp_path, *words)
+    assert code == 1, out + err
+    assert err.strip().splitlines()[-1] == "fcnlab: 2 of 4 trials failed: arch.dropout=2.0: must be below 1"
     _, (parent,), trials = runs(tmp_path)
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
-    assert len(trials) == 2
+    assert [run.info.status for run in trials] == ["FINISHED", "FINISHED", "FAILED", "FAILED"]
+    assert (sweep_folder(tmp_path) / "1" / journal.FILE).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["parallel", "slurm_here", "cluster"])
+def test_ctrl_c_ends_the_trials_under_every_launcher(tmp_path, launcher):
+    modules = {"parallel": "joblib", "slurm_here": "submitit", "cluster": "ray"}
+    pytest.importorskip(f"hydra_plugins.hydra_{modules[launcher]}_launcher")
+    process = start(tmp_path, "-m", *SMALL, *LONG, "seed=1,2", f"hydra/launcher={launcher}")
+    wait_for(lambda: len(list((tmp_path / "multirun").glob("*/*/*/checkpoints/state_*"))) >= 2)
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 130, out + err
+    _, (parent,), trials = runs(tmp_path)
+    assert [run.info.status for run in (parent, *trials)] == ["KILLED"] * 3
+    assert [trial.status for trial in outcome.read_all(sweep_folder(tmp_path))] == ["killed"] * 2
 
 
 @pytest.mark.slow

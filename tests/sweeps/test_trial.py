@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from fcnlab import compose
 from fcnlab.errors import FcnlabError
 from fcnlab.sweeps import trial
-from fcnlab.sweeps.outcome import Outcome, read_all
+from fcnlab.sweeps.outcome import Outcome, allow_to_run, ask_to_end, read_all
 from fcnlab.sweeps.trial import RESULT, Task
 
 
@@ -72,6 +72,18 @@ def test_a_result_of_an_earlier_attempt_does_not_count(task, monkeypatch):
     outcome = Outcome(0)
     trial._train(task, outcome, None)
     assert outcome.value is None
+
+
+def test_what_its_sweep_says_ends_the_process_wherever_it_runs(task, monkeypatch, tmp_path):
+    run_instead(monkeypatch, "time.sleep(60)")
+    ask_to_end(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        trial._train(task, Outcome(0), None)
+    allow_to_run(tmp_path)
+    run_instead(monkeypatch, "pass")
+    outcome = Outcome(0)
+    trial._train(task, outcome, None)
+    assert outcome.status == "finished"
 
 
 def test_ctrl_c_reaches_the_process_once_and_is_waited_for(task, monkeypatch, tmp_path):
