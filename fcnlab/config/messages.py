@@ -39,6 +39,8 @@ def _explain(error: BaseException, schema: type) -> str:
     if override or re.search(r"Key '[^']+' (is )?not in ", text):
         return unknown_key((override or full_key)[1], schema)
     first = next((line.strip() for line in str(causes[-1]).splitlines() if line.strip()), type(error).__name__)
+    if full_key and first.endswith("is not a ListConfig, list or tuple."):
+        return f"{full_key[1]}: give a list, as in {full_key[1]}=[...]"
     return f"{full_key[1]}: {first}" if full_key else first
 
 

@@ -25,6 +25,7 @@ refusal = partial(refused, compose)
         (["arch.wdth=1"], ["arch.wdth", "no such key", "arch.width"]),
         (["+trainer.foo=1"], ["trainer.foo", "no such key"]),
         (["foo=1"], ["foo", "no such key"]),
+        (["augment.scale=1"], ["augment.scale: give a list, as in augment.scale=[...]"]),
         (["optimizer=sgd", "optimizer.beta1=0.5"], ["optimizer.beta1", "no such key"]),
         (["arch.width=abc"], ["arch.width", "abc", "Float"]),
         (["trainer.epochs=1.5"], ["trainer.epochs", "1.5", "Integer"]),
