@@ -1,4 +1,4 @@
-"""Modules that take long to import and are needed later: imported while the network is being made and compiled."""
+"""Modules that take long to import and are needed later: imported while the network is being made or trains."""
 
 from __future__ import annotations
 
