@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +35,7 @@ _DTYPES = {
     "float32": "F32",
     "float64": "F64",
 }
+_PIECE = 2**22  # bytes that are written and hashed at a time
 _CRC = b"crc_num"  # before the ten bytes of a checksum that MindSpore may put at the end of a .ckpt
 _HEADS = ("score", "upsample")  # layers whose shape depends on the classes or the stride
 
@@ -56,8 +57,8 @@ def save_parameters(
 ) -> None:
     """Write parameters by name and a JSON document as safetensors; the file appears whole or not at all.
 
-    It is written a parameter at a time, where the library would copy all of them twice, and holds the SHA-256 of
-    itself: of everything in it, with zeros in the place of the digest.
+    It is written in pieces, where the library would copy all parameters twice, and holds the SHA-256 of itself: of
+    everything in it, with zeros in the place of the digest.
 
     Args:
         path: Of the file; its folder is made when missing.
@@ -72,12 +73,10 @@ def save_parameters(
     try:
         with replacing(path) as temporary, temporary.open("wb") as file, ThreadPoolExecutor(1) as pool:
             header = _header(tensors, metadata)
-            file.write(header)
-            digest = hashlib.sha256(header)
-            for tensor in tensors.values():
-                data = memoryview(_array(tensor)).cast("B") if tensor.size else b""
-                hashing = pool.submit(digest.update, data)
-                file.write(data)  # both leave the interpreter to the other
+            digest = hashlib.sha256()
+            for piece in _pieces(header, tensors.values()):
+                hashing = pool.submit(digest.update, piece)
+                file.write(piece)  # both leave the interpreter to the other
                 hashing.result()
             file.seek(header.index(_NO_DIGEST))
             file.write(digest.hexdigest().encode())
@@ -103,6 +102,22 @@ def save_ckpt(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise _cannot_write(path, error) from error
+
+
+def _pieces(header: bytes, tensors: Iterable[Parameter | np.ndarray]) -> Iterator[bytes | memoryview]:
+    """The content of a file, what is small joined: whoever leaves the interpreter has to wait to get it back."""
+    small, size = [header], len(header)
+    for tensor in tensors:
+        data = memoryview(_array(tensor)).cast("B") if tensor.size else b""
+        if len(data) < _PIECE:
+            small.append(data)
+            size += len(data)
+        if size >= _PIECE or len(data) >= _PIECE:
+            yield b"".join(small)
+            small, size = [], 0
+        if len(data) >= _PIECE:
+            yield data
+    yield b"".join(small)
 
 
 def _array(tensor: Parameter | np.ndarray) -> np.ndarray:

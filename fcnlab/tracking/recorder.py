@@ -152,9 +152,9 @@ class Recorder(Callback):
             self._journal.append("tags", values={"resumed_at_steps": steps[-provenance.MAX_TAG_LENGTH :]})
         else:
             self._record_beginning(words, git)
-        text = redact(configuration.to_yaml(self.config))
-        if not self._past.begun or _read(self.folder / configuration.RECORD_FILE) != text:
-            self._write_artifact(configuration.RECORD_FILE, text)
+        self._config_text = redact(configuration.to_yaml(self.config))
+        if not self._past.begun or _read(self.folder / configuration.RECORD_FILE) != self._config_text:
+            self._write_artifact(configuration.RECORD_FILE, self._config_text)
         if git is not None and git.diff and not self._past.begun:
             self._write_artifact(provenance.DIFF_FILE, git.diff)
         self._write_note("running")
@@ -226,7 +226,7 @@ class Recorder(Callback):
     def before_state(self) -> dict[str, Any]:
         self._journal.flush()
         return {
-            "config": redact(configuration.to_yaml(self.config)),
+            "config": self._config_text,
             "inputs": {item.context: item.digest for item in self.inputs},
         }
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fcnlab.errors import CheckpointError
-from fcnlab.models import build_model
+from fcnlab.models import build_model, weights
 from fcnlab.models.weights import initialise_from, load_weights, read_metadata, read_weights, save_weights
 
 WIDTH = 1 / 64
@@ -36,6 +36,15 @@ def test_round_trip(tmp_path):
     for name, array in arrays(source).items():
         np.testing.assert_array_equal(arrays(target)[name], array)
     assert [file.name for file in path.parent.iterdir()] == ["best.safetensors"]
+
+
+@pytest.mark.parametrize("piece", [1, 100, 2000, 10**9])
+def test_in_how_many_pieces_a_file_is_written_does_not_show(tmp_path, monkeypatch, piece):
+    save_weights(tmp_path / "as_ever.safetensors", network(), {"epoch": 3})
+    monkeypatch.setattr(weights, "_PIECE", piece)
+    save_weights(tmp_path / "in_pieces.safetensors", network(), {"epoch": 3})
+    assert (tmp_path / "in_pieces.safetensors").read_bytes() == (tmp_path / "as_ever.safetensors").read_bytes()
+    read_weights(tmp_path / "in_pieces.safetensors")
 
 
 def test_mindspores_own_checkpoints_are_read(tmp_path):
