@@ -251,16 +251,16 @@ class Recorder(Callback):
     def _record_results(self, status: Status) -> None:
         """Pictures and a model take seconds, and change if a training that was told to end goes on."""
         self._write_note(status)
-        if status != "killed":
-            self._draw() if self._drawing is None else self._drawing.result()
-            if (self.folder / "figures").is_dir():
-                self._journal.append("artifact", path="figures", to="figures")
         for kind in ("best", "last"):
             if kind in self._checkpoints:
                 self._journal.append("artifact", path=self._relative(self._checkpoints[kind]), to="checkpoints")
         if "best" in self._checkpoints and status != "killed":
             register = self._registration() if status == "finished" else None
             self._journal.append("model", checkpoint=self._relative(self._checkpoints["best"]), register=register)
+        if status != "killed":  # at last: what is above can be sent meanwhile
+            self._draw() if self._drawing is None else self._drawing.result()
+            if (self.folder / "figures").is_dir():
+                self._journal.append("artifact", path="figures", to="figures")
 
     def _draw_meanwhile(self) -> None:
         """Nothing that is drawn changes any more, and the weights, which are written next, leave Python to others."""

@@ -21,7 +21,7 @@ from fcnlab.tracking.journal import Entry
 from fcnlab.tracking.lock import FolderLock
 from fcnlab.tracking.packaging import package, warm_up
 from fcnlab.tracking.store import RefusedError, Store, store_uri, ui_command
-from fcnlab.training.callbacks import Callback, EvaluationRecord, Plan, Status, StepRecord
+from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ MLFLOW_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 _BATCH = 900  # points a request: MLflow takes 1000
 _SECONDS_WHEN_KILLED = 5.0
+_SECONDS_AT_THE_END = 0.05  # between two looks at the journal
 _LONGEST_PAUSE = 30.0
 
 
@@ -271,6 +272,11 @@ class MLflowUpload(Callback):
 
     def before_state(self) -> dict[str, Any]:
         return {"run_id": self.run_id}
+
+    def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
+        if kind == "last":  # the end is near, and is not to wait for what could have been sent before
+            self.interval = _SECONDS_AT_THE_END
+            self._wake.set()
 
     def on_end(self, status: Status) -> None:
         if self._thread is None:
