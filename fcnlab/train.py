@@ -72,7 +72,7 @@ def train(
     from fcnlab.tracking.recorder import Recorder
     from fcnlab.training.console import ConsoleProgress
 
-    import_ahead("matplotlib.backends.backend_agg", "matplotlib.figure", *_tracking_modules(config))
+    import_ahead(*tracking_modules(config))
     device.configure(config.trainer.device, config.trainer.mode)
     ms.set_seed(config.seed)  # for networks of other packages; ours, the data and dropout have generators of their own
     interrupted = resume.find(config, Path(folder) if folder else None) if config.resume is not None else None
@@ -110,8 +110,8 @@ def train(
     return result
 
 
-def _tracking_modules(config: Config) -> list[str]:
-    """What recording needs later, and what takes a second to import."""
+def tracking_modules(config: Config) -> list[str]:
+    """What asking the store needs before the first step, and what takes a second to import."""
     if config.tracking.name != "mlflow":
         return []
     return ["fcnlab.tracking.upload", "mlflow.store.tracking.sqlalchemy_store"]

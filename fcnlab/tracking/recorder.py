@@ -8,6 +8,7 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.credentials import redact
+from fcnlab.imports import import_ahead
 from fcnlab.metrics.names import higher_is_better
 from fcnlab.tracking import figures, journal, note, provenance
 from fcnlab.tracking.images import allowed_name, comparison, write_png
@@ -132,6 +134,7 @@ class Recorder(Callback):
         self._journal: Journal | None = None
         self._system: SystemMetrics | None = None
         self._best: EvaluationRecord | None = None
+        self._drawing: Future[None] | None = None
         self._checkpoints: dict[CheckpointKind, Path] = {}
 
     def on_start(self, plan: Plan) -> None:
@@ -142,15 +145,16 @@ class Recorder(Callback):
         self._journal = Journal(self.folder, self.go_on)
         self._past = Past.read(self.folder / journal.FILE, plan.first_step)
         self._best = plan.best
+        self._first_step, self._last_step = plan.first_step + 1, plan.total_steps
         if self._past.begun:
             self._journal.append("resume", step=plan.first_step)
             steps = ", ".join(map(str, [*self._past.resumed_at, plan.first_step]))
             self._journal.append("tags", values={"resumed_at_steps": steps[-provenance.MAX_TAG_LENGTH :]})
         else:
             self._record_beginning(words, git)
-        text = redact(configuration.to_yaml(self.config))
-        if not self._past.begun or _read(self.folder / configuration.RECORD_FILE) != text:
-            self._write_artifact(configuration.RECORD_FILE, text)
+        self._config_text = redact(configuration.to_yaml(self.config))
+        if not self._past.begun or _read(self.folder / configuration.RECORD_FILE) != self._config_text:
+            self._write_artifact(configuration.RECORD_FILE, self._config_text)
         if git is not None and git.diff and not self._past.begun:
             self._write_artifact(provenance.DIFF_FILE, git.diff)
         self._write_note("running")
@@ -191,6 +195,8 @@ class Recorder(Callback):
         }
 
     def on_step(self, record: StepRecord) -> None:
+        if record.step == self._first_step:  # not before: compiling it has no time to spare for other Python code
+            import_ahead(*figures.MODULES)
         names = ("loss", "learning_rate", "images_per_second", "data_wait_fraction")
         self._record_once(record.step, {f"train/{name}": getattr(record, name) for name in names}, "train/loss")
 
@@ -214,11 +220,13 @@ class Recorder(Callback):
             if (key, record.step) not in self._past.images:
                 self._journal.append("image", path=self._relative(path), key=key, step=record.step)
         self._journal.flush()
+        if record.step == self._last_step:
+            self._draw_meanwhile()
 
     def before_state(self) -> dict[str, Any]:
         self._journal.flush()
         return {
-            "config": redact(configuration.to_yaml(self.config)),
+            "config": self._config_text,
             "inputs": {item.context: item.digest for item in self.inputs},
         }
 
@@ -243,14 +251,22 @@ class Recorder(Callback):
     def _record_results(self, status: Status) -> None:
         """Pictures and a model take seconds, and change if a training that was told to end goes on."""
         self._write_note(status)
-        if status != "killed":
-            self._draw()
         for kind in ("best", "last"):
             if kind in self._checkpoints:
                 self._journal.append("artifact", path=self._relative(self._checkpoints[kind]), to="checkpoints")
         if "best" in self._checkpoints and status != "killed":
             register = self._registration() if status == "finished" else None
             self._journal.append("model", checkpoint=self._relative(self._checkpoints["best"]), register=register)
+        if status != "killed":  # at last: what is above can be sent meanwhile
+            self._draw() if self._drawing is None else self._drawing.result()
+            if (self.folder / "figures").is_dir():
+                self._journal.append("artifact", path="figures", to="figures")
+
+    def _draw_meanwhile(self) -> None:
+        """Nothing that is drawn changes any more, and the weights, which are written next, leave Python to others."""
+        pool = ThreadPoolExecutor(1, "fcnlab-figures")
+        self._drawing = pool.submit(self._draw)
+        pool.shutdown(wait=False)
 
     def _draw(self) -> None:
         folder = self.folder / "figures"
@@ -263,8 +279,6 @@ class Recorder(Callback):
                 figures.write_confusion_csv(counts, names, folder / "confusion_matrix.csv")
         except OSError as error:  # the numbers are in the journal: no reason to call the training failed
             log.warning("%s: cannot draw the figures (%s)", folder, error.strerror)
-        if folder.is_dir():
-            self._journal.append("artifact", path="figures", to="figures")
 
     def _registration(self) -> dict[str, Any] | None:
         """How the best model enters the registry, if it is to."""

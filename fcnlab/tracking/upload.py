@@ -21,7 +21,7 @@ from fcnlab.tracking.journal import Entry
 from fcnlab.tracking.lock import FolderLock
 from fcnlab.tracking.packaging import package, warm_up
 from fcnlab.tracking.store import RefusedError, Store, store_uri, ui_command
-from fcnlab.training.callbacks import Callback, Plan, Status
+from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ MLFLOW_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 _BATCH = 900  # points a request: MLflow takes 1000
 _SECONDS_WHEN_KILLED = 5.0
+_SECONDS_AT_THE_END = 0.05  # between two looks at the journal
 _LONGEST_PAUSE = 30.0
 
 
@@ -240,6 +241,8 @@ class MLflowUpload(Callback):
         self.run_id: str | None = None
         self._uploader: Uploader | None = None
         self._thread: threading.Thread | None = None
+        self._trains = False
+        self._wake = threading.Event()
         self._finish = threading.Event()
         self._give_up = threading.Event()
         self._away: TrackingError | None = None
@@ -259,14 +262,28 @@ class MLflowUpload(Callback):
         self._thread.start()
         log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, ui_command(self._store.uri))
 
+    def on_step(self, record: StepRecord) -> None:
+        if not self._trains:
+            self._trains = True
+            self._wake.set()
+
+    def on_evaluation(self, record: EvaluationRecord) -> None:
+        self._wake.set()  # its pictures go while the weights are being written
+
     def before_state(self) -> dict[str, Any]:
         return {"run_id": self.run_id}
+
+    def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
+        if kind == "last":  # the end is near, and is not to wait for what could have been sent before
+            self.interval = _SECONDS_AT_THE_END
+            self._wake.set()
 
     def on_end(self, status: Status) -> None:
         if self._thread is None:
             return
         self._status = MLFLOW_STATUS[status]
         self._finish.set()
+        self._wake.set()
         patience = _SECONDS_WHEN_KILLED if status == "killed" else self.config.wait
         deadline = time.monotonic() + patience
         while self._thread.is_alive() and (time.monotonic() < deadline or not (self._away or status == "killed")):
@@ -281,8 +298,6 @@ class MLflowUpload(Callback):
 
     def _work(self) -> None:
         try:
-            if self.what == "run":
-                warm_up()
             self._send_until_the_end()
         except Exception as error:  # a bug must cost neither the training nor the end's waiting
             log.exception("the upload ended")
@@ -291,9 +306,10 @@ class MLflowUpload(Callback):
             self._uploader.close()
 
     def _send_until_the_end(self) -> None:
-        pause = self.interval
+        pause, warm = self.interval, False
         while not self._give_up.is_set():
-            finishing = self._finish.is_set()  # before sending: what is written later is another round's
+            self._wake.clear()  # before sending: what is written later is another round's
+            finishing = self._finish.is_set()
             try:
                 self._uploader.advance()
                 if finishing:
@@ -311,10 +327,13 @@ class MLflowUpload(Callback):
                     return
                 pause = min(pause * 2, _LONGEST_PAUSE) if self._away else 1.0
                 self._mark_away(error)
+            if self._trains and not warm:
+                warm_up()
+                warm = True
             if self._finish.is_set():
                 self._give_up.wait(1.0 if self._away else 0.0)
             else:
-                self._finish.wait(pause)
+                self._wake.wait(pause)
 
     def _end_without_journal(self) -> None:
         """Whoever deleted it ended the training by that, and there is nothing left to send but how it ended."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fcnlab.errors import CheckpointError
-from fcnlab.models import build_model
+from fcnlab.models import build_model, weights
 from fcnlab.models.weights import initialise_from, load_weights, read_metadata, read_weights, save_weights
 
 WIDTH = 1 / 64
@@ -36,6 +36,37 @@ def test_round_trip(tmp_path):
     for name, array in arrays(source).items():
         np.testing.assert_array_equal(arrays(target)[name], array)
     assert [file.name for file in path.parent.iterdir()] == ["best.safetensors"]
+
+
+@pytest.mark.parametrize("piece", [1, 100, 2000, 10**9])
+def test_in_how_many_pieces_a_file_is_written_does_not_show(tmp_path, monkeypatch, piece):
+    save_weights(tmp_path / "as_ever.safetensors", network(), {"epoch": 3})
+    monkeypatch.setattr(weights, "_PIECE", piece)
+    save_weights(tmp_path / "in_pieces.safetensors", network(), {"epoch": 3})
+    assert (tmp_path / "in_pieces.safetensors").read_bytes() == (tmp_path / "as_ever.safetensors").read_bytes()
+    read_weights(tmp_path / "in_pieces.safetensors")
+
+
+@pytest.mark.parametrize("piece", [100, 10**9])
+def test_a_ckpt_is_what_mindspore_writes(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(weights, "_PIECE", piece)
+    kinds = [np.float32, np.float16, np.float64, np.int32, np.int64, np.uint8, np.bool_]
+    values = {**arrays(network()), **{np.dtype(kind).name: np.ones((2, 3), kind) for kind in kinds}}
+    values["scalar"] = np.float32(3).reshape([])
+    values["turned"] = np.arange(6, dtype=np.float32).reshape(2, 3).T
+    weights.save_ckpt(tmp_path / "ours.ckpt", values)
+    theirs = [{"name": name, "data": ms.Tensor(array)} for name, array in values.items()]
+    ms.save_checkpoint(theirs, str(tmp_path / "theirs.ckpt"))
+    assert (tmp_path / "ours.ckpt").read_bytes() == (tmp_path / "theirs.ckpt").read_bytes()
+    assert ms.load_checkpoint(str(tmp_path / "ours.ckpt")).keys() == values.keys()
+
+
+def test_a_large_array_is_in_several_messages_of_a_ckpt(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_CKPT_SLICE", 1000)
+    array = np.random.default_rng(0).normal(size=(30, 31)).astype(np.float32)
+    weights.save_ckpt(tmp_path / "large.ckpt", {"large": array})
+    np.testing.assert_array_equal(read_weights(tmp_path / "large.ckpt")[0]["large"], array)
+    np.testing.assert_array_equal(ms.load_checkpoint(str(tmp_path / "large.ckpt"))["large"].asnumpy(), array)
 
 
 def test_mindspores_own_checkpoints_are_read(tmp_path):

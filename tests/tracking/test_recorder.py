@@ -3,6 +3,7 @@
 import json
 import secrets
 import shutil
+import threading
 from pathlib import Path
 
 import mlflow
@@ -15,7 +16,7 @@ from omegaconf import OmegaConf
 import fcnlab
 from fcnlab import assembly
 from fcnlab.errors import ConfigError, FcnlabError, TrackingError
-from fcnlab.tracking import journal
+from fcnlab.tracking import figures, journal
 from fcnlab.tracking.recorder import default_run_name
 from fcnlab.tracking.store import store_uri, ui_command
 from fcnlab.tracking.upload import sync
@@ -119,6 +120,24 @@ def test_overlays_show_each_evaluation_and_the_best_checkpoint_loads(trained, mo
     saved = fcnlab.load(result.best_checkpoint)
     for name, parameter in network.parameters_dict().items():
         np.testing.assert_array_equal(parameter.asnumpy(), saved.parameters_dict()[name].asnumpy())
+
+
+@pytest.mark.parametrize("words", [["trainer.epochs=2"], ["trainer.epochs=3", "trainer.patience=1"]])
+def test_the_figures_show_everything_and_are_drawn_once_while_the_last_weights_are_written(
+    tiny, tmp_path, monkeypatch, words
+):
+    drawn = []
+
+    def learning_curves(history, path):
+        drawn.append((threading.current_thread().name, [step for step, _ in history["train/loss"]]))
+
+    monkeypatch.setattr(figures, "learning_curves", learning_curves)
+    if "trainer.patience=1" in words:
+        monkeypatch.setattr("fcnlab.training.trainer.Trainer._improves", lambda self, _: self.progress.best is None)
+    result = fcnlab.train(tiny(*words, "trainer.eval_every=1", "tracking=none"), tmp_path / "out")
+    assert result.steps == 4
+    thread = "MainThread" if result.stopped_early else "fcnlab-figures_0"
+    assert drawn == [(thread, [1, 2, 3, 4])]
 
 
 def test_a_training_that_fails_is_failed_and_one_interrupted_is_killed(tiny, tmp_path, monkeypatch):

@@ -135,6 +135,34 @@ def test_an_unreliable_store_ends_with_everything_once(tmp_path, store_at, kind,
     assert len(client.search_runs([client.get_experiment_by_name("study").experiment_id])) == 1
 
 
+def test_an_evaluation_and_the_last_checkpoint_are_not_left_for_the_end(tiny, tmp_path, store_at):
+    folder = write_run(tmp_path / "run", end=None)
+    config = tiny(f"tracking.uri={store_at}", "tracking.experiment=study")
+    uploading = upload.MLflowUpload(config, folder, interval=1000.0)
+    uploading.on_start(None)
+    written = Journal(folder, go_on=True)
+
+    def wait_until_sent():
+        deadline = time.monotonic() + 30
+        while uploading._uploader.unsent and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not uploading._uploader.unsent
+
+    wait_until_sent()
+    written.append("tags", values={"evaluated": "yes"})
+    uploading.on_evaluation(None)
+    wait_until_sent()
+    uploading.on_checkpoint("last", folder)
+    for name in ("first", "second"):  # nobody says that they are there
+        written.append("tags", values={name: "yes"})
+        wait_until_sent()
+    written.append("end", status="finished")
+    uploading.on_end("finished")
+    written.close()
+    check_whole(MlflowClient(store_at), uploading.run_id)
+    assert MlflowClient(store_at).get_run(uploading.run_id).data.tags["second"] == "yes"
+
+
 def test_another_process_goes_on_where_one_was_killed(tmp_path, store_at, monkeypatch):
     monkeypatch.setattr(upload, "_BATCH", 7)
     folder = write_run(tmp_path / "run")

@@ -90,7 +90,7 @@ def test_a_disk_that_does_not_take_it_leaves_those_before(tmp_path, monkeypatch,
 
     class Full(io.BufferedWriter):
         def write(self, data):
-            if self.tell() > 100:
+            if self.tell() + len(data) > 100:
                 raise OSError(code, os.strerror(code))
             return super().write(data)
 
