@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from fcnlab.config.schema import DatasetConfig
@@ -123,15 +124,17 @@ class Labelling:
         Raises:
             DataError: If a value means nothing; ``path`` is named.
         """
-        # A 16-bit label may go beyond the table.
-        known = self._known[values] if values.dtype == np.uint8 else np.isin(values, np.flatnonzero(self._known))
+        if values.dtype == np.uint8:
+            known = cv2.LUT(values, self._known.view(np.uint8)).view(bool)  # half the time of indexing
+        else:  # may go beyond the table
+            known = np.isin(values, np.flatnonzero(self._known))
         if not known.all():
             strange = np.unique(values[~known])
             raise DataError(
                 f"label '{path}' has {some(strange.tolist())} outside the {self._num_classes} classes: set "
                 "dataset.label_values to the raw value of each class, or raise dataset.num_classes"
             )
-        return self._table[values]
+        return cv2.LUT(values, self._table) if values.dtype == np.uint8 else self._table[values]
 
 
 def root_of(config: DatasetConfig) -> Path:
