@@ -65,6 +65,14 @@ class Dataset(ABC):
         """Where the samples come from, in a few words for people."""
         return type(self).__name__
 
+    def stamp(self) -> str | None:
+        """What is another one whenever `check` or `fingerprint` may come out differently, and cheap to find.
+
+        Returns:
+            None where there is no such thing, as by default: then nothing is remembered (`fcnlab.data.remembered`).
+        """
+        return None
+
     def check(self) -> None:
         """Read every sample once, so that bad data are found before a run starts.
 
@@ -149,6 +157,10 @@ class Cached(Dataset):
                 self._kept[index] = sample
                 self._free -= size
         return sample
+
+    def stamp(self) -> str | None:
+        """That of the wrapped data set."""
+        return self._dataset.stamp()
 
     def check(self) -> None:
         """Let the wrapped data set check itself; if that is to read every sample, what fits is kept.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,7 @@ from fcnlab.data.background import map_ahead
 from fcnlab.data.dataset import Dataset, Sample
 from fcnlab.data.decode import read_file, read_image, read_label
 from fcnlab.data.fingerprint import digest, digest_of
+from fcnlab.data.remembered import stamp_of
 from fcnlab.errors import ConfigError, DataError
 
 
@@ -44,6 +45,7 @@ class Pairs(Dataset):
         labels: Mapping[str, Path],
         label_values: Sequence[int] = (),
     ) -> None:
+        self._read_as = config
         self._labelling = Labelling(config, label_values)
         self._source = f"{config.name} {root.resolve()}"
         self._names = list(names)
@@ -81,6 +83,21 @@ class Pairs(Dataset):
             DataError: For the first file, in order, that cannot be read.
         """
         return digest_of([self._labelling.meaning, list(map_ahead(self._stored, self._names, workers=2, ahead=4))])
+
+    def stamp(self) -> str | None:
+        """By the size and times of every file; see `fcnlab.data.remembered`.
+
+        None for a class of another package: how that reads may change without anyone here noticing.
+        """
+        if not type(self).__module__.startswith("fcnlab.data."):
+            return None
+        return stamp_of(self._files(), self._read_as, type(self).__qualname__, self._names, self._labelling.meaning)
+
+    def _files(self) -> Iterator[Path]:
+        """What the samples are read from."""
+        for name in self._names:
+            yield self._images[name]
+            yield self._labels[name]
 
     def _stored(self, name: str) -> list[str]:
         """The file names of a sample's image and label, each followed by its content's digest."""
