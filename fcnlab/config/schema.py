@@ -94,6 +94,7 @@ class FolderConfig(PairedFilesConfig):
     """Any images: see `fcnlab.data.folder`."""
 
     name: str = "folder"
+    records: Optional[bool] = None
     val_fraction: float = ranged(0.2, above=0, below=1)
     split_seed: int = ranged(0, minimum=0)
 
@@ -434,6 +435,7 @@ class PrepareConfig:
     colours: list[list[int]] = field(default_factory=list)
     void_colour: Optional[list[int]] = ranged(None, minimum=0, maximum=255)
     annotations: Optional[str] = None
+    records: bool = False
     val_fraction: float = ranged(0.2, above=0, below=1)
     split_seed: int = ranged(0, minimum=0)
 

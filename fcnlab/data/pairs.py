@@ -113,6 +113,10 @@ class Pairs(Dataset):
         """The file of a sample's image."""
         return self._images[name]
 
+    def label_of(self, name: str) -> Path:
+        """The file of a sample's label."""
+        return self._labels[name]
+
     def _read_label(self, path: Path) -> np.ndarray:
         """A label's raw values, H x W."""
         return read_label(path, white=255 if 255 in self._labelling.values else 1)

@@ -82,9 +82,14 @@ def without_void(label: np.ndarray, ignore_index: int) -> np.ndarray:
 
 
 def write_description(
-    root: Path, source: Source, statistics: Statistics, splits: dict[str, Sequence[str]], origin: str
+    root: Path,
+    source: Source,
+    statistics: Statistics,
+    splits: dict[str, Sequence[str]],
+    origin: str,
+    records: bool = False,
 ) -> None:
-    """Write ``dataset.yaml`` and the lists that it names.
+    """Write ``dataset.yaml`` and the lists that it names; with ``records``, it says to train from MindRecord files.
 
     Raises:
         OSError: If the disk does not take them.
@@ -99,6 +104,7 @@ def write_description(
         "ignore_index": VOID,
         "train_list": "train.txt",
         "val_list": "val.txt",
+        **({"records": True} if records else {}),
         "mean": mean,
         "std": deviation,
         "class_pixels": statistics.pixels.tolist(),
