@@ -60,6 +60,15 @@ class Dataset(ABC):
     def __len__(self) -> int:
         return len(self.names)
 
+    def label(self, index: int) -> np.ndarray:
+        """The label of sample ``index`` by itself, H x W uint8: for what needs no image, which may take longer to read.
+
+        Raises:
+            IndexError: If there is no such sample.
+            DataError: If its files are bad.
+        """
+        return self[index].label
+
     @property
     def source(self) -> str:
         """Where the samples come from, in a few words for people."""
@@ -90,7 +99,7 @@ class Dataset(ABC):
         """
 
         def count(index: int) -> np.ndarray:
-            return np.bincount(self[index].label.ravel(), minlength=256)[:num_classes]
+            return np.bincount(self.label(index).ravel(), minlength=256)[:num_classes]
 
         counts = map_ahead(count, range(len(self)), workers=2, ahead=4)
         return np.array(list(counts), dtype=np.int64).reshape(len(self), num_classes)
@@ -157,6 +166,12 @@ class Cached(Dataset):
                 self._kept[index] = sample
                 self._free -= size
         return sample
+
+    def label(self, index: int) -> np.ndarray:
+        """The label of sample ``index``, which alone is read if the sample is not kept."""
+        with self._lock:
+            sample = self._kept.get(index)
+        return self._dataset.label(index) if sample is None else sample.label
 
     def stamp(self) -> str | None:
         """That of the wrapped data set."""

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import sqlite3
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -122,8 +123,9 @@ class Shard:
         self.path = path
         header = read_header(path)
         try:
-            self._file = path.open("rb", buffering=0)
-            size = os.fstat(self._file.fileno()).st_size
+            self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            weakref.finalize(self, os.close, self._file)
+            size = os.fstat(self._file).st_size
         except OSError as error:
             raise DataError(f"cannot read '{path}': {error.strerror or error}") from None
         rows = _read_index(path)
@@ -171,7 +173,7 @@ class Shard:
         """A read that moves no position, so that threads do not disturb each other; a file system may give less."""
         parts = []
         while length:
-            part = os.pread(self._file.fileno(), length, begin)
+            part = os.pread(self._file, length, begin)
             if not part:
                 break
             parts.append(part)
@@ -230,7 +232,7 @@ def shards_of(root: Path, split: str) -> list[Path]:
     Raises:
         DataError: If there is none, or one that belongs to them is missing.
     """
-    single, first = root / f"{split}.mindrecord", None
+    single = root / f"{split}.mindrecord"
     pattern = re.compile(rf"{split}\.mindrecord[0-9]{{0,4}}")
     found = [single] if single.is_file() else sorted(path for path in root.iterdir() if pattern.fullmatch(path.name))
     if not found:

@@ -63,6 +63,10 @@ class Remembered(Dataset):
     def __getitem__(self, index: int) -> Sample:
         return self._dataset[index]
 
+    def label(self, index: int) -> np.ndarray:
+        """That of the wrapped data set."""
+        return self._dataset.label(index)
+
     def class_pixels(self, num_classes: int) -> np.ndarray:
         """Those of the wrapped data set.
 

@@ -426,6 +426,13 @@ def test_cached_fingerprint_and_source_are_the_folders(five, monkeypatch):
     assert cached.source == Folder(FolderConfig(root="five"), "val").source == f"folder {five.resolve()}"
 
 
+def test_pixels_of_classes_are_counted_without_decoding_an_image(five, monkeypatch):
+    dataset = Folder(config(five, val_list="val.txt"), "train")
+    expected = [np.bincount(sample.label.ravel(), minlength=2).tolist() for sample in dataset]
+    monkeypatch.setattr("fcnlab.data.pairs.read_image", None)
+    assert Cached(dataset, limit_mib=1).class_pixels(2).tolist() == expected
+
+
 # Errors: one line, with the file, key or value and the way out
 
 
