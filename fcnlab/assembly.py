@@ -18,6 +18,7 @@ from fcnlab.config import MEDIAN_FREQUENCY, Config, options
 from fcnlab.data.balance import median_frequency, repeat_factors
 from fcnlab.data.dataset import Cached, Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
+from fcnlab.data.remembered import Remembered
 from fcnlab.data.transforms import TrainTransform
 from fcnlab.environment import describe_cpu
 from fcnlab.models import build_model
@@ -43,11 +44,14 @@ class Data(NamedTuple):
 def build_data(config: Config) -> Data:
     """Open both splits, and read every file once to find what is wrong before anything is trained.
 
+    Files that were found good by an earlier process, and are as they were, are not read for that again.
+
     Raises:
         DataError: Naming the first file, key or value that is wrong.
     """
     factory = DATASETS.get(config.dataset.name)
-    splits = [Cached(factory(config.dataset, split), config.dataset.cache_mib) for split in Data._fields]
+    limit = config.dataset.cache_mib
+    splits = [Remembered(Cached(factory(config.dataset, split), limit)) for split in Data._fields]
     for split in splits:
         split.check()
     return Data(*splits)

@@ -120,16 +120,17 @@ def fitted(config: DatasetConfig, network: TrainedNetwork) -> DatasetConfig:
 
 
 def open_split(config: DatasetConfig, split: str) -> Dataset:
-    """Open ``train``, ``val``, or both as ``all``, and check every file.
+    """Open ``train``, ``val``, or both as ``all``, and check every file that is not known to be good.
 
     Raises:
         DataError: Naming the first file, key or value that is wrong.
     """
     from fcnlab.data.dataset import SPLITS, Joined
+    from fcnlab.data.remembered import Remembered
     from fcnlab.registry import DATASETS
 
     factory = DATASETS.get(config.name)
-    parts = [factory(config, name) for name in (SPLITS if split == "all" else (split,))]
+    parts = [Remembered(factory(config, name)) for name in (SPLITS if split == "all" else (split,))]
     dataset = parts[0] if len(parts) == 1 else Joined(parts)
     dataset.check()
     return dataset

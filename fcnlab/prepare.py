@@ -68,7 +68,11 @@ def prepare(config: PrepareConfig) -> Path:
                 statistics["val" if item.name in validation else "train"].add(image, label)
                 if index % every == 0 and len(shown) < preview.SHOWN:
                     shown.append((item.name, to_rgb(image), label))
-            writing.write_description(root, source, statistics["train"], splits, str(Path(config.source).resolve()))
+            described = (root, source, statistics["train"], splits, str(Path(config.source).resolve()))
+            writing.write_description(*described)
+            if config.records:
+                _write_records(root)
+                writing.write_description(*described, records=True)  # not before they are there
             colours = np.array(source.palette or palette(len(source.class_names)), np.uint8)
             pixels = {split: found.pixels for split, found in statistics.items()}
             preview.draw(shown, pixels, source.class_names, colours, root / "preview.png")
@@ -107,6 +111,19 @@ def check(config: PrepareConfig) -> Findings:
     checking.add_summary(findings, names)
     _show(findings, names)
     return findings
+
+
+def _write_records(root: Path) -> None:
+    from fcnlab.config.schema import FolderConfig
+    from fcnlab.data.folder import Folder
+    from fcnlab.preparation import records
+
+    config = FolderConfig(root=str(root), train_list=str(root / "train.txt"), val_list=str(root / "val.txt"))
+    for split in ("train", "val"):
+        files = Folder(config, split)
+        samples = [records.Files(name, files.path_of(name), files.label_of(name)) for name in files.names]
+        written = records.write_split(root, split, samples)
+        log.info("%s %s", root / f"{split}.mindrecord", "was written" if written else "holds the same already")
 
 
 def _check_keys(config: PrepareConfig) -> None:

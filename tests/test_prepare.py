@@ -94,7 +94,8 @@ def test_five_channels_of_sixteen_bits_from_files_to_label_maps(tmp_path, monkey
         np.save(path, image) if ending == ".npy" else tifffile.imwrite(path, image, planarconfig="contig")
         cv2.imwrite(f"source/labels/{number}.png", (image[..., 0] > 30000).astype(np.uint8))
         images.append(image)
-    prepare(words("source=source", "root=data", "classes=[a,b]", "channels=5", "bits=16", "val_fraction=0.4"))
+    records = f"records={str(ending == '.npy').lower()}"
+    prepare(words("source=source", "root=data", "classes=[a,b]", "channels=5", "bits=16", "val_fraction=0.4", records))
     described = yaml.safe_load(Path("data/dataset.yaml").read_text(encoding="utf-8"))
     assert (described["channels"], described["bits"]) == (5, 16)
     data = opened("data")
@@ -145,6 +146,36 @@ def test_a_second_call_changes_nothing_and_a_third_mends_what_was_lost(source, t
     prepare(config)
     assert contents(root) == before
     assert "2 of 5 were written" in caplog.text
+
+
+def test_records_train_with_no_other_word_and_without_the_files(source, tmp_path, capsys):
+    given = [f"source={source}", "classes=[membrane,cell]", f"root={tmp_path / 'data'}", "val_fraction=0.4"]
+    root = prepare(words(*given))
+    from_files = [split.fingerprint() for split in opened(root)]
+    prepare(words(*given, "records=true"))
+    before = contents(root)
+    prepare(words(*given, "records=true"))
+    assert contents(root) == before
+    for folder in ("images", "labels"):
+        shutil.rmtree(root / folder)
+    assert [split.fingerprint() for split in opened(root)] == from_files
+    assert check(words("check=true", f"root={root}")).problems == []
+    tiny = ["dataset=folder", f"dataset.root={root}", "dataset.crop_size=32", "arch=fcn32s", "arch.width=0.03125"]
+    tiny += ["trainer.max_steps=1", "trainer.batch_size=2", "tracking=none", "trainer.mode=pynative"]
+    assert fcnlab.train(fcnlab.compose(tiny), tmp_path / "out").steps == 1
+    (root / "val.mindrecord.db").unlink()
+    [(_, problem)] = check(words("check=true", f"root={root}")).problems
+    assert problem.startswith(f"there is no file '{root / 'val.mindrecord.db'}'")
+
+
+def test_files_are_trained_from_again_once_records_are_not_asked_for(source, tmp_path):
+    given = [f"source={source}", "classes=[a,b]", f"root={tmp_path / 'data'}"]
+    root = prepare(words(*given, "records=true"))
+    chosen = ["dataset=folder", f"dataset.root={root}"]
+    assert fcnlab.compose(chosen).dataset.records is True
+    assert fcnlab.compose([*chosen, "dataset.records=false"]).dataset.records is False
+    prepare(words(*given))
+    assert fcnlab.compose(chosen).dataset.records is None
 
 
 def test_the_split_is_drawn_by_its_seed(source, tmp_path):

@@ -100,6 +100,7 @@ class FolderConfig(PairedFilesConfig):
     name: str = "folder"
     channels: int = ranged(3, minimum=1, maximum=64)
     bits: int = one_of(8, (8, 16))
+    records: Optional[bool] = None
     val_fraction: float = ranged(0.2, above=0, below=1)
     split_seed: int = ranged(0, minimum=0)
 
@@ -442,6 +443,7 @@ class PrepareConfig:
     annotations: Optional[str] = None
     channels: int = ranged(3, minimum=1, maximum=64)
     bits: int = one_of(8, (8, 16))
+    records: bool = False
     val_fraction: float = ranged(0.2, above=0, below=1)
     split_seed: int = ranged(0, minimum=0)
 

@@ -60,10 +60,27 @@ class Dataset(ABC):
     def __len__(self) -> int:
         return len(self.names)
 
+    def label(self, index: int) -> np.ndarray:
+        """The label of sample ``index`` by itself, H x W uint8: for what needs no image, which may take longer to read.
+
+        Raises:
+            IndexError: If there is no such sample.
+            DataError: If its files are bad.
+        """
+        return self[index].label
+
     @property
     def source(self) -> str:
         """Where the samples come from, in a few words for people."""
         return type(self).__name__
+
+    def stamp(self) -> str | None:
+        """What is another one whenever `check` or `fingerprint` may come out differently, and cheap to find.
+
+        Returns:
+            None where there is no such thing, as by default: then nothing is remembered (`fcnlab.data.remembered`).
+        """
+        return None
 
     def check(self) -> None:
         """Read every sample once, so that bad data are found before a run starts.
@@ -82,7 +99,7 @@ class Dataset(ABC):
         """
 
         def count(index: int) -> np.ndarray:
-            return np.bincount(self[index].label.ravel(), minlength=256)[:num_classes]
+            return np.bincount(self.label(index).ravel(), minlength=256)[:num_classes]
 
         counts = map_ahead(count, range(len(self)), workers=2, ahead=4)
         return np.array(list(counts), dtype=np.int64).reshape(len(self), num_classes)
@@ -149,6 +166,16 @@ class Cached(Dataset):
                 self._kept[index] = sample
                 self._free -= size
         return sample
+
+    def label(self, index: int) -> np.ndarray:
+        """The label of sample ``index``, which alone is read if the sample is not kept."""
+        with self._lock:
+            sample = self._kept.get(index)
+        return self._dataset.label(index) if sample is None else sample.label
+
+    def stamp(self) -> str | None:
+        """That of the wrapped data set."""
+        return self._dataset.stamp()
 
     def check(self) -> None:
         """Let the wrapped data set check itself; if that is to read every sample, what fits is kept.

@@ -16,6 +16,7 @@ FILE = "dataset.yaml"
 
 KEYS = (
     *("class_names", "num_classes", "palette", "ignore_index", "label_values", "images", "labels"),
+    "records",
     *("train_list", "val_list", "channels", "bits", "mean", "std"),
 )
 """Of a data set's configuration, those that a folder may say."""
@@ -92,6 +93,8 @@ def _fits(value: Any, kind: str) -> bool:
         return isinstance(value, list) and all(
             isinstance(item, numbers) and not isinstance(item, bool) for item in value
         )
+    if kind == "Optional[bool]":
+        return isinstance(value, bool)
     if kind == "int":
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,15 +47,21 @@ class PairedFiles(Pairs):
         require_split(split)
         self._config = config  # `_default_split` reads it
         root = root_of(config)
-        images = _files_by_stem(root, config.images, "images", (*EXTENSIONS, ARRAY))
-        labels = _files_by_stem(root, config.labels, "labels", EXTENSIONS)
-        _require_partners(images, root / config.labels, labels, "image", "label")
-        _require_partners(labels, root / config.images, images, "label", "image")
+        images, labels = self._find(root)
         stems = sorted(images, key=natural)
         chosen = self._split(stems, root)[split]
         if not chosen:
             raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
         super().__init__(config, root, sorted(chosen, key=natural), images, labels, config.label_values)
+
+    def _find(self, root: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
+        """The images and the labels of both splits, by stem."""
+        config = self._config
+        images = _files_by_stem(root, config.images, "images", (*EXTENSIONS, ARRAY))
+        labels = _files_by_stem(root, config.labels, "labels", EXTENSIONS)
+        _require_partners(images, root / config.labels, labels, "image", "label")
+        _require_partners(labels, root / config.images, images, "label", "image")
+        return images, labels
 
     def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         """The stems of both splits."""
@@ -106,24 +113,54 @@ class Folder(PairedFiles):
         return {"train": set(stems) - validation, "val": validation}
 
 
-def _files_by_stem(root: Path, name: str, key: str, extensions: tuple[str, ...]) -> dict[str, Path]:
+class _Files(Mapping[str, Path]):
+    """Files of a folder by stem, kept as their names alone: of a million files, the paths would take a gigabyte."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: dict[str, str] = {}
+
+    def add(self, stem: str, name: str) -> None:
+        """Raises a DataError if there is another one of the stem."""
+        if stem in self._names:
+            raise DataError(f"'{self[stem]}' and '{self._folder / name}' share the stem '{stem}': remove or rename one")
+        self._names[stem] = name
+
+    def __getitem__(self, stem: str) -> Path:
+        return self._folder / self._names[stem]
+
+    def __contains__(self, stem: object) -> bool:
+        return stem in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted by name; an entry knows whether it is a link without asking the disk once more."""
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _files_by_stem(root: Path, name: str, key: str, extensions: tuple[str, ...]) -> _Files:
     """The picture files of a folder below the root, by stem."""
     folder = root / name
     if not folder.is_dir():
         raise DataError(f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root")
     home = _home(root, name)
     _require_within(folder, home)
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in extensions:
+    files = _Files(folder)
+    for entry in _entries(folder):
+        stem, suffix = os.path.splitext(entry.name)
+        if stem.startswith(".") or suffix.lower() not in extensions:
             continue
-        if path.is_symlink():
-            _require_within(path, home)
+        if entry.is_symlink():
+            _require_within(folder / entry.name, home)
         # macOS may store a name decomposed: the same letters have to match whatever wrote them.
-        stem = unicodedata.normalize("NFC", path.stem)
-        if stem in files:
-            raise DataError(f"'{files[stem]}' and '{path}' share the stem '{stem}': remove or rename one")
-        files[stem] = path
+        files.add(unicodedata.normalize("NFC", stem), entry.name)
     if not files:
         raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
     return files
@@ -146,7 +183,7 @@ def _require_within(path: Path, home: Path) -> None:
 
 
 def _require_partners(
-    files: dict[str, Path], folder: Path, partners: dict[str, Path], kind: str, partner_kind: str
+    files: Mapping[str, Path], folder: Path, partners: Mapping[str, Path], kind: str, partner_kind: str
 ) -> None:
     alone = sorted(files.keys() - partners.keys(), key=natural)
     if alone:

@@ -84,9 +84,14 @@ def without_void(label: np.ndarray, ignore_index: int) -> np.ndarray:
 
 
 def write_description(
-    root: Path, source: Source, statistics: Statistics, splits: dict[str, Sequence[str]], origin: str
+    root: Path,
+    source: Source,
+    statistics: Statistics,
+    splits: dict[str, Sequence[str]],
+    origin: str,
+    records: bool = False,
 ) -> None:
-    """Write ``dataset.yaml`` and the lists that it names.
+    """Write ``dataset.yaml`` and the lists that it names; with ``records``, it says to train from MindRecord files.
 
     Raises:
         OSError: If the disk does not take them.
@@ -103,6 +108,7 @@ def write_description(
         "val_list": "val.txt",
         "channels": source.channels,
         "bits": source.bits,
+        **({"records": True} if records else {}),
         "mean": mean,
         "std": deviation,
         "class_pixels": statistics.pixels.tolist(),

@@ -6,6 +6,7 @@ import shutil
 import time
 import unicodedata
 import zlib
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -393,8 +394,9 @@ def test_fingerprint_does_not_change_with_anything_else(five, tmp_path, monkeypa
     assert fingerprints(five, label_values=[0, 1]) == before  # said in other words
     assert fingerprints(five, crop_size=64, crops_per_image=3, cache_mib=0, num_workers=2) == before
     assert fingerprints(five, val_fraction=0.5, split_seed=3, mean=[0, 0, 0]) == before  # there is a list
-    listing = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda path: sorted(listing(path), reverse=True))
+    listing = os.scandir
+    backwards = lambda folder: nullcontext(sorted(listing(folder), key=lambda entry: entry.name, reverse=True))  # noqa: E731
+    monkeypatch.setattr(os, "scandir", backwards)
     assert fingerprints(five) == before
 
 
@@ -422,6 +424,13 @@ def test_cached_fingerprint_and_source_are_the_folders(five, monkeypatch):
     assert cached.fingerprint() == dataset.fingerprint() == fingerprints(five)[0]
     monkeypatch.chdir(five.parent)
     assert cached.source == Folder(FolderConfig(root="five"), "val").source == f"folder {five.resolve()}"
+
+
+def test_pixels_of_classes_are_counted_without_decoding_an_image(five, monkeypatch):
+    dataset = Folder(config(five, val_list="val.txt"), "train")
+    expected = [np.bincount(sample.label.ravel(), minlength=2).tolist() for sample in dataset]
+    monkeypatch.setattr("fcnlab.data.image_files.read", None)
+    assert Cached(dataset, limit_mib=1).class_pixels(2).tolist() == expected
 
 
 # Errors: one line, with the file, key or value and the way out
