@@ -8,6 +8,7 @@ by its path, size and times of change, as git does; if any is another, all are r
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Iterable
@@ -23,6 +24,10 @@ from fcnlab.data.dataset import Dataset, Sample
 from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.files import replacing
 from fcnlab.user_cache import cache_folder
+
+log = logging.getLogger(__name__)
+
+_MANY = 2000  # of which reading takes seconds
 
 MAX_ENTRIES = 256
 """The oldest go first; an entry has 66 bytes."""
@@ -83,6 +88,8 @@ class Remembered(Dataset):
         """
         stamp = self._dataset.stamp()  # before the files are read: what changes meanwhile is not what was checked
         if stamp is None or self._recall(stamp) is None:
+            if len(self) >= _MANY:
+                log.info("reading %s images once, to find what is wrong with them", f"{len(self):,}")
             self._dataset.check()
         self._good = stamp
 

@@ -200,3 +200,13 @@ def test_a_data_set_without_a_stamp_is_as_ever(tmp_path):
         dataset.fingerprint()
     assert plain.reads == 4
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_long_look_is_announced(root, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    dataset = Folder(FolderConfig(root=str(root), split_seed=1), "train")
+    Remembered(dataset, tmp_path / "cache").check()
+    assert not caplog.messages
+    monkeypatch.setattr(remembered, "_MANY", 2)
+    Remembered(dataset, tmp_path / "cache").check()
+    assert caplog.messages == ["reading 3 images once, to find what is wrong with them"]
