@@ -187,8 +187,9 @@ def test_rm_of_the_output_folder_ends_the_command_in_one_line(tmp_path, tiny_ove
 
 
 def test_init_from_starts_from_the_weights(tiny):
-    first = fcnlab.train(tiny("tracking=none", "arch=fcn32s"))
-    config = tiny("tracking=none", f"init_from={first.best_checkpoint}", "optimizer.lr=1e-12", "arch=fcn16s", "seed=9")
+    words = ("tracking=none", "trainer.mode=pynative")
+    first = fcnlab.train(tiny(*words, "arch=fcn32s"))
+    config = tiny(*words, f"init_from={first.best_checkpoint}", "optimizer.lr=1e-12", "arch=fcn16s", "seed=9")
     second = fcnlab.train(config)
     before = fcnlab.load(first.best_checkpoint).parameters_dict()
     after = fcnlab.load(second.last_checkpoint).parameters_dict()

@@ -134,7 +134,9 @@ def test_the_figures_show_everything_and_are_drawn_once_while_the_last_weights_a
     monkeypatch.setattr(figures, "learning_curves", learning_curves)
     if "trainer.patience=1" in words:
         monkeypatch.setattr("fcnlab.training.trainer.Trainer._improves", lambda self, _: self.progress.best is None)
-    result = fcnlab.train(tiny(*words, "trainer.eval_every=1", "tracking=none"), tmp_path / "out")
+    result = fcnlab.train(
+        tiny(*words, "trainer.eval_every=1", "tracking=none", "trainer.mode=pynative"), tmp_path / "out"
+    )
     assert result.steps == 4
     thread = "MainThread" if result.stopped_early else "fcnlab-figures_0"
     assert drawn == [(thread, [1, 2, 3, 4])]
@@ -156,7 +158,7 @@ def test_a_training_that_fails_is_failed_and_one_interrupted_is_killed(tiny, tmp
 
 
 def test_without_mlflow_there_is_the_journal_which_can_be_sent_later(tiny, tmp_path, empty_store):
-    result = fcnlab.train(tiny("tracking=none"), tmp_path / "out")
+    result = fcnlab.train(tiny("tracking=none", "trainer.mode=pynative"), tmp_path / "out")
     assert result.run_id is None
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     checkpoints = {path.name for path in (tmp_path / "out/checkpoints").iterdir()}
@@ -177,7 +179,7 @@ def test_without_mlflow_there_is_the_journal_which_can_be_sent_later(tiny, tmp_p
 
 
 def test_a_second_training_does_not_write_over_the_first(tiny, tmp_path):
-    first = fcnlab.train(tiny("tracking=none", "trainer.max_steps=1"), tmp_path / "out")
+    first = fcnlab.train(tiny("tracking=none", "trainer.max_steps=1", "trainer.mode=pynative"), tmp_path / "out")
     before = first.best_checkpoint.read_bytes()
     with pytest.raises(TrackingError, match="already holds a training"):
         fcnlab.train(tiny("tracking=none", "seed=1"), tmp_path / "out")

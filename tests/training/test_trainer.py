@@ -21,6 +21,9 @@ from fcnlab.training.optimizers import Adam
 from fcnlab.training.step import TrainStep
 from fcnlab.training.trainer import Trainer
 
+UNCOMPILED = ("tracking=none", "trainer.mode=pynative")
+"""For trainings whose graph is not what is looked at: compiling it takes longer than they do."""
+
 METADATA = {"arch": {}, "ignore_index": 255, "class_names": ["a", "b"]}
 
 
@@ -210,18 +213,19 @@ def test_both_modes_give_the_same_curve(tiny):
 
 
 def test_the_same_seed_gives_the_same_curve_and_another_does_not(tiny):
-    curves = [fcnlab.train(tiny("tracking=none", f"seed={seed}")).losses for seed in (1, 1, 2)]
+    curves = [fcnlab.train(tiny("tracking=none", "seed=1")).losses for _ in range(2)]
     assert curves[0] == curves[1]
-    assert curves[0] != curves[2]
+    another = fcnlab.train(tiny(*UNCOMPILED, "seed=2")).losses  # both modes give the same curve: see above
+    assert not np.allclose(curves[0], another, rtol=1e-3)
 
 
 def test_the_number_of_workers_changes_nothing(tiny):
-    curves = [fcnlab.train(tiny("tracking=none", f"dataset.num_workers={workers}")).losses for workers in (1, 3)]
+    curves = [fcnlab.train(tiny(*UNCOMPILED, f"dataset.num_workers={workers}")).losses for workers in (1, 3)]
     assert curves[0] == curves[1]
 
 
 def test_clipping_bounds_the_update(tiny):
-    config = ("tracking=none", "optimizer=sgd", "optimizer.momentum=0", "optimizer.weight_decay=0",
+    config = (*UNCOMPILED, "optimizer=sgd", "optimizer.momentum=0", "optimizer.weight_decay=0",
               "optimizer.lr=1", "schedule=constant", "trainer.max_steps=1", "arch.norm=none")  # fmt: skip
     before = build_model("fcn8s", num_classes=2, width=0.03125, norm="none", seed=0).parameters_dict()
     norms = []
