@@ -111,7 +111,7 @@ def test_a_poisoned_trial_costs_itself_alone_and_is_all_that_is_done_again(tmp_p
     assert found >= {f"comparison/{name}" for name in ("comparison.md", "comparison.csv", "comparison.png")}
     text = client.download_artifacts(parent.info.run_id, "comparison/comparison.md", str(tmp_path))
     with open(text, encoding="utf-8") as file:
-        assert "| 2 |" in file.read()
+        assert "| 2 of 3 |" in file.read()
 
     code, out, err = run(tmp_path, f"sweep.resume={parent.info.run_id}")
     assert code == 1, err
