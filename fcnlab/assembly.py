@@ -94,11 +94,8 @@ def build_network(config: Config) -> nn.Cell:
 def architecture(config: Config) -> dict[str, Any]:
     """The arguments of `fcnlab.build_model`, which a checkpoint carries along."""
     channels = {} if config.dataset.channels == 3 else {"in_channels": config.dataset.channels}
-    return {
-        **{"name": config.arch.name, "num_classes": config.dataset.num_classes},
-        **options(config.arch, "stride"),
-        **channels,
-    }
+    own = options(config.arch, "stride")
+    return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **own, **channels}
 
 
 def build_step(config: Config, network: nn.Cell) -> TrainStep:

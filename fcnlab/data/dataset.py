@@ -116,7 +116,28 @@ class Dataset(ABC):
         return digest_of(list(samples))
 
 
-class Cached(Dataset):
+class Wrapper(Dataset):
+    """A data set around another one, with its samples under their names.
+
+    Args:
+        dataset: What is wrapped.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    @property
+    def names(self) -> list[str]:
+        """The samples' names, in order."""
+        return self._dataset.names
+
+    @property
+    def source(self) -> str:
+        """Where the wrapped data set's samples come from."""
+        return self._dataset.source
+
+
+class Cached(Wrapper):
     """A data set whose decoded samples stay in memory, as many as fit.
 
     Nothing is evicted: a training epoch visits every sample once, in random order, so that whatever is kept saves as
@@ -128,20 +149,10 @@ class Cached(Dataset):
     """
 
     def __init__(self, dataset: Dataset, limit_mib: float) -> None:
-        self._dataset = dataset
+        super().__init__(dataset)
         self._free = int(limit_mib * 2**20)
         self._kept: dict[int, Sample] = {}
         self._lock = threading.Lock()
-
-    @property
-    def names(self) -> list[str]:
-        """The samples' names, in order."""
-        return self._dataset.names
-
-    @property
-    def source(self) -> str:
-        """Where the wrapped data set's samples come from."""
-        return self._dataset.source
 
     @property
     def nbytes(self) -> int:

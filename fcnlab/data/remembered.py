@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnlab.data.dataset import Dataset, Sample
+from fcnlab.data.dataset import Dataset, Sample, Wrapper
 from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.files import replacing
 from fcnlab.user_cache import cache_folder
@@ -40,7 +40,7 @@ _WITHOUT_EFFECT = ("root", "palette", "crop_size", "crops_per_image", "mean", "s
 _WITHOUT_EFFECT += ("num_workers", "val_fraction", "split_seed", "train_list", "val_list")  # names and paths count
 
 
-class Remembered(Dataset):
+class Remembered(Wrapper):
     """A data set that is checked, and whose fingerprint is computed, only if its files are not those of another time.
 
     Where `Dataset.stamp` is None, or the cache cannot be written, it is as without.
@@ -51,19 +51,9 @@ class Remembered(Dataset):
     """
 
     def __init__(self, dataset: Dataset, folder: Path | None = None) -> None:
-        self._dataset = dataset
+        super().__init__(dataset)
         self._folder = folder or cache_folder("checked")
         self._good: str | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """The samples' names, in order."""
-        return self._dataset.names
-
-    @property
-    def source(self) -> str:
-        """Where the wrapped data set's samples come from."""
-        return self._dataset.source
 
     def __getitem__(self, index: int) -> Sample:
         return self._dataset[index]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from mindspore import Tensor, nn
 
-from fcnlab.data.channels import by_fours, is_plain
+from fcnlab.data.channels import by_fours, is_plain, with_axis
 from fcnlab.data.loader import normalise
 from fcnlab.errors import CheckpointError
 from fcnlab.inference.forward import ForwardPass, Output
@@ -189,9 +189,7 @@ class TrainedNetwork(nn.Cell):
         """An image with the network's channels."""
         if is_plain(self.channels, self.bits):
             return _rgb(image)
-        image = np.asarray(image)
-        if image.ndim == 2:
-            image = image[..., None]
+        image = with_axis(np.asarray(image))
         known = image.dtype in (np.uint8, np.uint16)
         if not known or image.ndim != 3 or image.shape[2] != self.channels or image.size == 0:
             raise ValueError(
