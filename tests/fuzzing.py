@@ -10,8 +10,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["fcnlab.data.decode", "fcnlab.models.weights"]):
+    from fcnlab.checkpoint_header import read_metadata
     from fcnlab.data.decode import read_image, read_label
-    from fcnlab.models.weights import read_metadata, read_weights
+    from fcnlab.models.weights import read_weights
 from fcnlab.errors import FcnlabError
 
 TARGETS = {

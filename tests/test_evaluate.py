@@ -14,10 +14,10 @@ from tiny_network import ARCH, compile_once, save_checkpoint
 
 import fcnlab
 from fcnlab import config as configuration
+from fcnlab.checkpoint_header import read_metadata
 from fcnlab.data.cells import Cells
 from fcnlab.errors import CheckpointError, ConfigError, FcnlabError
 from fcnlab.evaluate import evaluate
-from fcnlab.models.weights import read_metadata
 
 CELLS = ["dataset=cells", "dataset.num_train=2", "dataset.num_val=3", "dataset.image_size=64"]
 

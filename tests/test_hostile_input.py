@@ -24,13 +24,14 @@ from PIL import Image
 import fcnlab
 from fcnlab import config as configuration
 from fcnlab import resume
+from fcnlab.checkpoint_header import read_metadata
 from fcnlab.config.schema import FolderConfig
 from fcnlab.data import image_files
 from fcnlab.data.decode import read_image, read_label
 from fcnlab.data.folder import Folder
 from fcnlab.errors import CheckpointError, ConfigError, DataError, FcnlabError
 from fcnlab.models import build_model
-from fcnlab.models.weights import read_metadata, read_weights, save_weights
+from fcnlab.models.weights import read_weights, save_weights
 from fcnlab.training.state import Progress, StateFolder, read_state
 
 MANY = {

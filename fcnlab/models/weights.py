@@ -7,7 +7,6 @@ import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,20 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, nn
 from mindspore.train.checkpoint_pb2 import Checkpoint
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
+from fcnlab.checkpoint_header import (
+    DIGEST_KEY,
+    DIGESTED,
+    METADATA_KEY,
+    NO_DIGEST,
+    metadata_of,
+    readable,
+    verify,
+)
 from fcnlab.errors import CheckpointError, first_line
 from fcnlab.files import replacing
 
-_METADATA_KEY = "fcnlab"  # safetensors metadata maps strings to strings; ours is one JSON document
-_DIGEST_KEY = "sha256"
-_DIGESTED = "digested"  # so that damage to the name of the digest does not pass for a file without one
-_NO_DIGEST = b"0" * 64
 _DTYPES = {
     "bool": "BOOL",
     "uint8": "U8",
@@ -81,7 +85,7 @@ def save_parameters(
                 hashing = pool.submit(digest.update, piece)
                 file.write(piece)  # both leave the interpreter to the other
                 hashing.result()
-            file.seek(header.index(_NO_DIGEST))
+            file.seek(header.index(NO_DIGEST))
             file.write(digest.hexdigest().encode())
     except OSError as error:
         raise _cannot_write(path, error) from error
@@ -146,8 +150,8 @@ def _array(tensor: Parameter | np.ndarray) -> np.ndarray:
 
 def _header(tensors: Mapping[str, Parameter | np.ndarray], metadata: Mapping[str, Any]) -> bytes:
     """The beginning of a safetensors file: the length of a JSON object, and the object."""
-    document = json.dumps({**metadata, _DIGESTED: True})
-    entries: dict[str, Any] = {"__metadata__": {_DIGEST_KEY: _NO_DIGEST.decode(), _METADATA_KEY: document}}
+    document = json.dumps({**metadata, DIGESTED: True})
+    entries: dict[str, Any] = {"__metadata__": {DIGEST_KEY: NO_DIGEST.decode(), METADATA_KEY: document}}
     end = 0
     for name, tensor in tensors.items():
         kind = tensor.dtype if isinstance(tensor, np.ndarray) else np.dtype(ms.dtype_to_nptype(tensor.dtype))
@@ -174,12 +178,12 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
     """
-    with _readable(path):
+    with readable(path):
         if path.suffix == ".ckpt":
             return _read_ckpt(path), {}
-        _verify(path)
+        verify(path)
         with safe_open(str(path), framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata_of(file)  # noqa: SIM118
 
 
 def _read_ckpt(path: Path) -> dict[str, np.ndarray]:
@@ -208,70 +212,6 @@ def _read_ckpt(path: Path) -> dict[str, np.ndarray]:
         name: np.frombuffer(b"".join(parts[name]), kind).reshape([] if dims == [0] else dims)
         for name, (kind, dims) in layouts.items()
     }
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Read a safetensors checkpoint's JSON document alone, however large the weights are.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or of another kind.
-    """
-    with _readable(path), safe_open(str(path), framework="numpy") as file:
-        return _metadata(file)
-
-
-def read_digest(path: Path) -> str | None:
-    """The digest that a safetensors checkpoint holds of itself; None if it holds none.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged or of another kind.
-    """
-    with _readable(path), safe_open(str(path), framework="numpy") as file:
-        return (file.metadata() or {}).get(_DIGEST_KEY)
-
-
-def _verify(path: Path) -> None:
-    """Refuse a file that does not match the digest in it."""
-    with safe_open(str(path), framework="numpy") as file:
-        expected = (file.metadata() or {}).get(_DIGEST_KEY)
-        if expected is None:
-            if _document(file).get(_DIGESTED):
-                raise ValueError("its checksum is damaged")
-            return  # another program's
-    with path.open("rb") as file:
-        length = file.read(8)
-        header = file.read(int.from_bytes(length, "little"))
-        digest = hashlib.sha256(length + header.replace(expected.encode(), _NO_DIGEST, 1))
-        while data := file.read(2**20):
-            digest.update(data)
-    if digest.hexdigest() != expected:
-        raise ValueError("its content does not match its checksum")
-
-
-def _metadata(file: safe_open) -> dict[str, Any]:
-    document = _document(file)
-    document.pop(_DIGESTED, None)
-    return document
-
-
-def _document(file: safe_open) -> dict[str, Any]:
-    metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-    if not isinstance(metadata, dict):
-        raise ValueError("its description is no JSON object")
-    return metadata
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
-    try:
-        yield
-    except (SafetensorError, ValueError, OSError, RuntimeError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint ({first_line(error).strip()}); "
-            "give a .safetensors or a MindSpore .ckpt file"
-        ) from error
 
 
 def load_weights(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: str) -> None:

@@ -18,8 +18,8 @@ from mlflow.types import Schema, TensorSpec
 from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
 import fcnlab
+from fcnlab.checkpoint_header import read_metadata
 from fcnlab.errors import CheckpointError, TrackingError, first_line
-from fcnlab.models.weights import read_metadata
 from fcnlab.palette import palette
 from fcnlab.registry import ARCHITECTURES
 

@@ -14,7 +14,6 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from fcnlab.environment import MAX_PIXELS
-from fcnlab.models.fcn import MINIMUM_SIZE
 
 
 class ServedModel(PythonModel):
@@ -37,6 +36,8 @@ class ServedModel(PythonModel):
         Raises:
             MlflowException: If an image is too small or too large, which a server answers as a bad request.
         """
+        from fcnlab.models.fcn import MINIMUM_SIZE  # it brings MindSpore, which packaging a model can do without
+
         height, width = model_input.shape[1:3]
         if min(height, width) < MINIMUM_SIZE:
             raise MlflowException.invalid_parameter_value(

@@ -4,9 +4,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 
+from fcnlab.checkpoint_header import read_metadata
 from fcnlab.errors import CheckpointError
 from fcnlab.models import build_model, weights
-from fcnlab.models.weights import initialise_from, load_weights, read_metadata, read_weights, save_weights
+from fcnlab.models.weights import initialise_from, load_weights, read_weights, save_weights
 
 WIDTH = 1 / 64
 
