@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ from fcnlab.user_cache import cache_folder
 MAX_ENTRIES = 64
 """The oldest go first; an entry takes about 1 MiB."""
 
-_SOURCES = ("models", "kernels", "losses", "training/step.py", "training/optimizers.py", "training/evaluation.py")
+_SOURCES = ("models", "kernels", "losses", "training")
 
 
 def entry_name(shape: Mapping[str, Any]) -> str:
@@ -37,9 +38,13 @@ def entry_name(shape: Mapping[str, Any]) -> str:
     described = (version("mindspore"), platform.python_version(), platform.machine(), str(kernels.library()))
     digest.update(" ".join(described).encode())
     for name in _SOURCES:
-        path = package / name
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+        for file in sorted((package / name).glob("*.py")):
             digest.update(file.read_bytes())
+    # MindSpore takes no graph that was compiled for another script, or for this one before it was edited.
+    script = Path(sys.argv[0])
+    digest.update(str(script.resolve()).encode())
+    if script.is_file():
+        digest.update(script.read_bytes())
     return digest.hexdigest()[:32]
 
 
