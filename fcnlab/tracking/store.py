@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -24,9 +27,12 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as database_client
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
 
 from fcnlab.credentials import redact
 from fcnlab.errors import TrackingError, first_line
@@ -40,6 +46,7 @@ _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RES
 _MODEL = "model"
 _CHECKPOINT_TAG = "checkpoint"
 _SECONDS_FOR_TABLES = 60.0
+_ATTEMPTS = 3  # to open a database, in a second
 
 
 class RefusedError(TrackingError):
@@ -65,8 +72,10 @@ class Store:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.uri = uri
-        with self._errors(), self._complete_database():
-            self._client = MlflowClient(tracking_uri=uri)
+        with self._errors():
+            _prepare_database(uri)
+            with self._complete_database():
+                self._client = MlflowClient(tracking_uri=uri)
 
     def open_experiment(self, name: str) -> str:
         """Make an experiment, or find it.
@@ -409,7 +418,8 @@ class Store:
             yield
         except TrackingError:
             raise
-        except (MlflowException, OSError, ModuleNotFoundError) as error:  # the last: a database's driver
+        except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, ModuleNotFoundError) as error:
+            # The last is a database's driver.
             refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
             raise (RefusedError if refused else TrackingError)(
                 f"tracking store {redact(self.uri)}: {redact(first_line(error))[:300]}"
@@ -440,6 +450,27 @@ def require_database(uri: str) -> None:
     database = _database(uri)
     if database is not None and not database.exists():
         raise TrackingError(f"tracking store {redact(uri)}: no such file; tracking.uri=... names another one")
+
+
+def _prepare_database(uri: str) -> None:
+    """Let what cannot be opened fail at once: MLflow tries ten times in 100 seconds.
+
+    Raises:
+        OSError: If the folder of a sqlite file cannot be made or written.
+        sqlite3.Error: If the file is not one of sqlite's.
+    """
+    if urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES:
+        database_client.MAX_RETRY_COUNT = _ATTEMPTS
+    database = _database(uri)
+    if database is None:
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if not database.exists():
+        if not os.access(database.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
+        return  # to be made by MLflow
+    with closing(sqlite3.connect(database, timeout=_SECONDS_FOR_TABLES)) as connection:
+        connection.execute("PRAGMA schema_version")
 
 
 def _database(uri: str) -> Path | None:
