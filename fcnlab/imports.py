@@ -23,14 +23,14 @@ def import_ahead(*names: str) -> threading.Thread:
 
 
 def _import(names: tuple[str, ...]) -> None:
-    with _no_collection():
+    with without_collection():
         for name in names:
             with suppress(Exception):
                 import_module(name)
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Modules stay: to look through all of MindSpore's again and again for garbage is a quarter of an import's time."""
     enabled = gc.isenabled()
     gc.disable()

@@ -54,7 +54,7 @@ def _run_folders(given: Path) -> list[Path]:
 
 
 def _sync(folder: Path, uri: str | None) -> str:
-    from fcnlab.tracking.upload import sync  # not at the top: --help should not wait for MLflow
+    from fcnlab.tracking.uploader import sync  # not at the top: --help should not wait for MLflow
 
     return sync(folder, uri)
 

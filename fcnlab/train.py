@@ -27,7 +27,7 @@ from fcnlab.config import Config
 from fcnlab.errors import ConfigError, FcnlabError, first_line
 from fcnlab.registry import REGISTRIES
 from fcnlab.sweeps import record as sweep_record
-from fcnlab.tracking import journal
+from fcnlab.tracking import journal, upload_process
 
 if TYPE_CHECKING:
     from fcnlab.training.callbacks import Callback
@@ -63,16 +63,15 @@ def train(
         FcnlabError: For everything that the user can mend.
     """
     configuration.validate(config)
+    import_mlflow_beside(config)
     # Not at the top: `--help` and a wrong key should not wait for MindSpore and MLflow.
     import mindspore as ms
     from rich import get_console
 
     from fcnlab import assembly, device
-    from fcnlab.imports import import_ahead
     from fcnlab.tracking.recorder import Recorder
     from fcnlab.training.console import ConsoleProgress
 
-    import_ahead(*tracking_modules(config))
     device.configure(config.trainer.device, config.trainer.mode)
     ms.set_seed(config.seed)  # for networks of other packages; ours, the data and dropout have generators of their own
     interrupted = resume.find(config, Path(folder) if folder else None) if config.resume is not None else None
@@ -99,6 +98,9 @@ def train(
         reproduce.compare_inputs(config, inputs)
     log.info("%s with %s parameters, width %g", config.arch.name, f"{parameters:,}", config.arch.width)
     log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), folder)
+    if config.trainer.mode == "graph":  # before the store is asked: until then, MLflow is being imported beside it
+        size = config.dataset.crop_size
+        trainer.compile((config.dataset.channels, size, size))
     upload = None
     if config.tracking.name == "mlflow":
         from fcnlab.tracking.upload import MLflowUpload
@@ -110,11 +112,10 @@ def train(
     return result
 
 
-def tracking_modules(config: Config) -> list[str]:
-    """What asking the store needs before the first step, and what takes a second to import."""
-    if config.tracking.name != "mlflow":
-        return []
-    return ["fcnlab.tracking.upload", "mlflow.store.tracking.sqlalchemy_store"]
+def import_mlflow_beside(config: Config) -> None:
+    """Start the process that sends to MLflow, so that it is ready when MindSpore is imported and the network made."""
+    if config.tracking.name == "mlflow":
+        upload_process.shared()
 
 
 def _finished(trainer: Trainer, wanted: str, folder: Path) -> TrainResult:
@@ -191,6 +192,8 @@ def _command(node: DictConfig) -> float | None:
     try:
         config = configuration.from_node(node)
         reproduce.check(config, HydraConfig.get().job.config_name)
+        configuration.validate(config)
+        import_mlflow_beside(config)
         with reused_graphs(config):
             hydra_config = HydraConfig.get()
             result = train(config, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)

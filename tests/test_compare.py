@@ -11,7 +11,7 @@ from fcnlab.config import compose
 from fcnlab.errors import FcnlabError
 from fcnlab.sweeps.outcome import Outcome
 from fcnlab.sweeps.record import SweepRecord
-from fcnlab.tracking.upload import sync
+from fcnlab.tracking.uploader import sync
 
 
 @pytest.fixture

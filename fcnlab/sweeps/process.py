@@ -54,7 +54,9 @@ def main() -> None:
 
 
 def _train(task: Task) -> dict[str, object]:
-    from fcnlab.train import reused_graphs, train
+    from fcnlab.train import import_mlflow_beside, reused_graphs, train
+
+    import_mlflow_beside(task.config)
 
     callbacks = []
     if task.config.sweep.search_trial is not None:

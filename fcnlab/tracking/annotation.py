@@ -74,6 +74,6 @@ def record_failure(
 def _send(folder: Path, tracking: TrackingConfig) -> str | None:
     if tracking.name != "mlflow":
         return None
-    from fcnlab.tracking.upload import sync  # it brings MLflow
+    from fcnlab.tracking.uploader import sync  # it brings MLflow
 
     return sync(folder, tracking.uri)

@@ -20,13 +20,15 @@ log = logging.getLogger(__name__)
 FILE = "journal.jsonl"
 POSITION = ".journal.sent"
 """How far its upload got."""
+MLFLOW_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+"""From what a journal's ``end`` says to what MLflow calls it."""
 
 
 class Entry(NamedTuple):
     """One line of a journal.
 
     Attributes:
-        kind: Such as ``metrics``; `fcnlab.tracking.recorder` writes them, `fcnlab.tracking.upload` sends them.
+        kind: Such as ``metrics``; `fcnlab.tracking.recorder` writes them, `fcnlab.tracking.uploader` sends them.
         fields: What it says; ``time`` is in milliseconds since 1970.
         end: Bytes from the beginning of the file to the end of this line.
     """

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor
 
 from fcnlab import interrupts
@@ -26,8 +27,6 @@ from fcnlab.training.state import Progress, StateFolder, TrainingState
 from fcnlab.training.step import TrainStep
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from fcnlab.data.loader import Batch, TrainLoader
 
 log = logging.getLogger(__name__)
@@ -135,6 +134,24 @@ class Trainer:
         last = self.folder / "last.safetensors"
         self._last_checkpoint = last if last.is_file() else None
         self.plan = replace(self.plan, first_step=steps, best=self.progress.best)
+
+    def compile(self, image_shape: tuple[int, int, int]) -> None:
+        """Compile the update before `fit`, whose first step otherwise does it; nothing if there is no step to make.
+
+        Args:
+            image_shape: Of a crop: C, H, W.
+        """
+        if self.done or self.progress.steps == self.plan.total_steps:
+            return
+        channels, height, width = image_shape
+        images = (self.loader.batch_size, channels, height, width)
+        labels = (self.loader.batch_size, height, width)
+        self.step.compile(
+            Tensor(np.zeros(images, np.float32)),
+            Tensor(np.zeros(labels, np.int32)),
+            Tensor(0.0, ms.float32),
+            *self.masks(0, images),
+        )
 
     def fit(self) -> TrainResult:
         """Train to the end.

@@ -19,7 +19,7 @@ from fcnlab.errors import ConfigError, FcnlabError, TrackingError
 from fcnlab.tracking import figures, journal
 from fcnlab.tracking.recorder import default_run_name
 from fcnlab.tracking.store import store_uri, ui_command
-from fcnlab.tracking.upload import sync
+from fcnlab.tracking.uploader import sync
 
 
 @pytest.fixture(scope="module")

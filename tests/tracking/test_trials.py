@@ -13,7 +13,7 @@ from fcnlab.tracking.annotation import annotate, record_failure
 from fcnlab.tracking.journal import Journal
 from fcnlab.tracking.store import Store
 from fcnlab.tracking.trials import read_folder, read_trials
-from fcnlab.tracking.upload import sync
+from fcnlab.tracking.uploader import sync
 
 
 def test_both_sources_say_the_same(tmp_path, uri):
