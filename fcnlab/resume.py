@@ -118,9 +118,8 @@ def refuse_occupied(words: Sequence[str]) -> None:
     chosen = configuration.value_of(words, "hydra.run.dir")
     if chosen is None or any(word.startswith("-") for word in words):
         return
-    folder = Path(chosen)
-    if (folder / journal.FILE).is_file() and configuration.value_of(words, "resume") is None:
-        raise journal.occupied(folder)
+    if configuration.value_of(words, "resume") is None:
+        journal.refuse_occupied(Path(chosen))
 
 
 def find(config: Config, folder: Path | None) -> Interrupted | None:

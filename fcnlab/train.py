@@ -79,6 +79,8 @@ def train(
     if interrupted is not None:
         folder = interrupted.folder
     folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    if interrupted is None:
+        journal.refuse_occupied(folder)
     data = assembly.build_data(config)
     config = assembly.settle_class_weights(config, data)
     network = assembly.build_network(config)

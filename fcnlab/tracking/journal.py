@@ -121,6 +121,16 @@ def is_being_written(folder: Path) -> bool:
     return False
 
 
+def refuse_occupied(folder: Path) -> None:
+    """Refuse a folder in which a training was made, or is being made, for a new one.
+
+    Raises:
+        TrackingError: If it is.
+    """
+    if (folder / FILE).exists():
+        raise being_written(folder) if is_being_written(folder) else occupied(folder)
+
+
 def read(path: Path, offset: int = 0) -> Iterator[Entry]:
     """The entries from a byte offset on.
 

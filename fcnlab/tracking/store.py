@@ -67,10 +67,11 @@ class Store:
         # Whoever calls asks again anyway; MLflow's own seven attempts take minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        # A new sqlite store logs every table it makes, and one that cannot be written its traceback: nobody wants to
-        # read the one, and the other comes as an exception, too.
+        # A new sqlite store logs every table it makes, and one that cannot be written its traceback, as a server that
+        # does not answer every attempt: nobody wants to read the first, and the others come as exceptions, too.
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         self.uri = uri
         with self._errors():
             _prepare_database(uri)

@@ -255,6 +255,7 @@ class _LogThere(logging.Handler):
     def __init__(self, write: Callable[..., None]) -> None:
         super().__init__()
         self._write = write
+        self.setFormatter(logging.Formatter("%(message)s"))  # the other side says when, how grave and by whom
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING or record.name.startswith("fcnlab."):

@@ -143,6 +143,7 @@ class Trainer:
         """
         if self.done or self.progress.steps == self.plan.total_steps:
             return
+        log.info("compiling the training step")
         channels, height, width = image_shape
         images = (self.loader.batch_size, channels, height, width)
         labels = (self.loader.batch_size, height, width)

@@ -192,7 +192,7 @@ def test_no_password_is_recorded(tiny, tmp_path, monkeypatch, caplog):
     password = secrets.token_hex(8)  # not written here: a run holds this file when it is not committed
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:{password}@127.0.0.1:1")
     with pytest.raises(TrackingError) as caught:
-        fcnlab.train(tiny(), tmp_path / "out")
+        fcnlab.train(tiny("trainer.mode=pynative"), tmp_path / "out")
     assert "127.0.0.1:1" in str(caught.value)
     assert password not in str(caught.value) + caplog.text
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
@@ -201,7 +201,7 @@ def test_no_password_is_recorded(tiny, tmp_path, monkeypatch, caplog):
 def test_a_store_that_cannot_be_reached_is_one_line(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FcnlabError) as caught:
-        fcnlab.train(tiny(f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db"))
+        fcnlab.train(tiny(f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db", "trainer.mode=pynative"))
     assert "\n" not in str(caught.value)
     assert "tracking=none" in str(caught.value)
 
@@ -219,7 +219,7 @@ def test_a_deleted_experiment_says_how_to_restore_it(tiny, tmp_path):
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
-        fcnlab.train(tiny("tracking.experiment=gone"))
+        fcnlab.train(tiny("tracking.experiment=gone", "trainer.mode=pynative"))
 
 
 def test_the_store_is_the_key_then_the_environment_then_the_working_directory(tmp_path, monkeypatch):

@@ -112,8 +112,9 @@ def test_its_log_lines_are_this_process_s(tmp_path, uri, caplog):
     upload = open_upload(folder, uri)
     wait_for(upload.call("start"))
     assert end(upload) is None
-    assert [record.name for record in caplog.records if "gone.txt is gone" in record.message] == [
-        "fcnlab.tracking.uploader"
+    gone = [record for record in caplog.records if "gone.txt" in record.message]
+    assert [(record.name, record.levelname, record.message) for record in gone] == [
+        ("fcnlab.tracking.uploader", "WARNING", f"{folder / 'gone.txt'} is gone and cannot be sent")
     ]
 
 
