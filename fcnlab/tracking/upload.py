@@ -12,7 +12,7 @@ from fcnlab.config import Config
 from fcnlab.errors import TrackingError
 from fcnlab.tracking import journal, upload_process
 from fcnlab.tracking.upload_process import wait_for
-from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status
+from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
 
 log = logging.getLogger(__name__)
 
@@ -43,26 +43,27 @@ class MLflowUpload(Callback):
         self.folder = folder
         self.interval = interval
         self.run_id: str | None = None
-        self._has_begun = False
+        self._begun: Future | None = None
         wait_for(self._open())
 
     def on_start(self, plan: Plan | None) -> None:
-        self._has_begun = True
-        try:
-            begun = wait_for(self._upload.call("start"))
-        except TrackingError:
-            self._has_begun = False
-            raise
-        self.run_id = begun["run_id"]
-        log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, begun["shown"])
+        self._begun = self._upload.call("start")
         if self.what == "run":
             self._upload.call("warm_up")
+        else:
+            self._wait_for_run()
+
+    def on_step(self, record: StepRecord) -> None:
+        if self.run_id is None:  # the run was made during the first step
+            self._wait_for_run()
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
         self._go_on_if_lost()
         self._upload.call("wake")  # its pictures go while the weights are being written
 
     def before_state(self) -> dict[str, Any]:
+        if self.run_id is None:
+            self._wait_for_run()
         return {"run_id": self.run_id}
 
     def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
@@ -70,7 +71,7 @@ class MLflowUpload(Callback):
             self._upload.call("wake", interval=_SECONDS_AT_THE_END)
 
     def on_end(self, status: Status) -> None:
-        if not self._has_begun:
+        if self._begun is None:
             return
         killed = status == "killed"
         patience = _SECONDS_WHEN_KILLED if killed else self.config.wait
@@ -86,6 +87,16 @@ class MLflowUpload(Callback):
                 left,
                 self.folder,
             )
+        elif self.run_id is None:  # without a step
+            self._wait_for_run()
+
+    def _wait_for_run(self) -> None:
+        try:
+            begun = wait_for(self._begun)
+        except upload_process.LostError:
+            return  # the next evaluation begins anew
+        self.run_id = begun["run_id"]
+        log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, begun["shown"])
 
     def _open(self) -> Future:
         """The result is nothing, or why the store cannot be reached."""
@@ -104,4 +115,4 @@ class MLflowUpload(Callback):
         """Have another process send what the one did not that is gone; the training waits for neither."""
         if self._upload.process.is_lost:
             self._open()
-            self._upload.call("start")
+            self._begun = self._upload.call("start")

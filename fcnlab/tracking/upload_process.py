@@ -43,6 +43,10 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_FOR_LOCK = 0.5
 
 
+class LostError(TrackingError):
+    """The process has ended, as when the system killed it for its memory."""
+
+
 class UploadProcess:
     """The process, as the one that trains sees it.
 
@@ -141,7 +145,7 @@ class UploadProcess:
     def _fail_pending(self) -> None:
         while self._pending:
             _, future = self._pending.popitem()
-            future.set_exception(TrackingError("the process that sends to MLflow was lost"))
+            future.set_exception(LostError("the process that sends to MLflow was lost"))
 
 
 class Upload:

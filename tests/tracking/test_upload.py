@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from written_journal import check_whole, losses, write_run
 
 import fcnlab
+from fcnlab.errors import TrackingError
 from fcnlab.tracking.upload import MLflowUpload
 from fcnlab.training.callbacks import Callback
 
@@ -22,6 +23,7 @@ def configured(tiny, uri):
 def test_the_process_that_sends_is_replaced_when_it_is_lost(tiny, tmp_path, uri, caplog):
     upload = MLflowUpload(configured(tiny, uri), write_run(tmp_path / "run"), interval=1000.0)
     upload.on_start(None)
+    upload.on_step(None)
     run_id = upload.run_id
     for event in (lambda: upload.on_evaluation(None), lambda: None):
         process = upload._upload.process
@@ -116,3 +118,32 @@ def _with_callback(callback):
         return build_trainer(config, network, data, folder, [*callbacks, callback])
 
     return build
+
+
+def test_a_run_without_a_step_is_known_at_its_end(tiny, tmp_path, uri):
+    upload = MLflowUpload(configured(tiny, uri), write_run(tmp_path / "run"))
+    upload.on_start(None)
+    upload.on_end("finished")
+    check_whole(MlflowClient(uri), upload.run_id)
+
+
+def test_the_first_step_says_that_no_run_could_be_made(tiny, tmp_path, uri, caplog):
+    upload = MLflowUpload(configured(tiny, uri), tmp_path / "no journal")
+    upload.on_start(None)
+    with pytest.raises(TrackingError, match="cannot send its journal"):
+        upload.on_step(None)
+    upload.on_end("failed")
+    assert "not everything is in the tracking store" in caplog.text
+
+
+def test_a_training_goes_on_though_the_process_is_lost_before_there_is_a_run(tiny, tmp_path, uri):
+    upload = MLflowUpload(configured(tiny, uri), write_run(tmp_path / "run"))
+    upload._upload.process._process.kill()
+    upload.on_start(None)
+    upload.on_step(None)
+    assert upload.before_state() == {"run_id": None}
+    upload.on_evaluation(None)
+    upload.on_step(None)
+    assert upload.before_state() == {"run_id": upload.run_id}
+    upload.on_end("finished")
+    check_whole(MlflowClient(uri), upload.run_id)
