@@ -131,7 +131,9 @@ class UploadProcess:
                 _log_here(**message["log"])
                 continue
             with self._guard:
-                future = self._pending.pop(message["call"])
+                future = self._pending.pop(message["call"], None)
+            if future is None:  # given up already
+                continue
             if "error" in message:
                 future.set_exception(TrackingError(message["error"]))
             else:
@@ -216,22 +218,23 @@ class _Worker(threading.Thread):
             except Exception as error:
                 log.exception("%s", call["name"])
                 self._answer(call=call["call"], error=f"a bug in the upload, see the log: {error!r}")
+        self._follower = None  # a notebook's process may see many
 
     def end_alone(self) -> None:
         """Send the rest of a training that did not live to say how it ended; somebody may go on with it already."""
-        if self._follower is None or not self._follower.has_begun:
-            return
+        follower = self._follower
         if self._ending:
             self.join(_SECONDS_ALONE)
+        if self._ending or follower is None or not follower.has_begun:
             return
         from fcnlab.tracking import journal
 
         deadline = time.monotonic() + _SECONDS_FOR_LOCK
-        while journal.is_being_written(self._follower.folder):
+        while journal.is_being_written(follower.folder):
             if time.monotonic() > deadline:
                 return
             time.sleep(0.02)
-        self._follower.end("KILLED", _SECONDS_ALONE, in_a_hurry=True)
+        follower.end("KILLED", _SECONDS_ALONE, in_a_hurry=True)
 
     def _make(self, name: str, arguments: dict[str, Any]) -> Any:
         if name == "open":
@@ -272,13 +275,14 @@ def main() -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     parent = os.getppid()
-    output = os.fdopen(os.dup(1), "wb", buffering=0)
+    output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what somebody prints is no answer
     guard = threading.Lock()
 
     def write(**message: Any) -> None:
         with guard, suppress(OSError):  # nobody is there any more to hear it
             output.write(json.dumps(message).encode() + b"\n")
+            output.flush()
 
     messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, messages), daemon=True).start()
