@@ -55,6 +55,26 @@ def _direct_convolution(path: Path) -> Primitive:
     return _operator(path, "direct_convolution", 3, backward)
 
 
+def upsampling() -> Primitive | None:
+    """A transposed convolution of kernel 2s, stride s and padding s/2, s even, without bias; None to use MindSpore's.
+
+    Called with images (N x I x H x W) and weight (I x O x 2s x 2s), both float32; gives N x O x sH x sW.
+    """
+    path = library()
+    return path and _upsampling(path)
+
+
+@cache
+def _upsampling(path: Path) -> Primitive:
+    input_gradient = _operator(path, "upsampling_input_gradient", 2)
+    weight_gradient = _operator(path, "upsampling_weight_gradient", 3)
+
+    def backward(images: Any, weight: Any, output: Any, gradient: Any) -> tuple[Any, Any]:
+        return input_gradient(gradient, weight), weight_gradient(images, gradient, weight)
+
+    return _operator(path, "upsampling", 2, backward)
+
+
 class NormRelu(NamedTuple):
     """Batch normalisation and ReLU, and perhaps the 2x2 max-pooling after them, as primitives over float32 tensors.
 

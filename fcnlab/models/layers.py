@@ -168,6 +168,8 @@ def bilinear_kernel(channels: int, stride: int) -> np.ndarray:
 class BilinearUpsampling(nn.Conv2dTranspose):
     """Learnable s-fold upsampling: a transposed convolution of kernel 2s, stride s, no bias, bilinear at the start.
 
+    By a compiled operator where `fcnlab.kernels` has one.
+
     All C x C kernels are learnable, so that training may mix the classes' maps. The padding of s/2 centres the result:
     the output is exactly s times the input's size.
 
@@ -200,3 +202,8 @@ class BilinearUpsampling(nn.Conv2dTranspose):
             has_bias=False,
             weight_init=Tensor(bilinear_kernel(channels, stride)),
         )
+        self.by_blocks = kernels.upsampling()
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Upsample."""
+        return super().construct(features) if self.by_blocks is None else self.by_blocks(features, self.weight)

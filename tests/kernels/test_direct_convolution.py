@@ -96,3 +96,14 @@ def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch):
     for other in results[1:]:
         for first, second in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(first, second)
+
+
+def test_as_pytorch_has_it(native):
+    torch = pytest.importorskip("torch")
+    arrays = example((3, 20, 8, 5), 33, 7)
+    images, weight = (torch.from_numpy(array).requires_grad_() for array in arrays[:2])
+    expected = torch.nn.functional.conv2d(images, weight, torch.from_numpy(arrays[2]), padding=3)
+    expected.backward(torch.from_numpy(arrays[3]))
+    references = (expected.detach(), images.grad, weight.grad)
+    for found, reference in zip(all_three(native, *arrays), references, strict=True):
+        np.testing.assert_allclose(found, reference.numpy(), atol=2e-5 * max(1.0, float(reference.std())))
