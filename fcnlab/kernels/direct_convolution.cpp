@@ -218,7 +218,7 @@ void convolve_panels(const Panel* inputs, const Shape& in, const Kernels& kernel
 // `bias` may be null.
 void convolve(const float* input, const Shape& in, const Kernels& kernels, int64_t kernel_size, const float* bias,
               float* output, const Shape& out) {
-  const Threads threads;
+  const Threads threads = Threads::for_products(in.pixels() * kernels.taps * in.channels * out.channels);
   const std::vector<std::vector<Pair>> pairs = pairs_of(in, kernel_size);
   Buffer inputs(in.panels() * in.pixels() + 1);
   gather(input, in, inputs.data(), threads);
@@ -286,7 +286,7 @@ void weight_gradient_panels(const Panel* inputs, const Shape& in, const Panel* g
 
 void weight_gradient(const float* images, const Shape& in, const float* gradient, const Shape& out, int64_t kernel_size,
                      float* result) {
-  const Threads threads;
+  const Threads threads = Threads::for_products(in.pixels() * kernel_size * kernel_size * in.channels * out.channels);
   const std::vector<std::vector<Pair>> pairs = pairs_of(in, kernel_size);
   Buffer inputs(in.panels() * in.pixels() + 1), gradients(out.panels() * out.pixels() + 1);
   gather(images, in, inputs.data(), threads);

@@ -42,6 +42,7 @@ struct Sizes {
   // Blocks of a task: enough to use the kernels often, few enough to give many threads something to do.
   int64_t tile() const { return std::min(kMostBlocks, round_up(divide_up(std::max<int64_t>(blocks(), 1), 8), kRows)); }
   int64_t tiles() const { return divide_up(blocks(), tile()); }
+  int64_t products() const { return blocks() * depth() * pixel_panels() * kLanes; }
   // Panels of pixels of a task.
   int64_t group() const {
     return std::clamp<int64_t>(kCache / (depth() * int64_t{sizeof(Panel)}), kPanels, kMostPanels);
@@ -175,7 +176,7 @@ void pack_kernels(const float* weight, const Sizes& sizes, Panel* kernels, const
 // Images -> upsampled images.
 template <int Piece>
 void upsample(const float* map, const float* weight, const Sizes& sizes, float* output) {
-  const Threads threads;
+  const Threads threads = Threads::for_products(sizes.products());
   Buffer kernels(sizes.pixel_panels() * sizes.depth());
   pack_kernels<Piece>(weight, sizes, kernels.data(), threads);
   // Tasks that follow one another use the same kernels.
@@ -218,7 +219,7 @@ void sum_neighbours(const Panel* sums, const Sizes& sizes, float* result, const 
 
 template <int Piece>
 void input_gradient(const float* gradient, const float* weight, const Sizes& sizes, float* result) {
-  const Threads threads;
+  const Threads threads = Threads::for_products(sizes.products());
   const int64_t depth = sizes.depth(), depth_panels = sizes.depth_panels(), turned_step = sizes.pixel_panels() * kLanes;
   // The kernels with rows and columns exchanged: depth panels x pixels x 16.
   Buffer kernels(sizes.pixel_panels() * depth), turned(depth_panels * turned_step);
@@ -255,7 +256,7 @@ void input_gradient(const float* gradient, const float* weight, const Sizes& siz
 
 template <int Piece>
 void weight_gradient(const float* map, const float* gradient, const Sizes& sizes, float* result) {
-  const Threads threads;
+  const Threads threads = Threads::for_products(sizes.products());
   const int64_t depth = sizes.depth(), plane = sizes.pixel_panels() * depth;
   // Each part of the blocks has sums of its own; how many there are depends on the shape alone.
   const int64_t affordable = std::max<int64_t>(1, kPartBytes / (plane * int64_t{sizeof(Panel)}));
