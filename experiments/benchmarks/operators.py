@@ -2,9 +2,11 @@
 
     python experiments/benchmarks/operators.py
     python experiments/benchmarks/operators.py --width 0.25 --batch 8
+    python experiments/benchmarks/operators.py --only upsampling --classes 2 8 21
 
 Both are timed within MindSpore, by turns. Convolutions are counted by their definition: Winograd's algorithm makes a
-quarter of those products, so that more GFLOP/s than the machine can do are possible.
+quarter of those products, and the operator of fc6 leaves out those with padding, so that more GFLOP/s than the machine
+can do are possible.
 """
 
 from __future__ import annotations
@@ -13,28 +15,78 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-def layers(width: float, size: int) -> list[tuple[int, int, int]]:
-    """Input channels, output channels and side of each different 3x3 convolution."""
+class Layer(NamedTuple):
+    """What is timed.
+
+    Attributes:
+        name: As printed.
+        make: A new layer, of compiled operators where there are any.
+        channels: Of its input.
+        side: Of its input in pixels.
+        operations: Multiplications and additions for one image, by the definition; None to print no rate.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    channels: int
+    side: int
+    operations: int | None
+
+
+def encoder_layers(width: float, size: int) -> Iterator[Layer]:
+    """Each different 3x3 convolution, and the normalisation after it."""
+    from fcnlab.models.layers import Conv3x3, NormRelu
     from fcnlab.models.vgg import BLOCKS, scaled
 
-    found, inputs, side = [], 3, size
+    found, inputs, side = set(), 3, size
     for repeats, channels in BLOCKS:
+        outputs = scaled(channels, width)
         for _ in range(repeats):
-            layer = (inputs, scaled(channels, width), side)
-            if layer not in found:
-                found.append(layer)
-            inputs = layer[1]
+            if (inputs, outputs, side) not in found:
+                found.add((inputs, outputs, side))
+                convolution = partial(Conv3x3, inputs, outputs, has_bias=False)
+                operations = 18 * inputs * outputs * side**2
+                yield Layer(f"3x3, {inputs} to {outputs}, {side}²", convolution, inputs, side, operations)
+                norm = partial(NormRelu, outputs, pool=True)
+                yield Layer(f"norm, ReLU, pool, {outputs}, {side}²", norm, outputs, side, None)
+            inputs = outputs
         side //= 2
-    return found
+
+
+def coarse_layers(width: float, size: int) -> Iterator[Layer]:
+    """fc6 and fc7."""
+    from fcnlab.models.layers import UnfoldConv2d
+    from fcnlab.models.vgg import BLOCKS, scaled
+
+    inputs, hidden, side = scaled(BLOCKS[-1][1], width), scaled(4096, width), size // 32
+    for name, channels, kernel in (("fc6", inputs, 7), ("fc7", hidden, 1)):
+        convolution = partial(UnfoldConv2d, channels, hidden, kernel)
+        operations = 2 * channels * hidden * kernel**2 * side**2
+        yield Layer(f"{name}, {channels} to {hidden}, {side}²", convolution, channels, side, operations)
+
+
+def upsampling_layers(classes: list[int], size: int) -> Iterator[Layer]:
+    """Each that a network of some stride has: twofold between scores, and from a stride to the image's size."""
+    from fcnlab.models.fcn import STRIDES
+    from fcnlab.models.layers import BilinearUpsampling
+
+    twofold = [(2, size // stride) for stride in STRIDES[:-1]]
+    for channels in classes:
+        for stride, side in twofold + [(stride, size // stride) for stride in reversed(STRIDES)]:
+            upsampling = partial(BilinearUpsampling, channels, stride)
+            operations = 8 * (channels * stride * side) ** 2
+            yield Layer(f"{stride}-fold, {channels} classes, {side}²", upsampling, channels, side, operations)
 
 
 def by_turns(calls: list[Callable[[], Any]], rounds: int) -> list[float]:
@@ -56,6 +108,8 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
     parser.add_argument("--batch", type=int, default=2, help="images")
     parser.add_argument("--size", type=int, default=256, help="side of an image in pixels")
+    parser.add_argument("--classes", type=int, nargs="+", default=[2, 21], help="channels of the upsampling layers")
+    parser.add_argument("--only", choices=("encoder", "coarse", "upsampling"), help="which layers; all without it")
     parser.add_argument("--rounds", type=int, default=7, help="calls of each")
     arguments = parser.parse_args()
 
@@ -64,8 +118,6 @@ def main() -> None:
     device.configure("cpu")
     import mindspore as ms
 
-    from fcnlab.models.layers import Conv3x3, NormRelu
-
     def pair(make: Callable[[], Any]) -> list[Any]:
         with kernels.stock_operators():
             stock = make()
@@ -73,29 +125,29 @@ def main() -> None:
 
     def timed(cells: list[Any], images: ms.Tensor) -> list[float]:
         forward = [lambda cell=cell: cell(images) for cell in cells]
-        gradients = [ms.grad(cell, 0, cell.trainable_params()) for cell in cells]
+        # Not `ms.grad`, which leaves out a forward pass whose output no gradient needs.
+        gradients = [ms.value_and_grad(cell, 0, cell.trainable_params()) for cell in cells]
         backward = [lambda gradient=gradient: gradient(images) for gradient in gradients]
         return [1000 * seconds for seconds in by_turns(forward + backward, arguments.rounds)]
 
+    layers = {
+        "encoder": encoder_layers(arguments.width, arguments.size),
+        "coarse": coarse_layers(arguments.width, arguments.size),
+        "upsampling": upsampling_layers(arguments.classes, arguments.size),
+    }
     print("| layer | stock, forward | compiled | GFLOP/s | stock, forward and backward | compiled | ratio |")
     print("|---|---|---|---|---|---|---|")
-    for inputs, outputs, side in layers(arguments.width, arguments.size):
+    for layer in layers[arguments.only] if arguments.only else chain.from_iterable(layers.values()):
         random = np.random.default_rng(0)
-        images = ms.Tensor(random.standard_normal((arguments.batch, inputs, side, side), dtype=np.float32))
-        convolution = pair(lambda inputs=inputs, outputs=outputs: Conv3x3(inputs, outputs, has_bias=False))
-        features = ms.Tensor(random.standard_normal((arguments.batch, outputs, side, side), dtype=np.float32))
-        operations = 18 * inputs * outputs * side**2 * arguments.batch
-        for name, cells, given, count in (
-            (f"3x3, {inputs} to {outputs}, {side}²", convolution, images, operations),
-            (f"norm, ReLU, pool, {outputs}, {side}²", pair(lambda c=outputs: NormRelu(c, pool=True)), features, None),
-        ):
-            stock, compiled, stock_both, compiled_both = timed(cells, given)
-            rate = f"{count / compiled / 1e6:.0f}" if count else ""
-            print(
-                f"| {name} | {stock:.1f} ms | {compiled:.1f} | {rate} | {stock_both:.1f} | {compiled_both:.1f} "
-                f"| {compiled_both / stock_both:.2f} |",
-                flush=True,
-            )
+        shape = (arguments.batch, layer.channels, layer.side, layer.side)
+        images = ms.Tensor(random.standard_normal(shape, dtype=np.float32))
+        stock, compiled, stock_both, compiled_both = timed(pair(layer.make), images)
+        rate = f"{layer.operations * arguments.batch / compiled / 1e6:.0f}" if layer.operations else ""
+        print(
+            f"| {layer.name} | {stock:.1f} ms | {compiled:.1f} | {rate} | {stock_both:.1f} | {compiled_both:.1f} "
+            f"| {compiled_both / stock_both:.2f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,16 @@ timed shape by shape in ``experiments/benchmarks``.
 
 from __future__ import annotations
 
-from fcnlab.kernels.operators import NormRelu, convolution3x3, norm_relu
+from fcnlab.kernels.operators import NormRelu, convolution3x3, direct_convolution, norm_relu, upsampling
 from fcnlab.kernels.selection import describe, library, stock_operators
 
-__all__ = ["NormRelu", "convolution3x3", "describe", "library", "norm_relu", "stock_operators"]
+__all__ = [
+    "NormRelu",
+    "convolution3x3",
+    "describe",
+    "direct_convolution",
+    "library",
+    "norm_relu",
+    "stock_operators",
+    "upsampling",
+]

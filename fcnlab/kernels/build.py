@@ -24,7 +24,7 @@ FLAGS = (
     *("-fno-math-errno", "-fno-trapping-math"),  # loops with a choice in them become vector code
 )
 MAX_LIBRARIES = 8
-"""The oldest go first; a library takes about 100 KiB."""
+"""The oldest go first; a library takes about 400 KiB."""
 
 _SECONDS = 300  # a compiler that takes longer has hung
 

@@ -33,6 +33,48 @@ def _convolution3x3(path: Path) -> Primitive:
     return _operator(path, "conv3x3", 2, backward)
 
 
+def direct_convolution() -> Primitive | None:
+    """A convolution of any odd kernel, stride 1, zero-padded to the input's size, with bias; None to use MindSpore's.
+
+    For large kernels on coarse maps. Called with images (N x I x H x W), weight (O x I x K x K) and bias (O), all
+    float32; gives N x O x H x W.
+    """
+    path = library()
+    return path and _direct_convolution(path)
+
+
+@cache
+def _direct_convolution(path: Path) -> Primitive:
+    input_gradient = _operator(path, "direct_convolution_input_gradient", 2)
+    weight_gradient = _operator(path, "direct_convolution_weight_gradient", 3)
+
+    def backward(images: Any, weight: Any, bias: Any, output: Any, gradient: Any) -> tuple[Any, Any, Any]:
+        of_weight = weight_gradient(images, gradient, weight)
+        return input_gradient(gradient, weight), of_weight, gradient.sum(axis=(0, 2, 3))
+
+    return _operator(path, "direct_convolution", 3, backward)
+
+
+def upsampling() -> Primitive | None:
+    """A transposed convolution of kernel 2s, stride s and padding s/2, s even, without bias; None to use MindSpore's.
+
+    Called with images (N x I x H x W) and weight (I x O x 2s x 2s), both float32; gives N x O x sH x sW.
+    """
+    path = library()
+    return path and _upsampling(path)
+
+
+@cache
+def _upsampling(path: Path) -> Primitive:
+    input_gradient = _operator(path, "upsampling_input_gradient", 2)
+    weight_gradient = _operator(path, "upsampling_weight_gradient", 3)
+
+    def backward(images: Any, weight: Any, output: Any, gradient: Any) -> tuple[Any, Any]:
+        return input_gradient(gradient, weight), weight_gradient(images, gradient, weight)
+
+    return _operator(path, "upsampling", 2, backward)
+
+
 class NormRelu(NamedTuple):
     """Batch normalisation and ReLU, and perhaps the 2x2 max-pooling after them, as primitives over float32 tensors.
 

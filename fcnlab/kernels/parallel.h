@@ -25,6 +25,14 @@ class Threads {
     count_ = wanted > 0 ? std::min(wanted, usable) : usable;
   }
 
+  // As many as so many products of two numbers are worth: where all processors are busy, a thread that has just been
+  // started waits for a slice of the scheduler's, several milliseconds, and the operator waits for it.
+  static Threads for_products(int64_t products) {
+    Threads threads;
+    threads.count_ = std::min(threads.count_, 1 + products / kWorthAThread);
+    return threads;
+  }
+
   // The calling thread alone.
   static Threads one() { return Threads(1); }
 
@@ -61,6 +69,8 @@ class Threads {
   }
 
  private:
+  static constexpr int64_t kWorthAThread = int64_t{1} << 24;  // about 0.3 ms
+
   explicit Threads(int64_t count) : count_(count) {}
 
   int64_t count_;

@@ -86,14 +86,15 @@ class NormRelu(nn.BatchNorm2d):
 
 
 class UnfoldConv2d(nn.Cell):
-    """A convolution written as im2col and one matrix product; output as large as the input, stride 1, with bias.
+    """A convolution with a large kernel, output as large as the input, stride 1, with bias.
 
-    It is an ordinary convolution to a checkpoint. It exists for fc6: there, MindSpore 2.8's CPU kernel for the weight
-    gradient of a 512 -> 4096, 7x7 convolution exceeds oneDNN's scratchpad and falls back to a reference loop of 15 to
-    43 s, while the same mathematics as a matrix product takes about 1 s.
+    By a compiled operator where `fcnlab.kernels` has one, else as im2col and one matrix product; an ordinary
+    convolution to a checkpoint. It exists for fc6: there, MindSpore 2.8's CPU kernel for the weight gradient of a
+    512 -> 4096, 7x7 convolution exceeds oneDNN's scratchpad and falls back to a reference loop of 15 to 43 s, while the
+    same mathematics as a matrix product takes about 1 s.
 
-    The patches take ``kernel_size**2`` times the input's memory: meant for coarse maps (1/32 of the image), not for
-    early layers.
+    Without the operator, the patches take ``kernel_size**2`` times the input's memory: meant for coarse maps (1/32 of
+    the image), not for early layers.
 
     Args:
         in_channels: Channels of the input.
@@ -121,11 +122,14 @@ class UnfoldConv2d(nn.Cell):
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.weight = Parameter(initializer("zeros", shape, mstype.float32), name="weight")
         self.bias = Parameter(initializer("zeros", (out_channels,), mstype.float32), name="bias")
+        self.direct = kernels.direct_convolution()
         # Not `ops.matmul`, whose gradient transposes the weight in memory: half of a training step at width 1.
         self.matmul = ops.MatMul()
 
     def construct(self, features: Tensor) -> Tensor:
         """Convolve."""
+        if self.direct is not None:
+            return self.direct(features, self.weight, self.bias)
         batch, _, height, width = features.shape
         patches = features
         if self.kernel_size > 1:
@@ -164,6 +168,8 @@ def bilinear_kernel(channels: int, stride: int) -> np.ndarray:
 class BilinearUpsampling(nn.Conv2dTranspose):
     """Learnable s-fold upsampling: a transposed convolution of kernel 2s, stride s, no bias, bilinear at the start.
 
+    By a compiled operator where `fcnlab.kernels` has one.
+
     All C x C kernels are learnable, so that training may mix the classes' maps. The padding of s/2 centres the result:
     the output is exactly s times the input's size.
 
@@ -196,3 +202,8 @@ class BilinearUpsampling(nn.Conv2dTranspose):
             has_bias=False,
             weight_init=Tensor(bilinear_kernel(channels, stride)),
         )
+        self.by_blocks = kernels.upsampling()
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Upsample."""
+        return super().construct(features) if self.by_blocks is None else self.by_blocks(features, self.weight)

@@ -1,11 +1,15 @@
+from contextlib import nullcontext
+
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
+from fcnlab.kernels import stock_operators
 from fcnlab.models.layers import BilinearUpsampling, UnfoldConv2d, bilinear_kernel
 
 MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+OPERATORS = pytest.mark.parametrize("operators", [nullcontext, stock_operators], ids=["compiled", "stock"])
 
 
 class Weighted(nn.Cell):
@@ -31,12 +35,14 @@ def normal(generator, *shape):
 
 
 @MODES
+@OPERATORS
 @pytest.mark.parametrize("kernel_size", [1, 3, 7])
-def test_unfold_convolution_is_a_convolution(mode, kernel_size):
+def test_unfold_convolution_is_a_convolution(mode, operators, kernel_size):
     ms.set_context(mode=mode)
     generator = np.random.default_rng(kernel_size)
     weight, bias = normal(generator, 4, 3, kernel_size, kernel_size), normal(generator, 4)
-    layer = UnfoldConv2d(3, 4, kernel_size)
+    with operators():
+        layer = UnfoldConv2d(3, 4, kernel_size)
     layer.weight.set_data(weight)
     layer.bias.set_data(bias)
     convolution = nn.Conv2d(
@@ -82,11 +88,13 @@ def transposed_convolution(features, weight, stride):
 
 
 @MODES
+@OPERATORS
 @pytest.mark.parametrize("stride", [2, 4, 8])
-def test_upsampling_is_a_transposed_convolution(mode, stride):
+def test_upsampling_is_a_transposed_convolution(mode, operators, stride):
     ms.set_context(mode=mode)
     generator = np.random.default_rng(stride)
-    layer = BilinearUpsampling(3, stride)
+    with operators():
+        layer = BilinearUpsampling(3, stride)
     weight = normal(generator, 3, 3, 2 * stride, 2 * stride)
     layer.weight.set_data(weight)
     features = normal(generator, 2, 3, 4, 5)
@@ -94,6 +102,22 @@ def test_upsampling_is_a_transposed_convolution(mode, stride):
     assert output.shape == (2, 3, 4 * stride, 5 * stride)
     expected = transposed_convolution(features.asnumpy(), weight.asnumpy(), stride)
     np.testing.assert_allclose(output, expected, atol=1e-4)
+
+
+@MODES
+def test_compiled_upsampling_has_the_gradients_of_the_stock_one(mode):
+    ms.set_context(mode=mode)
+    generator = np.random.default_rng(0)
+    weight, features = normal(generator, 3, 3, 8, 8), normal(generator, 2, 3, 4, 5)
+    factors = normal(generator, 2, 3, 16, 20)
+    found = []
+    for operators in (nullcontext, stock_operators):
+        with operators():
+            layer = BilinearUpsampling(3, 4)
+        layer.weight.set_data(weight)
+        found.append(gradients(layer, features, factors))
+    for actual, reference in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, reference, atol=1e-4)
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])

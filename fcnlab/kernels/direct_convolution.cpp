@@ -1,0 +1,351 @@
+// A convolution of any odd kernel, stride 1, output as large as the input, and its two gradients, by the definition:
+// one matrix product for every tap of the kernel, between the channels of the pixels that the tap joins. It is for large
+// kernels on coarse maps. There, most of an unfolded image (im2col) would be padding: of a 7x7 kernel's products on a map
+// of 8x8, 0.62 are with pixels of the image, and only those are made.
+//
+// Tensors are float32, N x C x H x W as MindSpore has them. Inside, everything is in panels of 16 channels. A thread's
+// task is some channels of the output, over all pixels in one order: results are the same to the bit on any number of
+// threads.
+
+#include "panels.h"
+#include "parallel.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int64_t kCache = int64_t{3} << 17;  // bytes of kernels that stay in a core's second-level cache
+
+struct Shape {
+  int64_t images, channels, height, width;
+
+  explicit Shape(const int64_t* sizes) : images(sizes[0]), channels(sizes[1]), height(sizes[2]), width(sizes[3]) {}
+  int64_t area() const { return height * width; }
+  int64_t pixels() const { return images * area(); }
+  int64_t panels() const { return divide_up(channels, kLanes); }
+  int64_t channels_of(int64_t panel) const { return std::min<int64_t>(kLanes, channels - panel * kLanes); }
+};
+
+// Pixels that one tap of the kernel joins, counted over all images.
+struct Pair {
+  int64_t input, output;
+};
+
+// For each tap the pairs within the image.
+std::vector<std::vector<Pair>> pairs_of(const Shape& shape, int64_t kernel_size) {
+  const int64_t reach = kernel_size / 2;
+  std::vector<std::vector<Pair>> pairs(kernel_size * kernel_size);
+  for (int64_t tap = 0; tap < kernel_size * kernel_size; tap++) {
+    const int64_t down = tap / kernel_size - reach, right = tap % kernel_size - reach;
+    for (int64_t image = 0; image < shape.images; image++) {
+      for (int64_t y = std::max<int64_t>(0, -down); y < std::min(shape.height, shape.height - down); y++) {
+        for (int64_t x = std::max<int64_t>(0, -right); x < std::min(shape.width, shape.width - right); x++) {
+          const int64_t output = (image * shape.height + y) * shape.width + x;
+          pairs[tap].push_back({output + down * shape.width + right, output});
+        }
+      }
+    }
+  }
+  return pairs;
+}
+
+// Images in panels: panels of channels x pixels x 16.
+void gather(const float* images, const Shape& shape, Panel* out, const Threads& threads) {
+  threads.run(shape.panels() * shape.images, [&](int64_t task) {
+    const int64_t panel = task / shape.images, image = task % shape.images;
+    gather_row(images + (image * shape.channels + panel * kLanes) * shape.area(), shape.area(), shape.channels_of(panel),
+               0, shape.area(), shape.area(), out + panel * shape.pixels() + image * shape.area());
+  });
+}
+
+// A weight, O x I x kernel x kernel, for the convolution or for the one that its input gradient is, with inputs and
+// outputs exchanged and the kernel turned.
+struct Kernels {
+  const float* weight;
+  int64_t out_channels, in_channels, taps;
+  bool flipped;
+
+  int64_t inputs() const { return flipped ? out_channels : in_channels; }
+  int64_t outputs() const { return flipped ? in_channels : out_channels; }
+
+  // Of one panel of outputs and `depth` inputs from `first` on: taps x `step` inputs x 16 outputs, zeros beyond the last.
+  void pack(int64_t panel, int64_t first, int64_t depth, int64_t step, Panel* out) const {
+    const int64_t lanes = std::min<int64_t>(kLanes, outputs() - panel * kLanes);
+    const int64_t count = std::min(depth, inputs() - first);
+    for (int64_t tap = 0; tap < taps; tap++) {
+      std::memset(static_cast<void*>(out + tap * step + count), 0, (depth - count) * sizeof(Panel));
+    }
+    if (flipped) {
+      for (int64_t input = 0; input < count; input++) {
+        const float* source = weight + ((first + input) * in_channels + panel * kLanes) * taps;
+        transpose_columns(source, taps, lanes, taps, [&](int64_t column, const Panel& values) {
+          out[(taps - 1 - column) * step + input] = values;
+        });
+      }
+    } else {
+      const float* source = weight + (panel * kLanes * in_channels + first) * taps;
+      int64_t input = 0, tap = 0, expected = 0;
+      transpose_columns(source, in_channels * taps, lanes, count * taps, [&](int64_t column, const Panel& values) {
+        if (column != expected) {  // the last block overlaps the one before
+          input = column / taps;
+          tap = column % taps;
+        }
+        out[tap * step + input] = values;
+        expected = column + 1;
+        if (++tap == taps) {
+          tap = 0;
+          input++;
+        }
+      });
+    }
+  }
+
+ private:
+  // Calls `store` with each of `columns` columns of up to 16 rows that are `row_step` apart, as a panel.
+  template <typename Store>
+  static void transpose_columns(const float* rows, int64_t row_step, int64_t lanes, int64_t columns,
+                                const Store& store) {
+    if (row_step == 1 || columns < kLanes) {
+      for (int64_t column = 0; column < columns; column++) {
+        alignas(64) float values[kLanes] = {};
+        if (row_step == 1) {
+          std::memcpy(values, rows + column, lanes * sizeof(float));
+        } else {
+          for (int64_t lane = 0; lane < lanes; lane++) values[lane] = rows[lane * row_step + column];
+        }
+        store(column, *reinterpret_cast<const Panel*>(values));
+      }
+      return;
+    }
+    for (int64_t begin = 0; begin < columns; begin += kLanes) {
+      const int64_t from = std::min(begin, columns - kLanes);
+      Panel block[kLanes] = {};
+      for (int64_t lane = 0; lane < lanes; lane++) {
+        block[lane] = *reinterpret_cast<const Loose*>(rows + lane * row_step + from);
+      }
+      transpose(block);
+      for (int column = 0; column < kLanes; column++) store(from + column, block[column]);
+    }
+  }
+};
+
+// sums[output] += input's depth x kernels, for pairs of one tap. `inputs`: depth_panels x pixels x 16. `kernels`: Panels
+// x kernel_step depths x 16. `sums`: Panels x sum_step pixels x 16; `spare` is one of them that nobody reads.
+template <int Panels>
+inline void add_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t pixels, int64_t depth_panels,
+                    const Panel* kernels, int64_t kernel_step, Panel* sums, int64_t sum_step, int64_t spare) {
+  constexpr int kVectors = Panels * kLanes / kWidth, kParts = kLanes / kWidth;
+  for (size_t first = 0; first < pairs.size(); first += kRows) {
+    const float* left[kRows];
+    Panel* target[kRows];
+    for (int row = 0; row < kRows; row++) {
+      const bool exists = first + row < pairs.size();
+      left[row] = reinterpret_cast<const float*>(inputs + (exists ? pairs[first + row].input : pairs[first].input));
+      target[row] = sums + (exists ? pairs[first + row].output : spare);
+    }
+    Vector sum[kRows][kVectors];
+    for (int row = 0; row < kRows; row++) {
+      for (int vector = 0; vector < kVectors; vector++) {
+        sum[row][vector] = reinterpret_cast<const Vector*>(target[row] + vector / kParts * sum_step)[vector % kParts];
+      }
+    }
+    const Panel* right = kernels;
+    for (int64_t panel = 0; panel < depth_panels; panel++) {
+#pragma GCC unroll 4
+      for (int lane = 0; lane < kLanes; lane++) {
+        Vector values[kVectors];
+        for (int vector = 0; vector < kVectors; vector++) {
+          values[vector] = reinterpret_cast<const Vector*>(right + lane + vector / kParts * kernel_step)[vector % kParts];
+        }
+        for (int row = 0; row < kRows; row++) {
+          for (int vector = 0; vector < kVectors; vector++) {
+            sum[row][vector] += left[row][panel * pixels * kLanes + lane] * values[vector];
+          }
+        }
+      }
+      right += kLanes;
+    }
+    for (int row = 0; row < kRows; row++) {
+      for (int vector = 0; vector < kVectors; vector++) {
+        reinterpret_cast<Vector*>(target[row] + vector / kParts * sum_step)[vector % kParts] = sum[row][vector];
+      }
+    }
+  }
+}
+
+// One task of `convolve`: the outputs of `Panels` panels from `panel` on.
+template <int Panels>
+void convolve_panels(const Panel* inputs, const Shape& in, const Kernels& kernels,
+                     const std::vector<std::vector<Pair>>& pairs, const float* bias, int64_t panel, float* output,
+                     const Shape& out) {
+  const int64_t pixels = in.pixels(), sum_step = pixels + 1;
+  // It decides the order of the sums, and must not depend on `Panels`, which depends on the number of threads.
+  const int64_t cached = kCache / (kernels.taps * kPanels * kLanes * int64_t{sizeof(Panel)});
+  const int64_t chunk = std::clamp<int64_t>(cached, 1, in.panels());
+  // Taps are a line apart from a multiple of 16 lines, so that their columns do not compete for one set of the cache.
+  const int64_t tap_step = chunk * kLanes + 1, kernel_step = kernels.taps * tap_step;
+  Buffer buffer(Panels * (kernel_step + sum_step));
+  Panel* packed = buffer.data();
+  Panel* sums = packed + Panels * kernel_step;
+  for (int part = 0; part < Panels; part++) {
+    alignas(64) float start[kLanes] = {};
+    if (bias != nullptr) {
+      std::memcpy(start, bias + (panel + part) * kLanes, out.channels_of(panel + part) * sizeof(float));
+    }
+    std::fill_n(sums + part * sum_step, sum_step, *reinterpret_cast<const Panel*>(start));
+  }
+  for (int64_t first = 0; first < in.panels(); first += chunk) {
+    const int64_t depth_panels = std::min(chunk, in.panels() - first), depth = depth_panels * kLanes;
+    for (int part = 0; part < Panels; part++) {
+      kernels.pack(panel + part, first * kLanes, depth, tap_step, packed + part * kernel_step);
+    }
+    for (int64_t tap = 0; tap < kernels.taps; tap++) {
+      add_tap<Panels>(pairs[tap], inputs + first * pixels, pixels, depth_panels, packed + tap * tap_step, kernel_step, sums,
+                      sum_step, pixels);
+    }
+  }
+  for (int part = 0; part < Panels; part++) {
+    for (int64_t image = 0; image < out.images; image++) {
+      scatter_row(sums + part * sum_step + image * out.area(), out.area(), out.channels_of(panel + part),
+                  output + (image * out.channels + (panel + part) * kLanes) * out.area(), out.area());
+    }
+  }
+}
+
+// `bias` may be null.
+void convolve(const float* input, const Shape& in, const Kernels& kernels, int64_t kernel_size, const float* bias,
+              float* output, const Shape& out) {
+  const Threads threads = Threads::for_products(in.pixels() * kernels.taps * in.channels * out.channels);
+  const std::vector<std::vector<Pair>> pairs = pairs_of(in, kernel_size);
+  Buffer inputs(in.panels() * in.pixels() + 1);
+  gather(input, in, inputs.data(), threads);
+  const int64_t together = divide_up(out.panels(), kPanels) >= threads.count() ? kPanels : 1;
+  threads.run(divide_up(out.panels(), together), [&](int64_t task) {
+    const int64_t panel = task * together;
+    if (panel + together <= out.panels() && together == kPanels) {
+      convolve_panels<kPanels>(inputs.data(), in, kernels, pairs, bias, panel, output, out);
+    } else {
+      convolve_panels<1>(inputs.data(), in, kernels, pairs, bias, panel, output, out);
+    }
+  });
+}
+
+// Sums over the pairs of one tap: 16 outputs x Panels x 16 inputs.
+template <int Panels>
+inline void sum_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t pixels, const Panel* gradients,
+                    Panel* sums, int64_t sum_step) {
+  for (int row = 0; row < kLanes; row += kRows) {
+    Accumulator<Panels> accumulator;
+    accumulator.clear();
+    for (const Pair& pair : pairs) {
+      accumulator.template add<1>(reinterpret_cast<const float*>(gradients + pair.output) + row, inputs + pair.input,
+                                  pixels);
+    }
+    accumulator.store(sums + row, sum_step);
+  }
+}
+
+// From taps x `step` of 16 inputs to `lanes` inputs x taps.
+void store_taps(const Panel* sums, int64_t step, int64_t lanes, int64_t taps, float* out) {
+  if (taps < kLanes) {
+    for (int64_t tap = 0; tap < taps; tap++) {
+      const float* values = reinterpret_cast<const float*>(sums + tap * step);
+      for (int64_t lane = 0; lane < lanes; lane++) out[lane * taps + tap] = values[lane];
+    }
+    return;
+  }
+  for (int64_t begin = 0; begin < taps; begin += kLanes) {
+    const int64_t from = std::min(begin, taps - kLanes);
+    Panel block[kLanes];
+    for (int tap = 0; tap < kLanes; tap++) block[tap] = sums[(from + tap) * step];
+    transpose(block);
+    for (int64_t lane = 0; lane < lanes; lane++) *reinterpret_cast<Loose*>(out + lane * taps + from) = block[lane];
+  }
+}
+
+// Of 16 outputs and the inputs of `Panels` panels from `in_panel` on. `sums`: Panels x taps x 16 outputs x 16 inputs.
+template <int Panels>
+void weight_gradient_panels(const Panel* inputs, const Shape& in, const Panel* gradients, const Shape& out,
+                            const std::vector<std::vector<Pair>>& pairs, int64_t in_panel, int64_t out_panel,
+                            Panel* sums, float* result) {
+  const int64_t taps = static_cast<int64_t>(pairs.size()), pixels = in.pixels(), sum_step = taps * kLanes;
+  for (int64_t tap = 0; tap < taps; tap++) {
+    sum_tap<Panels>(pairs[tap], inputs + in_panel * pixels, pixels, gradients + out_panel * pixels, sums + tap * kLanes,
+                    sum_step);
+  }
+  for (int64_t lane = 0; lane < out.channels_of(out_panel); lane++) {
+    for (int part = 0; part < Panels; part++) {
+      store_taps(sums + part * sum_step + lane, kLanes, in.channels_of(in_panel + part), taps,
+                 result + ((out_panel * kLanes + lane) * in.channels + (in_panel + part) * kLanes) * taps);
+    }
+  }
+}
+
+void weight_gradient(const float* images, const Shape& in, const float* gradient, const Shape& out, int64_t kernel_size,
+                     float* result) {
+  const Threads threads = Threads::for_products(in.pixels() * kernel_size * kernel_size * in.channels * out.channels);
+  const std::vector<std::vector<Pair>> pairs = pairs_of(in, kernel_size);
+  Buffer inputs(in.panels() * in.pixels() + 1), gradients(out.panels() * out.pixels() + 1);
+  gather(images, in, inputs.data(), threads);
+  gather(gradient, out, gradients.data(), threads);
+  threads.run(out.panels(), [&](int64_t task) {
+    Buffer sums(kPanels * kernel_size * kernel_size * kLanes);
+    int64_t panel = 0;
+    for (; panel + kPanels <= in.panels(); panel += kPanels) {
+      weight_gradient_panels<kPanels>(inputs.data(), in, gradients.data(), out, pairs, panel, task, sums.data(), result);
+    }
+    for (; panel < in.panels(); panel++) {
+      weight_gradient_panels<1>(inputs.data(), in, gradients.data(), out, pairs, panel, task, sums.data(), result);
+    }
+  });
+}
+
+inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
+
+Kernels kernels_of(const float* weight, const int64_t* shape, bool flipped) {
+  return {weight, shape[0], shape[1], shape[2] * shape[3], flipped};
+}
+
+}  // namespace
+
+extern "C" {
+
+// images (N x I x H x W), weight (O x I x K x K), bias (O) -> N x O x H x W
+int direct_convolution(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  return answer([&] {
+    convolve(at(data, 0), Shape(shapes[0]), kernels_of(at(data, 1), shapes[1], false), shapes[1][2], at(data, 2),
+             at(data, 3), Shape(shapes[3]));
+  });
+}
+
+std::vector<int64_t> direct_convolutionInferShape(int*, int64_t** shapes, void*) {
+  return {shapes[0][0], shapes[1][0], shapes[0][2], shapes[0][3]};
+}
+
+// output gradient (N x O x H x W), weight (O x I x K x K) -> N x I x H x W
+int direct_convolution_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  return answer([&] {
+    convolve(at(data, 0), Shape(shapes[0]), kernels_of(at(data, 1), shapes[1], true), shapes[1][2], nullptr, at(data, 2),
+             Shape(shapes[2]));
+  });
+}
+
+std::vector<int64_t> direct_convolution_input_gradientInferShape(int*, int64_t** shapes, void*) {
+  return {shapes[0][0], shapes[1][1], shapes[0][2], shapes[0][3]};
+}
+
+// images (N x I x H x W), output gradient (N x O x H x W), weight (O x I x K x K; its shape alone) -> O x I x K x K
+int direct_convolution_weight_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  return answer([&] {
+    weight_gradient(at(data, 0), Shape(shapes[0]), at(data, 1), Shape(shapes[1]), shapes[2][2], at(data, 3));
+  });
+}
+
+std::vector<int64_t> direct_convolution_weight_gradientInferShape(int*, int64_t** shapes, void*) {
+  return std::vector<int64_t>(shapes[2], shapes[2] + 4);
+}
+
+}  // extern "C"

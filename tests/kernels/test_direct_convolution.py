@@ -1,0 +1,109 @@
+"""Against the definition of a convolution, in double precision."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from native import Native
+
+from fcnlab.kernels.build import build
+
+
+@pytest.fixture(scope="module")
+def native():
+    return Native(build())
+
+
+def shifted(images, row, column, size):
+    """``images`` moved so that its pixel (y + row - size // 2, x + column - size // 2) comes to (y, x)."""
+    reach = size // 2
+    padded = np.pad(images.astype(np.float64), ((0, 0), (0, 0), (reach, reach), (reach, reach)))
+    return padded[:, :, row : row + images.shape[2], column : column + images.shape[3]]
+
+
+def convolution(images, weight):
+    size = weight.shape[2]
+    return sum(
+        np.einsum("nihw,oi->nohw", shifted(images, row, column, size), weight[:, :, row, column].astype(np.float64))
+        for row, column in np.ndindex(size, size)
+    )
+
+
+def weight_gradient(images, gradient, size):
+    result = np.zeros((gradient.shape[1], images.shape[1], size, size))
+    for row, column in np.ndindex(size, size):
+        moved = shifted(images, row, column, size)
+        result[:, :, row, column] = np.einsum("nihw,nohw->oi", moved, gradient.astype(np.float64))
+    return result
+
+
+def example(shape, outputs, size, seed=0):
+    random = np.random.default_rng(seed)
+    images = random.standard_normal(shape, dtype=np.float32)
+    weight = random.standard_normal((outputs, shape[1], size, size), dtype=np.float32)
+    bias = random.standard_normal(outputs, dtype=np.float32)
+    gradient = random.standard_normal((shape[0], outputs, *shape[2:]), dtype=np.float32)
+    return images, weight, bias, gradient
+
+
+def all_three(native, images, weight, bias, gradient):
+    return (
+        native("direct_convolution", [images, weight, bias], gradient.shape),
+        native("direct_convolution_input_gradient", [gradient, weight], images.shape),
+        native("direct_convolution_weight_gradient", [images, gradient, weight], weight.shape),
+    )
+
+
+def assert_correct(native, images, weight, bias, gradient):
+    turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    expected = (
+        convolution(images, weight) + bias[:, None, None],
+        convolution(gradient, turned),
+        weight_gradient(images, gradient, weight.shape[2]),
+    )
+    for found, exact in zip(all_three(native, images, weight, bias, gradient), expected, strict=True):
+        assert np.abs(found - exact).max() <= 2e-5 * max(1.0, np.abs(exact).std())
+
+
+SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 50), st.integers(1, 9), st.integers(1, 20))
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=SHAPES, outputs=st.integers(1, 50), size=st.sampled_from([1, 3, 5, 7]))
+def test_any_shape(native, shape, outputs, size):
+    assert_correct(native, *example(shape, outputs, size))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(300, 7), (700, 1)])
+def test_more_inputs_than_are_packed_at_a_time(native, channels, size):
+    assert_correct(native, *example((2, channels, 4, 5), 33, size))
+
+
+def test_no_image(native):
+    images, weight, bias, gradient = example((0, 3, 4, 5), 2, 7)
+    forward, of_input, of_weight = all_three(native, images, weight, bias, gradient)
+    assert forward.shape == (0, 2, 4, 5)
+    assert of_input.shape == images.shape
+    np.testing.assert_array_equal(of_weight, 0)
+
+
+def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch):
+    given = example((2, 40, 9, 11), 130, 7)
+    results = []
+    for threads in ("1", "2", "7"):
+        monkeypatch.setenv("FCNLAB_NUM_THREADS", threads)
+        results.append(all_three(native, *given))
+    for other in results[1:]:
+        for first, second in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(first, second)
+
+
+def test_as_pytorch_has_it(native):
+    torch = pytest.importorskip("torch")
+    arrays = example((3, 20, 8, 5), 33, 7)
+    images, weight = (torch.from_numpy(array).requires_grad_() for array in arrays[:2])
+    expected = torch.nn.functional.conv2d(images, weight, torch.from_numpy(arrays[2]), padding=3)
+    expected.backward(torch.from_numpy(arrays[3]))
+    references = (expected.detach(), images.grad, weight.grad)
+    for found, reference in zip(all_three(native, *arrays), references, strict=True):
+        np.testing.assert_allclose(found, reference.numpy(), atol=2e-5 * max(1.0, float(reference.std())))
