@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 namespace {
@@ -132,10 +133,24 @@ struct Kernels {
   }
 };
 
-// sums[output] += input's depth x kernels, for pairs of one tap. `inputs`: depth_panels x pixels x 16. `kernels`: Panels
-// x kernel_step depths x 16. `sums`: Panels x sum_step pixels x 16; `spare` is one of them that nobody reads.
+// A kernel of one tap reads the pixels in order. From panels of channels x pixels x 16 to blocks of `kRows` pixels x
+// panels x kRows x 16, so that what is read together lies together; and what its pairs are then.
+void reorder(const Panel* inputs, const Shape& shape, std::vector<Pair>& pairs, Panel* out, const Threads& threads) {
+  const int64_t pixels = shape.pixels(), panels = shape.panels();
+  threads.run(divide_up(pixels, kRows), [&](int64_t block) {
+    const int64_t begin = block * kRows, count = std::min<int64_t>(kRows, pixels - begin);
+    for (int64_t panel = 0; panel < panels; panel++) {
+      std::copy_n(inputs + panel * pixels + begin, count, out + (block * panels + panel) * kRows);
+    }
+  });
+  for (Pair& pair : pairs) pair.input = pair.input / kRows * panels * kRows + pair.input % kRows;
+}
+
+// sums[output] += input's depth x kernels, for pairs of one tap. `inputs`: depth_panels panels, `input_step` apart.
+// `kernels`: Panels x kernel_step depths x 16. `sums`: Panels x sum_step pixels x 16; `spare` is one of them that nobody
+// reads.
 template <int Panels>
-inline void add_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t pixels, int64_t depth_panels,
+inline void add_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t input_step, int64_t depth_panels,
                     const Panel* kernels, int64_t kernel_step, Panel* sums, int64_t sum_step, int64_t spare) {
   constexpr int kVectors = Panels * kLanes / kWidth, kParts = kLanes / kWidth;
   for (size_t first = 0; first < pairs.size(); first += kRows) {
@@ -162,7 +177,7 @@ inline void add_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t
         }
         for (int row = 0; row < kRows; row++) {
           for (int vector = 0; vector < kVectors; vector++) {
-            sum[row][vector] += left[row][panel * pixels * kLanes + lane] * values[vector];
+            sum[row][vector] += left[row][panel * input_step * kLanes + lane] * values[vector];
           }
         }
       }
@@ -178,7 +193,7 @@ inline void add_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t
 
 // One task of `convolve`: the outputs of `Panels` panels from `panel` on.
 template <int Panels>
-void convolve_panels(const Panel* inputs, const Shape& in, const Kernels& kernels,
+void convolve_panels(const Panel* inputs, int64_t input_step, const Shape& in, const Kernels& kernels,
                      const std::vector<std::vector<Pair>>& pairs, const float* bias, int64_t panel, float* output,
                      const Shape& out) {
   const int64_t pixels = in.pixels(), sum_step = pixels + 1;
@@ -203,7 +218,7 @@ void convolve_panels(const Panel* inputs, const Shape& in, const Kernels& kernel
       kernels.pack(panel + part, first * kLanes, depth, tap_step, packed + part * kernel_step);
     }
     for (int64_t tap = 0; tap < kernels.taps; tap++) {
-      add_tap<Panels>(pairs[tap], inputs + first * pixels, pixels, depth_panels, packed + tap * tap_step, kernel_step, sums,
+      add_tap<Panels>(pairs[tap], inputs + first * input_step, input_step, depth_panels, packed + tap * tap_step, kernel_step, sums,
                       sum_step, pixels);
     }
   }
@@ -219,16 +234,23 @@ void convolve_panels(const Panel* inputs, const Shape& in, const Kernels& kernel
 void convolve(const float* input, const Shape& in, const Kernels& kernels, int64_t kernel_size, const float* bias,
               float* output, const Shape& out) {
   const Threads threads = Threads::for_products(in.pixels() * kernels.taps * in.channels * out.channels);
-  const std::vector<std::vector<Pair>> pairs = pairs_of(in, kernel_size);
+  std::vector<std::vector<Pair>> pairs = pairs_of(in, kernel_size);
   Buffer inputs(in.panels() * in.pixels() + 1);
   gather(input, in, inputs.data(), threads);
+  std::optional<Buffer> blocks;
+  if (kernels.taps == 1) {
+    blocks.emplace(in.panels() * round_up(in.pixels(), kRows) + 1);
+    reorder(inputs.data(), in, pairs[0], blocks->data(), threads);
+  }
+  const Panel* source = blocks ? blocks->data() : inputs.data();
+  const int64_t input_step = blocks ? int64_t{kRows} : in.pixels();
   const int64_t together = divide_up(out.panels(), kPanels) >= threads.count() ? kPanels : 1;
   threads.run(divide_up(out.panels(), together), [&](int64_t task) {
     const int64_t panel = task * together;
     if (panel + together <= out.panels() && together == kPanels) {
-      convolve_panels<kPanels>(inputs.data(), in, kernels, pairs, bias, panel, output, out);
+      convolve_panels<kPanels>(source, input_step, in, kernels, pairs, bias, panel, output, out);
     } else {
-      convolve_panels<1>(inputs.data(), in, kernels, pairs, bias, panel, output, out);
+      convolve_panels<1>(source, input_step, in, kernels, pairs, bias, panel, output, out);
     }
   });
 }
