@@ -12,7 +12,7 @@ from mindspore import dtype as mstype
 from mindspore.ops import functional as F
 
 from fcnlab.errors import ConfigError
-from fcnlab.models.layers import BilinearUpsampling, UnfoldConv2d
+from fcnlab.models.layers import BilinearUpsampling, SameConv2d
 from fcnlab.models.vgg import VGG16Encoder, scaled
 
 STRIDES = (32, 16, 8, 4, 2)
@@ -73,8 +73,8 @@ class FCN(nn.Cell):
 
         self.encoder = VGG16Encoder(width, norm, in_channels)
         channels = self.encoder.channels
-        self.fc6 = UnfoldConv2d(channels[4], hidden, 7)
-        self.fc7 = UnfoldConv2d(hidden, hidden, 1)
+        self.fc6 = SameConv2d(channels[4], hidden, 7)
+        self.fc7 = SameConv2d(hidden, hidden, 1)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(p=float(dropout))
         self.kept_scale = 1 / (1 - float(dropout))

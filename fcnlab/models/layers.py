@@ -85,7 +85,7 @@ class NormRelu(nn.BatchNorm2d):
         return self.by_batch(features, statistics, self.gamma, self.beta)
 
 
-class UnfoldConv2d(nn.Cell):
+class SameConv2d(nn.Cell):
     """A convolution with a large kernel, output as large as the input, stride 1, with bias.
 
     By a compiled operator where `fcnlab.kernels` has one, else as im2col and one matrix product; an ordinary
