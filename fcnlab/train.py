@@ -86,7 +86,8 @@ def train(
     network = assembly.build_network(config)
     inputs = assembly.describe_inputs(config, data)
     parameters = sum(parameter.size for parameter in network.trainable_params())
-    recorder = Recorder(config, folder, inputs, parameters, overrides, interrupted is not None, trial)
+    draw = upload_process.draw if config.tracking.name == "mlflow" else None
+    recorder = Recorder(config, folder, inputs, parameters, overrides, interrupted is not None, trial, draw)
     trainer = assembly.build_trainer(
         config, network, data, folder, [ConsoleProgress(get_console()), recorder, *callbacks]
     )

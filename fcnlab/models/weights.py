@@ -108,17 +108,29 @@ def save_ckpt(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise _cannot_write(path, error) from error
 
 
-def _ckpt_entries(name: str, array: np.ndarray) -> Iterator[bytes]:
-    """An array as MindSpore writes it: a message, or several when it is large."""
-    content = array.tobytes()
+def _ckpt_entries(name: str, array: np.ndarray) -> Iterator[bytes | memoryview]:
+    """An array as MindSpore writes it: a message, or several when it is large; its bytes are not copied."""
+    content = _content(np.asarray(array))
     for start in range(0, len(content), _CKPT_SLICE):
-        message = Checkpoint()
-        value = message.value.add()
+        part = content[start : start + _CKPT_SLICE]
+        value = Checkpoint.Value()
         value.tag = name
-        value.tensor.dims.extend(array.shape)
-        value.tensor.tensor_type = str(ms.dtype.pytype_to_dtype(array.dtype.type))
-        value.tensor.tensor_content = content[start : start + _CKPT_SLICE]
-        yield message.SerializeToString()
+        tensor = Checkpoint.Value().tensor
+        tensor.dims.extend(array.shape)
+        tensor.tensor_type = str(ms.dtype.pytype_to_dtype(array.dtype.type))
+        tensor_head = tensor.SerializePartialToString() + _field(3, len(part))
+        value_head = value.SerializePartialToString() + _field(2, len(tensor_head) + len(part)) + tensor_head
+        yield _field(1, len(value_head) + len(part)) + value_head
+        yield part
+
+
+def _field(number: int, length: int) -> bytes:
+    """How protobuf begins a field of so many bytes: its number and wire type 2, and the length in sevens of bits."""
+    head = [number << 3 | 2]
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([*head, length])
 
 
 def _pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:

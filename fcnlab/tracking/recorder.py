@@ -7,18 +7,20 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.credentials import redact
 from fcnlab.imports import import_ahead
 from fcnlab.metrics.names import higher_is_better
-from fcnlab.tracking import figures, journal, note, provenance
+from fcnlab.tracking import figures, journal, note, provenance, run_figures
 from fcnlab.tracking.images import allowed_name, comparison, write_png
 from fcnlab.tracking.journal import Journal
 from fcnlab.tracking.system_metrics import SystemMetrics
@@ -110,6 +112,7 @@ class Recorder(Callback):
         go_on: Whether the folder holds a training that this one goes on with. Steps that it had recorded after its last
             state are made again: a value that is there already is not recorded twice.
         trial: Its number, if it is a trial of ``config.sweep.id``.
+        draw: Begins what `run_figures.draw` does somewhere else; None: in a thread.
     """
 
     def __init__(
@@ -121,8 +124,10 @@ class Recorder(Callback):
         overrides: Sequence[str] = (),
         go_on: bool = False,
         trial: int | None = None,
+        draw: Callable[[Path, np.ndarray | None, Sequence[str]], Future] | None = None,
     ) -> None:
         self.config = config
+        self._draw_elsewhere = draw
         self.trial = trial
         self.folder = folder
         self.inputs = inputs
@@ -136,6 +141,7 @@ class Recorder(Callback):
         self._best: EvaluationRecord | None = None
         self._drawing: Future[None] | None = None
         self._checkpoints: dict[CheckpointKind, Path] = {}
+        self._has_recorded_checkpoints = False
 
     def on_start(self, plan: Plan) -> None:
         git = provenance.git_state(provenance.repository_folder())
@@ -195,7 +201,7 @@ class Recorder(Callback):
         }
 
     def on_step(self, record: StepRecord) -> None:
-        if record.step == self._first_step:  # not before: compiling it has no time to spare for other Python code
+        if record.step == self._first_step and self._draw_elsewhere is None:  # not before: it compiles
             import_ahead(*figures.MODULES)
         names = ("loss", "learning_rate", "images_per_second", "data_wait_fraction")
         self._record_once(record.step, {f"train/{name}": getattr(record, name) for name in names}, "train/loss")
@@ -221,7 +227,7 @@ class Recorder(Callback):
                 self._journal.append("image", path=self._relative(path), key=key, step=record.step)
         self._journal.flush()
         if record.step == self._last_step:
-            self._draw_meanwhile()
+            self._drawing = self._begin_to_draw()  # nothing of it changes any more
 
     def before_state(self) -> dict[str, Any]:
         self._journal.flush()
@@ -231,7 +237,9 @@ class Recorder(Callback):
         }
 
     def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
-        self._checkpoints[kind] = path  # written over until the end, so these are sent once, then
+        self._checkpoints[kind] = path
+        if kind == "last":  # nothing is written over from here on: what is sent now, nobody has to wait for
+            self._record_checkpoints()
 
     def on_end(self, status: Status) -> None:
         if self._journal is None:
@@ -251,34 +259,45 @@ class Recorder(Callback):
     def _record_results(self, status: Status) -> None:
         """Pictures and a model take seconds, and change if a training that was told to end goes on."""
         self._write_note(status)
+        self._record_checkpoints(with_model=status != "killed")
+        register = self._registration() if status == "finished" and "best" in self._checkpoints else None
+        if register is not None:
+            self._journal.append("model", checkpoint=self._relative(self._checkpoints["best"]), register=register)
+        if status != "killed":  # at last: what is above can be sent meanwhile
+            self._finish_drawing()
+            if (self.folder / run_figures.FOLDER).is_dir():
+                self._journal.append("artifact", path=run_figures.FOLDER, to=run_figures.FOLDER)
+
+    def _record_checkpoints(self, with_model: bool = True) -> None:
+        if self._has_recorded_checkpoints:
+            return
+        self._has_recorded_checkpoints = True
         for kind in ("best", "last"):
             if kind in self._checkpoints:
                 self._journal.append("artifact", path=self._relative(self._checkpoints[kind]), to="checkpoints")
-        if "best" in self._checkpoints and status != "killed":
-            register = self._registration() if status == "finished" else None
-            self._journal.append("model", checkpoint=self._relative(self._checkpoints["best"]), register=register)
-        if status != "killed":  # at last: what is above can be sent meanwhile
-            self._draw() if self._drawing is None else self._drawing.result()
-            if (self.folder / "figures").is_dir():
-                self._journal.append("artifact", path="figures", to="figures")
+        if with_model and "best" in self._checkpoints:
+            self._journal.append("model", checkpoint=self._relative(self._checkpoints["best"]), register=None)
 
-    def _draw_meanwhile(self) -> None:
-        """Nothing that is drawn changes any more, and the weights, which are written next, leave Python to others."""
+    def _begin_to_draw(self) -> Future:
+        if self._draw_elsewhere is not None:
+            return self._draw_elsewhere(*self._what_is_drawn())
         pool = ThreadPoolExecutor(1, "fcnlab-figures")
-        self._drawing = pool.submit(self._draw)
+        drawing = pool.submit(run_figures.draw, *self._what_is_drawn())
         pool.shutdown(wait=False)
+        return drawing
 
-    def _draw(self) -> None:
-        folder = self.folder / "figures"
-        try:
-            figures.learning_curves(journal.history(self.folder / journal.FILE), folder / "learning_curves.png")
-            if self._best is not None:
-                evaluation = self._best.evaluation
-                counts, names = evaluation.confusion.counts, evaluation.class_names
-                figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
-                figures.write_confusion_csv(counts, names, folder / "confusion_matrix.csv")
-        except OSError as error:  # the numbers are in the journal: no reason to call the training failed
-            log.warning("%s: cannot draw the figures (%s)", folder, error.strerror)
+    def _finish_drawing(self) -> None:
+        drawing = self._drawing or self._begin_to_draw()
+        while not drawing.done():
+            wait([drawing], 0.1)  # not longer, so that Ctrl-C is heard
+        if drawing.exception() is not None:  # that process is gone, or it is a bug, which then shows here
+            run_figures.draw(*self._what_is_drawn())
+
+    def _what_is_drawn(self) -> tuple[Path, np.ndarray | None, Sequence[str]]:
+        if self._best is None:
+            return self.folder, None, []
+        evaluation = self._best.evaluation
+        return self.folder, evaluation.confusion.counts, evaluation.class_names
 
     def _registration(self) -> dict[str, Any] | None:
         """How the best model enters the registry, if it is to."""

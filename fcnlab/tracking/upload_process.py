@@ -1,8 +1,8 @@
-"""The process that sends journals to MLflow beside the one that trains: both of its ends.
+"""The process that sends journals to MLflow, and draws, beside the one that trains: both of its ends.
 
 MLflow takes two seconds to import, and every request some of Python's lock, which MindSpore holds while it compiles: a
 thread would have to wait, and the training for it. A process of its own imports while the network is being made, and
-nothing that goes wrong in it can cost the training.
+nothing that goes wrong in it can cost the training. It draws the figures, since it is there.
 
 One process serves all trainings of the process that started it, and ends with that one, however that ends. They talk
 in lines of JSON on its standard input and output.
@@ -21,10 +21,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ from fcnlab.errors import FcnlabError, TrackingError
 from fcnlab.imports import without_collection
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fcnlab.tracking.follower import Follower
 
 log = logging.getLogger(__name__)
@@ -190,6 +193,20 @@ def shared() -> UploadProcess:
         return _shared
 
 
+def draw(folder: Path, counts: np.ndarray | None, class_names: Sequence[str]) -> Future:
+    """Do there what `run_figures.draw` does: here, it would take Python's lock from whoever writes the checkpoints."""
+    return (
+        shared()
+        .new_upload()
+        .call(
+            "draw",
+            folder=str(folder.absolute()),
+            counts=None if counts is None else counts.tolist(),
+            class_names=list(class_names),
+        )
+    )
+
+
 def _log_here(name: str, level: int, text: str) -> None:
     logger = logging.getLogger(name)
     if logger.isEnabledFor(level):
@@ -210,7 +227,7 @@ class _Worker(threading.Thread):
         """Make calls until one of them is the end."""
         while not self._ending:
             call = self.calls.get()
-            self._ending = call["name"] == "end"
+            self._ending = call["name"] in ("end", "draw")
             try:
                 self._answer(call=call["call"], result=self._make(call["name"], call["arguments"]))
             except FcnlabError as error:
@@ -240,9 +257,9 @@ class _Worker(threading.Thread):
         if name == "open":
             return self._open(**arguments)
         if name == "warm_up":
-            from fcnlab.tracking.packaging import warm_up
-
-            return warm_up()
+            return _warm_up()
+        if name == "draw":
+            return _draw(**arguments)
         if self._follower is None:
             raise TrackingError("the tracking store was not opened")
         return getattr(self._follower, name)(**arguments)
@@ -254,6 +271,24 @@ class _Worker(threading.Thread):
         os.environ.clear()
         os.environ.update(environment)  # MLflow looks for its credentials there; a notebook may have changed it
         self._follower = Follower(Path(folder), **arguments)
+
+
+def _warm_up() -> None:
+    from fcnlab.tracking.figures import MODULES
+    from fcnlab.tracking.packaging import warm_up
+
+    with without_collection():
+        warm_up()
+        for module in MODULES:
+            import_module(module)
+
+
+def _draw(folder: str, counts: list[list[int]] | None, class_names: list[str]) -> None:
+    import numpy as np
+
+    from fcnlab.tracking import run_figures
+
+    run_figures.draw(Path(folder), None if counts is None else np.array(counts), class_names)
 
 
 class _LogThere(logging.Handler):
@@ -287,6 +322,8 @@ def main() -> None:
     messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, messages), daemon=True).start()
     _import(write)
+    if messages.empty():
+        _warm_up()
     workers: dict[int, _Worker] = {}
     while (message := _next(messages, parent)) is not None:
         upload = message.pop("upload")

@@ -270,8 +270,15 @@ class Trainer:
             self._save_state()
         self._last_checkpoint = self._save_weights("last", "last", epoch)
         if self.config.ckpt:
-            for path in {self._best_checkpoint, self._last_checkpoint} - {None}:
-                save_ckpt(path.with_suffix(".ckpt"), read_weights(path)[0])
+            self._save_ckpts()
+
+    def _save_ckpts(self) -> None:
+        last = {name: parameter.asnumpy() for name, parameter in self.step.network.parameters_dict().items()}
+        save_ckpt(self._last_checkpoint.with_suffix(".ckpt"), last)
+        if self._best_checkpoint is not None:
+            is_last = self.progress.best.step == self.progress.steps
+            best = last if is_last else read_weights(self._best_checkpoint)[0]
+            save_ckpt(self._best_checkpoint.with_suffix(".ckpt"), best)
 
     def _evaluate(self, epoch: int) -> bool:
         evaluation = self.evaluator()

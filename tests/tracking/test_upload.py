@@ -39,10 +39,10 @@ def test_what_is_left_is_said_with_the_command_that_sends_it(tiny, tmp_path, uri
     folder = write_run(tmp_path / "run")
     upload = MLflowUpload(configured(tiny, uri), folder, interval=1000.0)
     upload.on_start(None)
-    shutil.rmtree(folder)
     process = upload._upload.process
     process._process.kill()
     process._reader.join(10)
+    shutil.rmtree(folder)
     upload.on_end("killed")
     assert "cannot send its journal (No such file or directory)" in caplog.text
     assert f"send the rest with `python -m fcnlab.track sync {folder}`" in caplog.text

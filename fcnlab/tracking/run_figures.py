@@ -1,0 +1,36 @@
+"""The figures of one run, from its journal and its best evaluation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fcnlab.tracking import figures, journal
+
+log = logging.getLogger(__name__)
+
+FOLDER = "figures"
+
+
+def draw(folder: Path, counts: np.ndarray | None, class_names: Sequence[str]) -> None:
+    """Draw learning curves and confusion matrix into ``figures`` below a run's output folder.
+
+    A disk that does not take them is logged: the numbers are in the journal, and that is no reason to call the training
+    failed.
+
+    Args:
+        folder: The output folder.
+        counts: The confusion matrix, C x C integers; rows are labels, columns predictions. None: there is none.
+        class_names: C of them.
+    """
+    target = folder / FOLDER
+    try:
+        figures.learning_curves(journal.history(folder / journal.FILE), target / "learning_curves.png")
+        if counts is not None:
+            figures.confusion_matrix(counts, class_names, target / "confusion_matrix.png")
+            figures.write_confusion_csv(counts, class_names, target / "confusion_matrix.csv")
+    except OSError as error:
+        log.warning("%s: cannot draw the figures (%s)", target, error.strerror)
