@@ -66,7 +66,7 @@ def test_an_interrupted_run_is_killed(tmp_path, tiny_overrides, signal_number, c
     while time.monotonic() < deadline and not (tmp_path / "mlflow.db").exists():
         time.sleep(0.2)
     for line in process.stdout:
-        if "step" in line:
+        if "  loss " in line:
             break
     began = time.monotonic()
     process.send_signal(signal_number)

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from fcnlab.user_cache import cache_folder
 log = logging.getLogger(__name__)
 
 FLAGS = (
-    *("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread"),
+    *("-std=c++17", "-O3", "-march=native", "-fPIC", "-pthread"),
     *("-fno-math-errno", "-fno-trapping-math"),  # loops with a choice in them become vector code
 )
 MAX_LIBRARIES = 8
@@ -91,20 +92,27 @@ def _compile(compiler: str, sources: list[Path], library: Path) -> None:
     # A folder of its own: other processes may be compiling the same.
     with tempfile.TemporaryDirectory(prefix=".building-", dir=library.parent) as building:
         temporary = Path(building) / library.name
-        command = [compiler, *FLAGS, "-o", str(temporary), *map(str, sources)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise BuildError(f"{compiler} took more than {_SECONDS} s") from error
-        if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
-            raise BuildError(f"{compiler} failed: {lines[0].strip()}")
+        objects = [temporary.with_name(f"{source.stem}.o") for source in sources]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda pair: _run(compiler, "-c", *pair), zip(objects, sources, strict=True)))
+        _run(compiler, "-shared", temporary, *objects)
         try:
             ctypes.CDLL(str(temporary))
         except OSError as error:
             raise BuildError(f"what {compiler} made cannot be loaded: {error}") from error
         temporary.replace(library)
     log.debug("compiled in %.1f s", time.perf_counter() - began)
+
+
+def _run(compiler: str, how: str, output: Path, *inputs: Path) -> None:
+    command = [compiler, *FLAGS, how, "-o", str(output), *map(str, inputs)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{compiler} took more than {_SECONDS} s") from error
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
+        raise BuildError(f"{compiler} failed: {lines[0].strip()}")
 
 
 def _prune(folder: Path) -> None:

@@ -11,10 +11,11 @@ from fcnlab.kernels.build import BuildError, build
 
 @pytest.fixture
 def compiler(tmp_path, monkeypatch):
-    """A compiler that counts its calls, and copies what was compiled for the suite in place of compiling."""
+    """A compiler that counts the libraries it makes, and copies what was compiled for the suite in place of that."""
     library, calls, script = build(), tmp_path / "calls", tmp_path / "c++"
     script.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && {{ echo counting; exit; }}\necho call >> {calls}\n'
+        '#!/bin/sh\n[ "$1" = --version ] && { echo counting; exit; }\n'
+        f'case " $* " in *" -shared "*) echo call >> {calls};; esac\n'
         f'while [ "$1" != -o ]; do shift; done\ncp {library} "$2"\n'
     )
     script.chmod(0o755)
