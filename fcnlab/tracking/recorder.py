@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ import numpy as np
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.credentials import redact
+from fcnlab.errors import TrackingError
 from fcnlab.imports import import_ahead
 from fcnlab.metrics.names import higher_is_better
 from fcnlab.tracking import figures, journal, note, provenance, run_figures
@@ -280,7 +282,8 @@ class Recorder(Callback):
 
     def _begin_to_draw(self) -> Future:
         if self._draw_elsewhere is not None:
-            return self._draw_elsewhere(*self._what_is_drawn())
+            with suppress(TrackingError):
+                return self._draw_elsewhere(*self._what_is_drawn())
         pool = ThreadPoolExecutor(1, "fcnlab-figures")
         drawing = pool.submit(run_figures.draw, *self._what_is_drawn())
         pool.shutdown(wait=False)

@@ -113,6 +113,10 @@ class MLflowUpload(Callback):
 
     def _go_on_if_lost(self) -> None:
         """Have another process send what the one did not that is gone; the training waits for neither."""
-        if self._upload.process.is_lost:
+        if not self._upload.process.is_lost:
+            return
+        try:
             self._open()
             self._begun = self._upload.call("start")
+        except TrackingError as error:  # no memory for one, which may be why the other is gone
+            log.warning("%s", error)

@@ -4,6 +4,7 @@ import json
 import secrets
 import shutil
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import mlflow
@@ -139,6 +140,24 @@ def test_the_figures_show_everything_and_are_drawn_once_while_the_last_weights_a
     )
     assert result.steps == 4
     assert drawn == [("fcnlab-figures_0", [1, 2, 3, 4])]
+
+
+def cannot_start(*_):
+    raise TrackingError("cannot start a process")
+
+
+def is_lost(*_):
+    lost = Future()
+    lost.set_exception(TrackingError("the process was lost"))
+    return lost
+
+
+@pytest.mark.parametrize("draw", [cannot_start, is_lost])
+def test_figures_are_drawn_here_if_the_process_that_does_it_is_gone(tiny, tmp_path, uri, monkeypatch, draw):
+    monkeypatch.setattr("fcnlab.tracking.upload_process.draw", draw)
+    fcnlab.train(tiny("trainer.mode=pynative", "trainer.max_steps=1", f"tracking.uri={uri}"), tmp_path / "out")
+    drawn = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert drawn == {"learning_curves.png", "confusion_matrix.png", "confusion_matrix.csv"}
 
 
 def test_a_training_that_fails_is_failed_and_one_interrupted_is_killed(tiny, tmp_path, monkeypatch):

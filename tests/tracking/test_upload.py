@@ -1,5 +1,7 @@
 """A training's journal is in the store when the training ends, whatever happened in between."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from written_journal import check_whole, losses, write_run
 
 import fcnlab
 from fcnlab.errors import TrackingError
+from fcnlab.tracking import upload_process
 from fcnlab.tracking.upload import MLflowUpload
 from fcnlab.training.callbacks import Callback
 
@@ -147,3 +150,21 @@ def test_a_training_goes_on_though_the_process_is_lost_before_there_is_a_run(tin
     assert upload.before_state() == {"run_id": upload.run_id}
     upload.on_end("finished")
     check_whole(MlflowClient(uri), upload.run_id)
+
+
+def test_a_training_goes_on_though_no_other_process_can_be_started(tiny, tmp_path, uri, monkeypatch, caplog):
+    upload = MLflowUpload(configured(tiny, uri), write_run(tmp_path / "run"))
+    upload.on_start(None)
+    upload.on_step(None)
+    process = upload._upload.process
+    process._process.kill()
+    process._reader.join(10)
+    monkeypatch.setattr(upload_process.subprocess, "Popen", refuse)
+    upload.on_evaluation(None)
+    upload.on_end("finished")
+    assert "cannot start the process that sends to MLflow (Cannot allocate memory)" in caplog.text
+    assert "not everything is in the tracking store" in caplog.text
+
+
+def refuse(*_, **__):
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
