@@ -48,9 +48,7 @@ class MLflowUpload(Callback):
 
     def on_start(self, plan: Plan | None) -> None:
         self._begun = self._upload.call("start")
-        if self.what == "run":
-            self._upload.call("warm_up")
-        else:
+        if self.what == "sweep":
             self._wait_for_run()
 
     def on_step(self, record: StepRecord) -> None:

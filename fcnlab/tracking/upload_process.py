@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ _SECONDS_ALONE = 5.0
 _SECONDS_TO_CLOSE = 6.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_FOR_LOCK = 0.5
+_SECONDS_OF_PATIENCE = 0.5
 
 
 class LostError(TrackingError):
@@ -256,8 +258,6 @@ class _Worker(threading.Thread):
     def _make(self, name: str, arguments: dict[str, Any]) -> Any:
         if name == "open":
             return self._open(**arguments)
-        if name == "warm_up":
-            return _warm_up()
         if name == "draw":
             return _draw(**arguments)
         if self._follower is None:
@@ -273,14 +273,19 @@ class _Worker(threading.Thread):
         self._follower = Follower(Path(folder), **arguments)
 
 
+@cache
 def _warm_up() -> None:
+    """What the end of a training needs and takes half a second, once."""
     from fcnlab.tracking.figures import MODULES
     from fcnlab.tracking.packaging import warm_up
 
-    with without_collection():
-        warm_up()
-        for module in MODULES:
-            import_module(module)
+    try:
+        with without_collection():
+            warm_up()
+            for module in MODULES:
+                import_module(module)
+    except Exception:  # whoever needs it gets the error
+        log.exception("warming up")
 
 
 def _draw(folder: str, counts: list[list[int]] | None, class_names: list[str]) -> None:
@@ -322,8 +327,6 @@ def main() -> None:
     messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, messages), daemon=True).start()
     _import(write)
-    if messages.empty():
-        _warm_up()
     workers: dict[int, _Worker] = {}
     while (message := _next(messages, parent)) is not None:
         upload = message.pop("upload")
@@ -354,10 +357,11 @@ def _next(messages: queue.SimpleQueue[dict[str, Any] | None], parent: int) -> di
     """The next message; None if there will be none, since the parent is gone or has said so."""
     while True:
         try:
-            return messages.get(timeout=1.0)
+            return messages.get(timeout=_SECONDS_OF_PATIENCE)
         except queue.Empty:
             if os.getppid() != parent:  # a process that it forked off may hold the other end of the pipe
                 return None
+            _warm_up()  # nobody waits for anything: it compiles, or trains
 
 
 def _import(write: Callable[..., None]) -> None:
