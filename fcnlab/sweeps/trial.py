@@ -260,6 +260,8 @@ def _why(code: int) -> str:
 
 def _record_failure(node: DictConfig, outcome: Outcome) -> None:
     """Say in the trial's run why it failed; one that never began gets a run that says so."""
+    if _holds_another(node, Path(outcome.folder)):
+        return
     try:
         tracking = OmegaConf.to_object(node.tracking)
         params = dict(_leaves(OmegaConf.to_container(node)))
@@ -269,6 +271,16 @@ def _record_failure(node: DictConfig, outcome: Outcome) -> None:
         outcome.run_id = run_id or outcome.run_id
     except (FcnlabError, OSError, OmegaConfBaseException) as error:
         log.warning("trial %d: its failure is not recorded in its run (%s)", outcome.number, first_line(error))
+
+
+def _holds_another(node: DictConfig, folder: Path) -> bool:
+    """Whether a folder's journal is of a training that this trial has nothing to say about."""
+    if not (folder / journal.FILE).is_file():
+        return False
+    try:
+        return journal.is_finished(folder) or not resume.is_of(configuration.from_node(node), folder)
+    except FcnlabError:
+        return True
 
 
 def _forget_failure(task: Task) -> None:
