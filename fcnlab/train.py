@@ -195,7 +195,6 @@ def _command(node: DictConfig) -> float | None:
     try:
         config = configuration.from_node(node)
         reproduce.check(config, HydraConfig.get().job.config_name)
-        configuration.validate(config)
         import_mlflow_beside(config)
         with reused_graphs(config):
             hydra_config = HydraConfig.get()

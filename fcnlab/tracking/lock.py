@@ -22,14 +22,10 @@ def waited_for(path: Path, seconds: float) -> Iterator[None]:
         path: As `FolderLock` takes it.
         seconds: To wait at most.
     """
-    lock, deadline = None, time.monotonic() + seconds
-    while lock is None and time.monotonic() < deadline:
-        try:
-            lock = FolderLock(path)
-        except BlockingIOError:
-            time.sleep(0.05)
-        except OSError:
-            break
+    try:
+        lock = FolderLock.wait(path, seconds)
+    except OSError:
+        lock = None
     try:
         yield
     finally:
@@ -56,6 +52,27 @@ class FolderLock:
         except OSError:
             self.release()
             raise
+
+    @classmethod
+    def wait(cls, path: Path, seconds: float) -> FolderLock:
+        """Hold it once whoever has it gives it back.
+
+        Args:
+            path: As for the class.
+            seconds: To wait at most.
+
+        Raises:
+            BlockingIOError: If nobody gave it back in time.
+            OSError: If the file cannot be made.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return cls(path)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def release(self) -> None:
         """Let others have it; again does nothing."""

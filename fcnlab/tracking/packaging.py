@@ -88,8 +88,8 @@ def _signature(channels: int, pixels: np.dtype) -> ModelSignature:
 def warm_up() -> None:
     """Let MLflow list what is installed, which it does once a process, at the first model: half a second.
 
-    For a thread that has nothing to do while the network trains, so that neither its compilation nor the end of the
-    training waits for it.
+    For a process that has nothing to do while the network is compiled, so that the end of the training does not wait
+    for it.
     """
     warn_dependency_requirement_mismatches([f"mlflow=={version('mlflow')}"])
 

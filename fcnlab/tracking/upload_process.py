@@ -26,12 +26,11 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from fcnlab.errors import FcnlabError, TrackingError
-from fcnlab.imports import without_collection
+from fcnlab.imports import import_ahead, without_collection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,14 +101,11 @@ class UploadProcess:
             number = next(self._numbers)
             self._pending[number] = future
             message = {"upload": upload, "call": number, "name": name, "arguments": arguments}
-            try:
+            with suppress(OSError, ValueError):  # it has ended, or was closed: the reader sees that, too
                 self._process.stdin.write(json.dumps(message).encode() + b"\n")
                 self._process.stdin.flush()
-            except (OSError, ValueError):  # the latter: closed
+            if self.is_lost:
                 self._fail_pending()
-            else:
-                if self.is_lost:
-                    self._fail_pending()
         return future
 
     def close(self) -> None:
@@ -244,7 +240,8 @@ class _Worker(threading.Thread):
         follower = self._follower
         if self._ending:
             self.join(_SECONDS_ALONE)
-        if self._ending or follower is None or not follower.has_begun:
+            return
+        if follower is None or not follower.has_begun:
             return
         from fcnlab.tracking import journal
 
@@ -279,11 +276,9 @@ def _warm_up() -> None:
     from fcnlab.tracking.figures import MODULES
     from fcnlab.tracking.packaging import warm_up
 
+    import_ahead(*MODULES)
     try:
-        with without_collection():
-            warm_up()
-            for module in MODULES:
-                import_module(module)
+        warm_up()
     except Exception:  # whoever needs it gets the error
         log.exception("warming up")
 

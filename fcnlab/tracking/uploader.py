@@ -52,7 +52,12 @@ class Uploader:
         self._path = folder / journal.FILE
         self._offset = 0
         self._unsure = True
-        self._lock = self._wait_for_lock()
+        try:
+            self._lock = FolderLock.wait(folder / ".upload.lock", _SECONDS_FOR_ANOTHER)
+        except BlockingIOError as error:
+            raise TrackingError(f"{folder}: another process is sending this journal already") from error
+        except OSError as error:
+            raise TrackingError(f"{folder}: cannot send its journal ({error.strerror})") from error
         self._load_position()
 
     @property
@@ -119,18 +124,6 @@ class Uploader:
     def close(self) -> None:
         """Let another process send."""
         self._lock.release()
-
-    def _wait_for_lock(self) -> FolderLock:
-        deadline = time.monotonic() + _SECONDS_FOR_ANOTHER
-        while True:
-            try:
-                return FolderLock(self.folder / ".upload.lock")
-            except OSError as error:
-                if not isinstance(error, BlockingIOError):
-                    raise TrackingError(f"{self.folder}: cannot send its journal ({error.strerror})") from error
-                if time.monotonic() > deadline:
-                    raise TrackingError(f"{self.folder}: another process is sending this journal already") from error
-            time.sleep(0.05)
 
     def _send_points(self, points: list[tuple[str, float, int, int]], end: int) -> None:
         try:
