@@ -20,3 +20,14 @@ class Native:
         shapes = (ctypes.c_void_p * count)(*[ctypes.addressof(size) for size in sizes])
         assert getattr(self.library, function)(count, data, dimensions, shapes, None, None, None) == 0
         return arrays[-1]
+
+
+def assert_same_bits_on_any_number_of_threads(monkeypatch, compute, numbers=("1", "2", "7")):
+    """``compute`` gives arrays, which the number of threads must not change."""
+    results = []
+    for number in numbers:
+        monkeypatch.setenv("FCNLAB_NUM_THREADS", number)
+        results.append(compute())
+    for other in results[1:]:
+        for first, second in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(first, second)

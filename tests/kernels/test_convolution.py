@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import Native
+from native import Native, assert_same_bits_on_any_number_of_threads
 
 from fcnlab.kernels.build import build
 
@@ -75,19 +75,15 @@ def test_many_channels_and_tiles(native, channels, size):
 
 def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch):
     images, weight, gradient = example((2, 40, 50, 70), 24)
-    results = []
-    for threads in ("1", "2", "7"):
-        monkeypatch.setenv("FCNLAB_NUM_THREADS", threads)
-        results.append(
-            (
-                native("conv3x3", [images, weight], gradient.shape),
-                native("conv3x3_input_gradient", [gradient, weight], images.shape),
-                native("conv3x3_weight_gradient", [images, gradient], weight.shape),
-            )
+
+    def compute():
+        return (
+            native("conv3x3", [images, weight], gradient.shape),
+            native("conv3x3_input_gradient", [gradient, weight], images.shape),
+            native("conv3x3_weight_gradient", [images, gradient], weight.shape),
         )
-    for other in results[1:]:
-        for first, second in zip(results[0], other, strict=True):
-            np.testing.assert_array_equal(first, second)
+
+    assert_same_bits_on_any_number_of_threads(monkeypatch, compute)
 
 
 def test_memory_is_used_again(native):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import Native
+from native import Native, assert_same_bits_on_any_number_of_threads
 
 from fcnlab.kernels.build import build
 
@@ -98,12 +98,11 @@ def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch):
     random = np.random.default_rng(0)
     x, gradient = random.standard_normal((2, 3, 9, 64, 64), dtype=np.float32)
     gamma, beta = random.standard_normal((2, 9), dtype=np.float32)
-    results = []
-    for threads in ("1", "3"):
-        monkeypatch.setenv("FCNLAB_NUM_THREADS", threads)
+
+    def compute():
         statistics = native("channel_statistics", [x], (2, 9))
         sums = native("norm_relu_sums", [x, gradient, statistics, gamma, beta], (2, 9))
         found = native("norm_relu_input_gradient", [x, gradient, statistics, gamma, beta, sums], x.shape)
-        results.append((statistics, sums, found))
-    for first, second in zip(*results, strict=True):
-        np.testing.assert_array_equal(first, second)
+        return statistics, sums, found
+
+    assert_same_bits_on_any_number_of_threads(monkeypatch, compute, ("1", "3"))

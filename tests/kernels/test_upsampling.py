@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import Native
+from native import Native, assert_same_bits_on_any_number_of_threads
 
 from fcnlab.kernels.build import build
 
@@ -111,13 +111,7 @@ def test_no_image(native):
 @pytest.mark.parametrize("stride", [2, 8, 32])
 def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch, stride):
     given = example((2, 21, 64 // stride, 90 // stride), 21, stride)
-    results = []
-    for threads in ("1", "2", "7"):
-        monkeypatch.setenv("FCNLAB_NUM_THREADS", threads)
-        results.append(all_three(native, *given))
-    for other in results[1:]:
-        for first, second in zip(results[0], other, strict=True):
-            np.testing.assert_array_equal(first, second)
+    assert_same_bits_on_any_number_of_threads(monkeypatch, lambda: all_three(native, *given))
 
 
 @pytest.mark.parametrize("stride", [2, 16])
