@@ -10,14 +10,22 @@ from typing import Any
 
 from mindspore import nn
 
+from fcnlab.config.schema import ArchConfig, FolderConfig
 from fcnlab.credentials import redact
 from fcnlab.errors import CheckpointError, ConfigError, first_line
 from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import build_model
 from fcnlab.models.weights import load_weights, read_weights
 
-_LARGEST = {"width": 4, "num_classes": 255, "in_channels": 64}
-"""As in `fcnlab.config.schema`, which a served model does without."""
+_LARGEST = {
+    argument: cls.__dataclass_fields__[key].metadata["maximum"]
+    for argument, cls, key in (
+        ("width", ArchConfig, "width"),
+        ("num_classes", FolderConfig, "num_classes"),
+        ("in_channels", FolderConfig, "channels"),
+    )
+}
+"""The bounds of the configuration, by argument of `build_model`."""
 
 
 def load(source: str | Path, tracking_uri: str | None = None) -> TrainedNetwork:

@@ -5,8 +5,13 @@ A package adds an architecture, data set, loss, transform, optimizer or schedule
     [project.entry-points."fcnlab.datasets"]
     mitochondria = "their_package.data:Mitochondria"
 
-The object may carry an attribute ``Config``: a dataclass with its configuration keys, which then becomes selectable as
-``dataset=mitochondria`` without a YAML file.
+The object may carry an attribute ``Config``: a dataclass with its configuration keys. ``dataset=mitochondria`` then
+selects it with these keys, without a YAML file; the keys of a transform stand below ``augment.<name>`` once
+``augment.extra`` names it. The dataclass need not derive from one of `fcnlab.config.schema`, whose keys it has besides.
+A key that states a role (``fcnlab.config.schema.key(2, Role.FREE)``) is treated accordingly; one that does not is taken
+to shape the compiled graphs and to be fixed for a training's life.
+
+Names are listed without importing what they stand for: the module of a plug-in is imported when its name is used.
 """
 
 from __future__ import annotations
@@ -14,10 +19,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
 
-from fcnlab.errors import ConfigError
+from fcnlab.errors import ConfigError, first_line
+
+
+class Origin(NamedTuple):
+    """Where a plug-in comes from.
+
+    Attributes:
+        distribution: Name of the installed distribution that declares it; None if nothing says it.
+        version: Of that distribution.
+        module: Name of the module that the plug-in is imported from.
+    """
+
+    distribution: str | None
+    version: str | None
+    module: str
 
 
 class Registry:
@@ -32,62 +51,84 @@ class Registry:
     def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
         self.kind = kind
         self.group = group
-        self._builtin = frozenset(builtin)
-        self._factories: dict[str, str | Callable[..., Any]] = dict(builtin)
+        self._builtin = dict(builtin)
+        self._registered: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str, factory: Callable[..., Any]) -> None:
-        """Add a factory at run time (a notebook's way in).
+        """Add a factory at run time, as a notebook does; its ``Config`` is selectable like that of a plug-in.
 
         Raises:
             ConfigError: If the name is taken.
         """
         if name in self.names():
             raise ConfigError(f"{self.kind} '{name}' is registered already; choose another name")
-        self._factories[name] = factory
+        self._registered[name] = factory
 
     def names(self) -> list[str]:
         """All known names, sorted."""
-        return sorted({*self._factories, *self._plugins()})
+        return sorted({*self._builtin, *self.additional()})
 
-    def plugins(self) -> dict[str, Callable[..., Any]]:
-        """What other packages declare, loaded, by name."""
-        return {name: entry_point.load() for name, entry_point in self._plugins().items()}
+    def additional(self) -> list[str]:
+        """The names that are not this package's own: plug-ins and what was registered at run time."""
+        return sorted({*self._registered, *(found.name for found in entry_points(group=self.group))})
 
     def builtin(self) -> list[str]:
         """This package's own names, in their order."""
-        return [name for name in self._factories if name in self._builtin]
+        return list(self._builtin)
 
     def is_builtin(self, name: str) -> bool:
         """Whether a name is this package's own, neither a plug-in nor registered at run time."""
         return name in self._builtin
 
+    def origin(self, name: str) -> Origin | None:
+        """Where a plug-in comes from; None for what is built in or was registered at run time."""
+        for found in self._declared(name):
+            dist = found.dist
+            return Origin(dist and dist.name, dist and dist.version, found.module)
+        return None
+
     def check(self, name: str) -> None:
-        """Refuse an unknown name without importing a known one.
+        """Refuse an unknown or ambiguous name without importing anything.
 
         Raises:
-            ConfigError: The text lists the known names and the nearest match.
+            ConfigError: The text lists the known names and the nearest match, or the packages that share the name.
         """
-        if name not in self.names():
+        declared = self._declared(name)
+        owners = ["fcnlab"] * (name in self._builtin) + ["this session"] * (name in self._registered)
+        owners += [_owner(found) for found in declared]
+        if not owners:
             raise ConfigError(self._unknown(name))
+        if len(owners) > 1:
+            raise ConfigError(
+                f"{self.kind} '{name}' is declared more than once, by {' and by '.join(owners)}: uninstall one of them, "
+                "or give one another name"
+            )
 
     def get(self, name: str) -> Callable[..., Any]:
         """The factory called ``name``.
 
         Raises:
-            ConfigError: If it is unknown; the text lists the known names and the nearest match.
+            ConfigError: If it is unknown, when the text lists the known names and the nearest match; or if a plug-in
+                cannot be imported.
         """
         self.check(name)
-        factory = self._factories.get(name)
-        if factory is None:
-            factory = self._plugins()[name].load()
-        elif isinstance(factory, str):
-            module, attribute = factory.split(":")
-            factory = getattr(import_module(module), attribute)
-        self._factories[name] = factory
-        return factory
+        if name in self._registered:
+            return self._registered[name]
+        if name in self._builtin:
+            module, attribute = self._builtin[name].split(":")
+            return getattr(import_module(module), attribute)
+        (found,) = self._declared(name)
+        try:
+            return found.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"{self.kind} '{name}': cannot be imported from {found.value} of {_owner(found)} "
+                f"({type(error).__name__}: {first_line(error)}); install what it needs, or mend that package"
+            ) from error
 
-    def _plugins(self) -> dict[str, Any]:
-        return {entry_point.name: entry_point for entry_point in entry_points(group=self.group)}
+    def _declared(self, name: str) -> list[EntryPoint]:
+        """The entry points of a name, one for each place that it may be imported from."""
+        return list({found.value: found for found in entry_points(group=self.group) if found.name == name}.values())
 
     def _unknown(self, name: str) -> str:
         nearest = difflib.get_close_matches(name, self.names(), n=1)
@@ -95,12 +136,21 @@ class Registry:
         return f"unknown {self.kind} '{name}': {hint}known are {', '.join(self.names())}"
 
 
+def _owner(found: EntryPoint) -> str:
+    return f"{found.dist.name} {found.dist.version}" if found.dist else found.value
+
+
 ARCHITECTURES = Registry(
     "architecture",
     "fcnlab.architectures",
     {f"fcn{stride}s": f"fcnlab.models.fcn:fcn{stride}s" for stride in (32, 16, 8, 4, 2)},
 )
-"""Called with ``num_classes, width, norm, dropout, seed``; returns the network, an ``nn.Cell``."""
+"""Called with ``num_classes``, ``seed``, ``in_channels`` if that is not 3, and the architecture's own keys.
+
+These are those of its ``Config`` but for ``name`` and ``stride``; ``width``, ``norm`` and ``dropout`` are among them if
+the ``Config`` derives from `fcnlab.config.schema.ArchConfig` or there is none. It returns the network: an ``nn.Cell``
+from images (N x in_channels x H x W, float32) to logits (N x C x H x W, float32).
+"""
 
 DATASETS = Registry(
     "dataset",
@@ -139,9 +189,11 @@ TRANSFORMS = Registry(
         "noise": "fcnlab.data.appearance:noise",
     },
 )
-"""Called with the configuration's ``augment`` section and ``ignore_index``; returns a `fcnlab.data.dataset.Transform`,
-or None where there is nothing to do. The built-in ones are applied in this order, then those that ``augment.extra``
-names."""
+"""Called with the configuration's ``augment`` section, ``ignore_index`` and the keys of the transform's own ``Config``.
+
+It returns a `fcnlab.data.dataset.Transform`, or None where there is nothing to do. The built-in ones are applied in this
+order, then those that ``augment.extra`` names.
+"""
 
 OPTIMIZERS = Registry(
     "optimizer",

@@ -15,6 +15,8 @@ from yaml import YAMLError
 from fcnlab import config as configuration
 from fcnlab import resume
 from fcnlab.config import RECORD_FILE, Config
+from fcnlab.config.roles import Role
+from fcnlab.config.schema import keys_with
 from fcnlab.errors import ConfigError, TrackingError, first_line
 from fcnlab.tracking import journal
 
@@ -139,12 +141,14 @@ def _recorded(key: str, source: str, words: Sequence[str]) -> tuple[str, DictCon
         raise ConfigError(f"{key}={source}: {RECORD_FILE} is not YAML ({first_line(error)})") from error
     if not recorded or not OmegaConf.is_dict(recorded):
         raise ConfigError(f"{key}={source}: {RECORD_FILE} holds no configuration")
-    # A place, no part of the experiment: the store may have moved since, and passwords are not recorded. So a new run
-    # goes where any other would go, which is also where the recorded one was looked for; and one that goes on, where it
-    # began. What it was itself reproduced from, or went on from, is of the past.
-    for place in ("tracking.uri", "from_run", "resume"):
-        OmegaConf.update(recorded, place, None)
-    recorded.pop("sweep", None)  # nor is the new one a trial of the old one's sweep
+    # What is said anew for each start is no part of the experiment. The store may have moved since, and passwords are not
+    # recorded: so a new run goes where any other would go, which is also where the recorded one was looked for, and one
+    # that goes on, where it began. Nor is the new run a trial of the old one's sweep.
+    for place in keys_with(Role.ANEW, Config()):
+        section, _, name = place.rpartition(".")
+        parent = OmegaConf.select(recorded, section) if section else recorded
+        if OmegaConf.is_dict(parent):
+            parent.pop(name, None)
     return text, recorded
 
 

@@ -14,6 +14,8 @@ from yaml import YAMLError
 
 from fcnlab import config as configuration
 from fcnlab.config import RECORD_FILE, Config
+from fcnlab.config.roles import Role
+from fcnlab.config.schema import leaves, role_of
 from fcnlab.errors import CheckpointError, ConfigError, DataError, TrackingError
 from fcnlab.tracking import journal
 
@@ -26,19 +28,6 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 CHECKPOINTS = "checkpoints"
 """The folder of the checkpoints below an output folder."""
-
-FIXED = (
-    r"arch\..*|dataset\.(channels|bits|num_classes|ignore_index|crops_per_image|crop_size)|trainer\.batch_size|seed|init_from|"
-    r"(optimizer|loss)\.name"
-)
-"""Keys that cannot change in the middle: the state is of these, or the order of the data is."""
-
-MEANS = (
-    r"tracking\..*|sweep\..*|dataset\.(root|cache_mib|num_workers)|from_run|resume|"
-    r"trainer\.(compile_cache|checkpoint_.*|save_every|ckpt|skip_nonfinite)"
-)
-"""Keys of places and means, which are no part of what is computed: these may change without a word."""
-
 
 @dataclass(frozen=True)
 class Interrupted:
@@ -163,7 +152,7 @@ def search(config: Config, roots: Sequence[str] = ("outputs",), finished: bool =
     """The newest training of a configuration that can go on; none that is alive.
 
     Args:
-        config: What it must have been made with, means aside.
+        config: What it must have been made with, apart from keys of the role MACHINE.
         roots: Below which to look.
         finished: Whether one that came to its end is good, too.
     """
@@ -178,7 +167,7 @@ def search(config: Config, roots: Sequence[str] = ("outputs",), finished: bool =
 
 
 def is_of(config: Config, folder: Path) -> bool:
-    """Whether a folder holds the training of a configuration, means aside."""
+    """Whether a folder holds the training of a configuration, apart from keys of the role MACHINE."""
     recorded = _read_config(folder)
     return (
         recorded is not None
@@ -263,8 +252,8 @@ def _check_version(state: TrainingState) -> None:
 
 
 def _check_config(folder: Path, recorded: Mapping[str, Any], config: Config) -> None:
-    for key, (then, now) in _differences(recorded, config).items():
-        if re.fullmatch(FIXED, key):
+    for key, (role, then, now) in _differences(recorded, config).items():
+        if Role.FIXED in role:
             raise ConfigError(
                 f"{key}={now}: the training in {folder} has {key}={then}, which cannot change in the middle; leave it "
                 "as it was, or start a new training with init_from"
@@ -272,16 +261,18 @@ def _check_config(folder: Path, recorded: Mapping[str, Any], config: Config) -> 
         log.warning("%s=%s from here on; it was %s", key, now, then)
 
 
-def _differences(recorded: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
-    """Keys to their values then and now, means aside; a key that one side does not have counts as the same."""
-    now = configuration.flatten(config)
+def _differences(recorded: Mapping[str, Any], config: Config) -> dict[str, tuple[Role, Any, Any]]:
+    """The keys that differ, but for those of the role MACHINE, with their role and their values then and now.
+
+    A key that one side does not have counts as the same.
+    """
     return {
-        key: (recorded[key], value)
-        for key, value in now.items()
+        key: (role_of(metadata), recorded[key], value)
+        for key, value, metadata in leaves(config)
         if key in recorded
         and recorded[key] != value
         and value != configuration.MEDIAN_FREQUENCY  # the numbers that it stood for are recorded
-        and not re.fullmatch(MEANS, key)
+        and Role.MACHINE not in role_of(metadata)
     }
 
 

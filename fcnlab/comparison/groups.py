@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fcnlab.comparison.significance import Difference, adjusted, paired_difference
+from fcnlab import config as configuration
+from fcnlab.config.roles import Role
 from fcnlab.errors import ConfigError
 from fcnlab.metrics.names import higher_is_better
-from fcnlab.resume import MEANS
 from fcnlab.tracking.trials import Trial, parse
 
 IOU = "val/iou/"
@@ -81,7 +82,7 @@ class Comparison:
 
     Attributes:
         monitor: The metric that is compared.
-        axes: The keys that vary, seed and means aside.
+        axes: The keys that vary, apart from the seed and from keys of the role MACHINE.
         groups: In the natural order of their settings.
         best: The group with the best mean; None if nothing was evaluated.
         best_trial: The best training.
@@ -162,7 +163,8 @@ def _axes(trials: Sequence[Trial]) -> list[str]:
     set is one even so: in a search, no two learning rates are the same, and the other keys would all follow.
     """
     keys = {key: None for trial in trials for key in trial.params}
-    keys = [key for key in keys if key != "seed" and not re.fullmatch(MEANS, key)]
+    of_the_machine = _keys_of_the_machine(trials)
+    keys = [key for key in keys if key != "seed" and key not in of_the_machine]
     keys.sort(key=lambda key: (not key.endswith(".name"), key))
     given = {key for trial in trials for key in trial.given}
     axes = [key for key in keys if key in given and len(_settings(trials, [key])) > 1]
@@ -173,6 +175,18 @@ def _axes(trials: Sequence[Trial]) -> list[str]:
             axes.append(key)
             parts = len(settings)
     return sorted(axes, key=keys.index)
+
+
+def _keys_of_the_machine(trials: Sequence[Trial]) -> set[str]:
+    """The keys that belong to the machine rather than the experiment, in every training that has them."""
+    keys: set[str] = set()
+    others: set[str] = set()
+    for trial in trials:
+        roles = configuration.recorded_roles(trial.params)
+        found = {key for key in trial.params if Role.MACHINE in roles.get(key, Role.FREE)}
+        keys |= found
+        others |= trial.params.keys() - found
+    return keys - others
 
 
 def _settings(trials: Sequence[Trial], axes: Sequence[str]) -> set[tuple[str, ...]]:

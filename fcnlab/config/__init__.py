@@ -1,63 +1,53 @@
-"""The configuration: typed keys, their ranges, and how they are composed.
+"""The configuration: typed keys with their ranges and roles, and how they are composed.
 
-What leaves this package is a plain `Config`, no OmegaConf node.
+What leaves this package is a plain `Config`, no OmegaConf node. The names below load their modules on first use: the
+schema is imported by whoever only needs a key's type or role, also where Hydra is not installed.
 """
 
-from fcnlab.config.composition import (
-    RECORD_FILE,
-    RECORDED,
-    compose,
-    config_folder,
-    from_node,
-    recorded_base,
-    refuse_interpolations,
-    register_schemas,
-    to_yaml,
-    value_of,
-    wrong_words,
-)
-from fcnlab.config.messages import one_line
-from fcnlab.config.schema import (
-    COMMANDS,
-    MEDIAN_FREQUENCY,
-    CompareConfig,
-    Config,
-    DatasetConfig,
-    EvaluateConfig,
-    ExportConfig,
-    PredictConfig,
-    PrepareConfig,
-    TrackingConfig,
-    flatten,
-    options,
-)
-from fcnlab.config.validation import check_tracking, validate
+from __future__ import annotations
 
-__all__ = [
-    "COMMANDS",
-    "MEDIAN_FREQUENCY",
-    "RECORDED",
-    "RECORD_FILE",
-    "CompareConfig",
-    "Config",
-    "DatasetConfig",
-    "EvaluateConfig",
-    "ExportConfig",
-    "PredictConfig",
-    "PrepareConfig",
-    "TrackingConfig",
-    "check_tracking",
-    "compose",
-    "config_folder",
-    "flatten",
-    "from_node",
-    "one_line",
-    "options",
-    "recorded_base",
-    "refuse_interpolations",
-    "register_schemas",
-    "to_yaml",
-    "validate",
-    "value_of",
-    "wrong_words",
-]
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "composition": (
+        "RECORDED",
+        "RECORD_FILE",
+        "compose",
+        "config_folder",
+        "from_node",
+        "recorded_base",
+        "recorded_roles",
+        "refuse_interpolations",
+        "register_schemas",
+        "to_yaml",
+        "value_of",
+        "wrong_words",
+    ),
+    "messages": ("one_line",),
+    "schema": (
+        "COMMANDS",
+        "MEDIAN_FREQUENCY",
+        "CompareConfig",
+        "Config",
+        "DatasetConfig",
+        "EvaluateConfig",
+        "ExportConfig",
+        "PredictConfig",
+        "PrepareConfig",
+        "TrackingConfig",
+        "flatten",
+        "keys_with",
+        "options",
+    ),
+    "validation": ("check_tracking", "validate"),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_MODULES)  # noqa: PLE0605 - the names are resolved by `__getattr__`
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

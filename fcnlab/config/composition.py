@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab import __version__
 from fcnlab.config.messages import one_line
-from fcnlab.config.schema import COMMANDS, SCHEMAS, Config, DatasetConfig, PrepareConfig
+from fcnlab.config.plugins import PluginNode, augment_class, option_class, root_schema, settled
+from fcnlab.config.roles import Role
+from fcnlab.config.schema import BASES, COMMANDS, SCHEMAS, Config, DatasetConfig, PrepareConfig, keys_with, leaves, role_of
 from fcnlab.config.validation import validate
 from fcnlab.errors import ConfigError
 from fcnlab.registry import REGISTRIES
@@ -43,7 +46,9 @@ def config_folder() -> Path:
 def register_schemas() -> None:
     """Tell Hydra the typed classes, and make every plug-in's ``Config`` selectable by its name."""
     store = ConfigStore.instance()
-    store.store(name="config_schema", node=Config)
+    store.store(name="config_schema", node=root_schema())
+    unnamed = {"override_dirname": {"exclude_keys": list(keys_with(Role.ANEW, Config()))}}
+    store.store(name="trial_folders", node={"hydra": {"job": {"config": unnamed}}})
     for name, schema in COMMANDS.items():
         store.store(name=f"schema_{name}", node=schema)
     for group, options in SCHEMAS.items():
@@ -51,10 +56,8 @@ def register_schemas() -> None:
             # Not a group of its own, which `--help` would list beside the real ones.
             store.store(name=f"schema_{group}_{name}", node=schema)
     for group, registry in REGISTRIES.items():
-        for name, factory in registry.plugins().items():
-            schema = getattr(factory, "Config", None)
-            if schema is not None:
-                store.store(group=group, name=name, node=schema)
+        for name in registry.additional():
+            store.repo.setdefault(group, {})[f"{name}.yaml"] = PluginNode(group, name)
 
 
 def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
@@ -77,6 +80,8 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
             node = hydra_compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error, COMMANDS.get(config_name, Config))) from error
+    except ConfigError:  # of a plug-in that was chosen
+        raise
     except Exception as error:
         raise wrong_words(overrides, error) from error
     return from_node(node)
@@ -163,22 +168,33 @@ def _typed(recorded: DictConfig) -> DictConfig:
     """A recorded configuration, checked against today's classes."""
     recorded, sections = recorded.copy(), {}
     try:
-        for group, default in vars(Config()).items():
-            if not dataclasses.is_dataclass(default):
-                continue
+        for group in BASES:
             name = OmegaConf.select(recorded, f"{group}.name")
-            if group in REGISTRIES and name not in (None, *REGISTRIES[group].names()):
+            if name not in (None, *REGISTRIES[group].names()):
                 recorded[group] = {"name": name}  # a plug-in that is not installed: `validate` says so if it is used
-            sections[group] = _schema(group, name, type(default))()
-        return OmegaConf.merge(OmegaConf.structured(Config(**sections)), recorded)
+            sections[group] = option_class(group, name)()
+        return OmegaConf.merge(OmegaConf.structured(root_schema()(**sections)), recorded)
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error)) from error
 
 
-def _schema(group: str, name: str | None, default: type) -> type:
-    """The class of an option's keys."""
-    plugin = REGISTRIES[group].plugins().get(name) if group in REGISTRIES else None
-    return getattr(plugin, "Config", None) or SCHEMAS.get(group, {}).get(name, default)
+def recorded_roles(params: Mapping[str, str]) -> dict[str, Role]:
+    """The role of each key of a recorded training.
+
+    Args:
+        params: The dotted keys and the values of its configuration, as text.
+
+    Returns:
+        The roles by key. Those of a plug-in that cannot be imported here are missing.
+    """
+    sections: list[tuple[str, Any]] = [("", Config())]
+    for group in BASES:
+        with suppress(ConfigError):
+            sections.append((f"{group}.", option_class(group, params.get(f"{group}.name"))()))
+    with suppress(ConfigError, ValueError, SyntaxError):
+        sections.append(("augment.", augment_class(ast.literal_eval(params.get("augment.extra", "[]")))()))
+    found = [leaves(section, prefix) for prefix, section in sections]
+    return {key: role_of(metadata) for items in found for key, _, metadata in items}
 
 
 def from_node(node: DictConfig) -> Any:
@@ -194,6 +210,8 @@ def from_node(node: DictConfig) -> Any:
         config = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error)) from error
+    if isinstance(config, Config):
+        config = settled(config)
     if isinstance(config, PrepareConfig):
         config.dataset.root = (config.root if config.check else config.source) or "."
     if getattr(getattr(config, "dataset", None), "name", None) == "folder":

@@ -1,7 +1,7 @@
 """Every key of the configuration: one typed dataclass a group, with the range of every value.
 
 Hydra composes ``conf/`` against these classes, so that a wrong type or an unknown key is refused before anything is
-built. They are light on purpose: nothing here imports MindSpore or MLflow.
+built. They are light on purpose: nothing here imports MindSpore, MLflow or Hydra.
 """
 
 from __future__ import annotations
@@ -11,58 +11,88 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional
 
-from omegaconf import MISSING
+from fcnlab.config.roles import UNCLASSIFIED, Role
 
 
-def ranged(
+MISSING: Any = "???"
+"""What OmegaConf writes for a value that is yet to be given. (It is not imported: a served model does without it.)"""
+
+
+def key(
     default: Any,
+    role: Role = UNCLASSIFIED,
     *,
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    choices: Sequence[Any] | None = None,
+    required: bool = False,
 ) -> Any:
-    """A number within bounds (``above`` and ``below`` exclude the bound itself); a list has each element bounded."""
+    """Declare a configuration key: a dataclass field with a role and a range.
+
+    Args:
+        default: The value of the key unless it is set. A list is copied for each configuration.
+        role: What the key means to the graph cache, ``resume`` and others.
+        minimum: The smallest number that is allowed. Of a list, every element is checked, here and below.
+        maximum: The largest number that is allowed.
+        above: A bound that the number must exceed.
+        below: A bound that the number must stay below.
+        choices: The only values that are allowed.
+        required: Whether None is refused, so that the user has to give a value.
+    """
     bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
-    metadata = {key: bound for key, bound in bounds.items() if bound is not None}
+    metadata: dict[str, Any] = {name: bound for name, bound in bounds.items() if bound is not None}
+    metadata["role"] = role
+    if choices is not None:
+        metadata["choices"] = tuple(choices)
+    if required:
+        metadata["required"] = True
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def one_of(default: Any, choices: Sequence[Any]) -> Any:
-    """A value out of a closed list."""
-    return field(default=default, metadata={"choices": tuple(choices)})
+_NETWORK = Role.SHAPES_GRAPH | Role.FIXED  # what the compiled graphs and the saved parameters both follow from
+_FOLDER = Role.READS | Role.DESCRIBED  # what a folder says of its files
+_START = Role.MACHINE | Role.ANEW  # how this one process was started
 
 
 @dataclass
-class ArchConfig:
-    """Which network: see `fcnlab.models.FCN`."""
+class AnyArchConfig:
+    """What every architecture has, also one of another package."""
 
-    name: str = "fcn8s"
-    stride: int = one_of(8, (2, 4, 8, 16, 32))
-    width: float = ranged(0.25, above=0, maximum=4)
-    norm: str = one_of("batch", ("batch", "none"))
-    dropout: float = ranged(0.5, minimum=0, below=1)
+    name: str = key(MISSING, _NETWORK)
+
+
+@dataclass
+class ArchConfig(AnyArchConfig):
+    """Which network of this package: see `fcnlab.models.FCN`."""
+
+    name: str = key("fcn8s", _NETWORK)
+    stride: int = key(8, _NETWORK, choices=(2, 4, 8, 16, 32))
+    width: float = key(0.25, _NETWORK, above=0, maximum=4)
+    norm: str = key("batch", _NETWORK, choices=("batch", "none"))
+    dropout: float = key(0.5, _NETWORK, minimum=0, below=1)
 
 
 @dataclass
 class DatasetConfig:
     """What every data set has."""
 
-    name: str = MISSING
-    root: Optional[str] = None
-    num_classes: int = ranged(2, minimum=2, maximum=255)
-    ignore_index: int = ranged(255, minimum=0, maximum=255)
-    class_names: list[str] = field(default_factory=list)
-    palette: list[list[int]] = field(default_factory=list)
-    crop_size: int = ranged(128, minimum=32)
-    crops_per_image: int = ranged(1, minimum=1)
-    mean: list[float] = ranged([0.5, 0.5, 0.5], minimum=0, maximum=1)
-    std: list[float] = ranged([0.25, 0.25, 0.25], above=0)
-    rare_threshold: float = ranged(0.0, minimum=0, maximum=1)
-    cache_mib: int = ranged(2048, minimum=0)
-    num_workers: int = ranged(1, minimum=1, maximum=64)
+    name: str = key(MISSING, Role.READS)
+    root: Optional[str] = key(None, Role.MACHINE)
+    num_classes: int = key(2, _NETWORK | _FOLDER, minimum=2, maximum=255)
+    ignore_index: int = key(255, _NETWORK | _FOLDER, minimum=0, maximum=255)
+    class_names: list[str] = key([], _FOLDER)
+    palette: list[list[int]] = key([], Role.DESCRIBED)
+    crop_size: int = key(128, _NETWORK, minimum=32)
+    crops_per_image: int = key(1, Role.FIXED, minimum=1)
+    mean: list[float] = key([0.5, 0.5, 0.5], Role.DESCRIBED, minimum=0, maximum=1)
+    std: list[float] = key([0.25, 0.25, 0.25], Role.DESCRIBED, above=0)
+    rare_threshold: float = key(0.0, Role.FREE, minimum=0, maximum=1)
+    cache_mib: int = key(2048, Role.MACHINE, minimum=0)
+    num_workers: int = key(1, Role.MACHINE, minimum=1, maximum=64)
 
     # Keys only where images may have others, as `FolderConfig` does.
     channels: ClassVar[int] = 3
@@ -73,45 +103,45 @@ class DatasetConfig:
 class CellsConfig(DatasetConfig):
     """Generated slices: see `fcnlab.data.cells`."""
 
-    name: str = "cells"
-    class_names: list[str] = field(default_factory=lambda: ["membrane", "cell"])
-    num_train: int = ranged(32, minimum=1)
-    num_val: int = ranged(8, minimum=1)
-    image_size: int = ranged(256, minimum=64, maximum=8192)
-    seed: int = ranged(0, minimum=0)
+    name: str = key("cells", Role.READS)
+    class_names: list[str] = key(["membrane", "cell"], _FOLDER)
+    num_train: int = key(32, Role.READS, minimum=1)
+    num_val: int = key(8, Role.READS, minimum=1)
+    image_size: int = key(256, Role.READS, minimum=64, maximum=8192)
+    seed: int = key(0, Role.READS, minimum=0)
 
 
 @dataclass
 class PairedFilesConfig(DatasetConfig):
     """What every folder of images with one of labels has: see `fcnlab.data.folder`."""
 
-    root: Optional[str] = field(default=None, metadata={"required": True})
-    images: str = "images"
-    labels: str = "labels"
-    label_values: list[int] = ranged([], minimum=0, maximum=255)
-    train_list: Optional[str] = None
-    val_list: Optional[str] = None
+    root: Optional[str] = key(None, Role.MACHINE, required=True)
+    images: str = key("images", _FOLDER)
+    labels: str = key("labels", _FOLDER)
+    label_values: list[int] = key([], _FOLDER, minimum=0, maximum=255)
+    train_list: Optional[str] = key(None, Role.DESCRIBED)
+    val_list: Optional[str] = key(None, Role.DESCRIBED)
 
 
 @dataclass
 class FolderConfig(PairedFilesConfig):
     """Any images: see `fcnlab.data.folder`."""
 
-    name: str = "folder"
-    channels: int = ranged(3, minimum=1, maximum=64)
-    bits: int = one_of(8, (8, 16))
-    records: Optional[bool] = None
-    val_fraction: float = ranged(0.2, above=0, below=1)
-    split_seed: int = ranged(0, minimum=0)
+    name: str = key("folder", Role.READS)
+    channels: int = key(3, _NETWORK | _FOLDER, minimum=1, maximum=64)
+    bits: int = key(8, Role.FIXED | _FOLDER, choices=(8, 16))
+    records: Optional[bool] = key(None, _FOLDER)
+    val_fraction: float = key(0.2, Role.FREE, above=0, below=1)
+    split_seed: int = key(0, Role.FREE, minimum=0)
 
 
 @dataclass
 class Isbi2012Config(PairedFilesConfig):
     """The ISBI 2012 challenge's slices: see `fcnlab.data.isbi2012`."""
 
-    name: str = "isbi2012"
-    class_names: list[str] = field(default_factory=lambda: ["membrane", "cell"])
-    label_values: list[int] = ranged([0, 255], minimum=0, maximum=255)
+    name: str = key("isbi2012", Role.READS)
+    class_names: list[str] = key(["membrane", "cell"], _FOLDER)
+    label_values: list[int] = key([0, 255], _FOLDER, minimum=0, maximum=255)
 
 
 # fmt: off
@@ -129,123 +159,135 @@ CAMVID_CLASSES = (
 class Voc2012Config(DatasetConfig):
     """PASCAL VOC: see `fcnlab.data.voc2012`."""
 
-    name: str = "voc2012"
-    root: Optional[str] = field(default=None, metadata={"required": True})
-    num_classes: int = ranged(21, minimum=2, maximum=255)
-    class_names: list[str] = field(default_factory=lambda: list(VOC_CLASSES))
-    train_set: str = one_of("train", ("train", "trainval", "trainaug"))
-    val_set: str = one_of("val", ("val", "seg11valid"))
-    sbd_root: Optional[str] = None
+    name: str = key("voc2012", Role.READS)
+    root: Optional[str] = key(None, Role.MACHINE, required=True)
+    num_classes: int = key(21, _NETWORK | _FOLDER, minimum=2, maximum=255)
+    class_names: list[str] = key(list(VOC_CLASSES), _FOLDER)
+    train_set: str = key("train", Role.READS, choices=("train", "trainval", "trainaug"))
+    val_set: str = key("val", Role.READS, choices=("val", "seg11valid"))
+    sbd_root: Optional[str] = key(None, Role.MACHINE | Role.READS)
 
 
 @dataclass
 class CamvidConfig(DatasetConfig):
     """CamVid: see `fcnlab.data.camvid`."""
 
-    name: str = "camvid"
-    root: Optional[str] = field(default=None, metadata={"required": True})
-    num_classes: int = ranged(11, minimum=2, maximum=255)
-    ignore_index: int = ranged(11, minimum=0, maximum=255)
-    class_names: list[str] = field(default_factory=lambda: list(CAMVID_CLASSES))
-    val_set: str = one_of("val", ("val", "test"))
+    name: str = key("camvid", Role.READS)
+    root: Optional[str] = key(None, Role.MACHINE, required=True)
+    num_classes: int = key(11, _NETWORK | _FOLDER, minimum=2, maximum=255)
+    ignore_index: int = key(11, _NETWORK | _FOLDER, minimum=0, maximum=255)
+    class_names: list[str] = key(list(CAMVID_CLASSES), _FOLDER)
+    val_set: str = key("val", Role.READS, choices=("val", "test"))
 
 
 @dataclass
 class AugmentConfig:
     """Joint random transforms of a training image and its label: see `fcnlab.data.transforms`."""
 
-    horizontal_flip: float = ranged(0.0, minimum=0, maximum=1)
-    vertical_flip: float = ranged(0.0, minimum=0, maximum=1)
-    rotate90: bool = False
-    scale: list[float] = ranged([1.0, 1.0], minimum=0.1, maximum=10)
-    brightness: float = ranged(0.0, minimum=0, maximum=1)
-    contrast: float = ranged(0.0, minimum=0, below=1)
-    max_void: float = ranged(1.0, minimum=0, maximum=1)
-    class_crops: float = ranged(0.0, minimum=0, maximum=1)
-    rotation: float = ranged(0.0, minimum=0, maximum=180)
-    elastic: float = ranged(0.0, minimum=0, maximum=100)
-    elastic_spacing: float = ranged(32.0, minimum=2)
-    gamma: list[float] = ranged([1.0, 1.0], minimum=0.1, maximum=10)
-    saturation: float = ranged(0.0, minimum=0, maximum=1)
-    hue: float = ranged(0.0, minimum=0, maximum=0.5)
-    blur: float = ranged(0.0, minimum=0, maximum=20)
-    noise: float = ranged(0.0, minimum=0, maximum=1)
-    extra: list[str] = field(default_factory=list)
+    horizontal_flip: float = key(0.0, Role.FREE, minimum=0, maximum=1)
+    vertical_flip: float = key(0.0, Role.FREE, minimum=0, maximum=1)
+    rotate90: bool = key(False, Role.FREE)
+    scale: list[float] = key([1.0, 1.0], Role.FREE, minimum=0.1, maximum=10)
+    brightness: float = key(0.0, Role.FREE, minimum=0, maximum=1)
+    contrast: float = key(0.0, Role.FREE, minimum=0, below=1)
+    max_void: float = key(1.0, Role.FREE, minimum=0, maximum=1)
+    class_crops: float = key(0.0, Role.FREE, minimum=0, maximum=1)
+    rotation: float = key(0.0, Role.FREE, minimum=0, maximum=180)
+    elastic: float = key(0.0, Role.FREE, minimum=0, maximum=100)
+    elastic_spacing: float = key(32.0, Role.FREE, minimum=2)
+    gamma: list[float] = key([1.0, 1.0], Role.FREE, minimum=0.1, maximum=10)
+    saturation: float = key(0.0, Role.FREE, minimum=0, maximum=1)
+    hue: float = key(0.0, Role.FREE, minimum=0, maximum=0.5)
+    blur: float = key(0.0, Role.FREE, minimum=0, maximum=20)
+    noise: float = key(0.0, Role.FREE, minimum=0, maximum=1)
+    extra: list[str] = key([], Role.FREE)
 
 
 @dataclass
-class OptimizerConfig:
-    """What every optimizer has."""
+class AnyOptimizerConfig:
+    """What every optimizer has, also one of another package."""
 
-    name: str = MISSING
-    lr: float = ranged(1e-3, above=0)
-    weight_decay: float = ranged(0.0, minimum=0, below=1)
+    name: str = key(MISSING, _NETWORK)
+    lr: float = key(1e-3, Role.FREE, above=0)
+
+
+@dataclass
+class OptimizerConfig(AnyOptimizerConfig):
+    """What every optimizer of this package has."""
+
+    weight_decay: float = key(0.0, Role.SHAPES_GRAPH, minimum=0, below=1)
 
 
 @dataclass
 class AdamConfig(OptimizerConfig):
     """Adam with L2 regularisation."""
 
-    name: str = "adam"
-    beta1: float = ranged(0.9, minimum=0, below=1)
-    beta2: float = ranged(0.999, minimum=0, below=1)
-    epsilon: float = ranged(1e-8, above=0)
+    name: str = key("adam", _NETWORK)
+    beta1: float = key(0.9, Role.SHAPES_GRAPH, minimum=0, below=1)
+    beta2: float = key(0.999, Role.SHAPES_GRAPH, minimum=0, below=1)
+    epsilon: float = key(1e-8, Role.SHAPES_GRAPH, above=0)
 
 
 @dataclass
 class AdamWConfig(AdamConfig):
     """Adam with decoupled weight decay."""
 
-    name: str = "adamw"
-    weight_decay: float = ranged(0.01, minimum=0, below=1)
+    name: str = key("adamw", _NETWORK)
+    weight_decay: float = key(0.01, Role.SHAPES_GRAPH, minimum=0, below=1)
 
 
 @dataclass
 class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent with momentum."""
 
-    name: str = "sgd"
-    lr: float = ranged(0.01, above=0)
-    weight_decay: float = ranged(5e-4, minimum=0, below=1)
-    momentum: float = ranged(0.9, minimum=0, below=1)
+    name: str = key("sgd", _NETWORK)
+    lr: float = key(0.01, Role.FREE, above=0)
+    weight_decay: float = key(5e-4, Role.SHAPES_GRAPH, minimum=0, below=1)
+    momentum: float = key(0.9, Role.SHAPES_GRAPH, minimum=0, below=1)
 
 
 @dataclass
-class ScheduleConfig:
-    """What every learning-rate schedule has."""
+class AnyScheduleConfig:
+    """What every learning-rate schedule has, also one of another package."""
 
-    name: str = MISSING
-    warmup_steps: int = ranged(0, minimum=0)
+    name: str = key(MISSING, Role.FREE)
+
+
+@dataclass
+class ScheduleConfig(AnyScheduleConfig):
+    """What every learning-rate schedule of this package has."""
+
+    warmup_steps: int = key(0, Role.FREE, minimum=0)
 
 
 @dataclass
 class ConstantConfig(ScheduleConfig):
     """The same learning rate throughout."""
 
-    name: str = "constant"
+    name: str = key("constant", Role.FREE)
 
 
 @dataclass
 class PolyConfig(ScheduleConfig):
     """(1 - step / total) ** power."""
 
-    name: str = "poly"
-    power: float = ranged(0.9, above=0)
+    name: str = key("poly", Role.FREE)
+    power: float = key(0.9, Role.FREE, above=0)
 
 
 @dataclass
 class CosineConfig(ScheduleConfig):
     """Half a cosine from 1 to ``final``."""
 
-    name: str = "cosine"
-    final: float = ranged(0.0, minimum=0, maximum=1)
+    name: str = key("cosine", Role.FREE)
+    final: float = key(0.0, Role.FREE, minimum=0, maximum=1)
 
 
 @dataclass
 class LossConfig:
     """What every loss has."""
 
-    name: str = MISSING
+    name: str = key(MISSING, _NETWORK)
 
 
 MEDIAN_FREQUENCY = "median_frequency"
@@ -256,98 +298,98 @@ MEDIAN_FREQUENCY = "median_frequency"
 class CrossEntropyConfig(LossConfig):
     """Pixel-wise cross-entropy."""
 
-    name: str = "cross_entropy"
-    class_weights: Any = ranged(None, minimum=0)
+    name: str = key("cross_entropy", _NETWORK)
+    class_weights: Any = key(None, Role.SHAPES_GRAPH, minimum=0)
 
 
 @dataclass
 class FocalConfig(CrossEntropyConfig):
     """The focal loss."""
 
-    name: str = "focal"
-    gamma: float = ranged(2.0, minimum=0, maximum=10)
+    name: str = key("focal", _NETWORK)
+    gamma: float = key(2.0, Role.SHAPES_GRAPH, minimum=0, maximum=10)
 
 
 @dataclass
 class DiceConfig(CrossEntropyConfig):
     """The soft Dice loss."""
 
-    name: str = "dice"
+    name: str = key("dice", _NETWORK)
 
 
 @dataclass
 class CombinedConfig(CrossEntropyConfig):
     """Cross-entropy or focal loss, and Dice."""
 
-    name: str = "combined"
-    gamma: float = ranged(0.0, minimum=0, maximum=10)
-    dice: float = ranged(0.5, minimum=0, maximum=1)
+    name: str = key("combined", _NETWORK)
+    gamma: float = key(0.0, Role.SHAPES_GRAPH, minimum=0, maximum=10)
+    dice: float = key(0.5, Role.SHAPES_GRAPH, minimum=0, maximum=1)
 
 
 @dataclass
 class TrainerConfig:
     """How long to train, on what, and what to keep: see `fcnlab.training.trainer`."""
 
-    epochs: int = ranged(20, minimum=1)
-    max_steps: Optional[int] = ranged(None, minimum=1)
-    batch_size: int = ranged(8, minimum=1)
-    eval_every: int = ranged(5, minimum=1)
-    mode: str = one_of("graph", ("graph", "pynative"))
-    device: str = one_of("auto", ("auto", "cpu", "ascend"))
-    compile_cache: bool = True
-    clip_norm: Optional[float] = ranged(None, above=0)
-    monitor: str = "val/mean_iou"
-    patience: Optional[int] = ranged(None, minimum=1)
-    save_every: Optional[int] = ranged(None, minimum=1)
-    checkpoint_epochs: Optional[int] = ranged(None, minimum=1)
-    checkpoint_minutes: Optional[float] = ranged(5.0, minimum=0)
-    ckpt: bool = True
-    skip_nonfinite: int = ranged(0, minimum=0)
+    epochs: int = key(20, Role.FREE, minimum=1)
+    max_steps: Optional[int] = key(None, Role.FREE, minimum=1)
+    batch_size: int = key(8, _NETWORK, minimum=1)
+    eval_every: int = key(5, Role.FREE, minimum=1)
+    mode: str = key("graph", Role.SHAPES_GRAPH, choices=("graph", "pynative"))
+    device: str = key("auto", Role.SHAPES_GRAPH, choices=("auto", "cpu", "ascend"))
+    compile_cache: bool = key(True, Role.MACHINE)
+    clip_norm: Optional[float] = key(None, Role.SHAPES_GRAPH, above=0)
+    monitor: str = key("val/mean_iou", Role.FREE)
+    patience: Optional[int] = key(None, Role.FREE, minimum=1)
+    save_every: Optional[int] = key(None, Role.MACHINE, minimum=1)
+    checkpoint_epochs: Optional[int] = key(None, Role.MACHINE, minimum=1)
+    checkpoint_minutes: Optional[float] = key(5.0, Role.MACHINE, minimum=0)
+    ckpt: bool = key(True, Role.MACHINE)
+    skip_nonfinite: int = key(0, Role.MACHINE | Role.SHAPES_GRAPH, minimum=0)
 
 
 @dataclass
 class TrackingConfig:
     """Where the experiment is recorded: see `fcnlab.tracking`."""
 
-    name: str = one_of("mlflow", ("mlflow", "none"))
-    uri: Optional[str] = None
-    experiment: str = "fcnlab"
-    run_name: Optional[str] = None
-    overlays: int = ranged(3, minimum=0)
-    system_metrics_every: Optional[float] = ranged(10.0, minimum=0.1)
-    wait: float = ranged(60.0, minimum=0)
-    register_as: Optional[str] = None
-    alias: str = "champion"
+    name: str = key("mlflow", Role.MACHINE, choices=("mlflow", "none"))
+    uri: Optional[str] = key(None, _START | Role.BESIDE_SWEEP)
+    experiment: str = key("fcnlab", Role.MACHINE)
+    run_name: Optional[str] = key(None, Role.MACHINE)
+    overlays: int = key(3, Role.MACHINE, minimum=0)
+    system_metrics_every: Optional[float] = key(10.0, Role.MACHINE, minimum=0.1)
+    wait: float = key(60.0, Role.MACHINE, minimum=0)
+    register_as: Optional[str] = key(None, Role.MACHINE)
+    alias: str = key("champion", Role.MACHINE)
 
 
 @dataclass
 class SweepConfig:
     """A training as a trial of a sweep: see `fcnlab.sweeps`."""
 
-    id: Optional[str] = None
-    resume: Optional[str] = None
-    skip_finished: bool = False
-    threads: Optional[int] = ranged(None, minimum=1)
-    search_trial: Optional[int] = ranged(None, minimum=0)
+    id: Optional[str] = key(None, _START)
+    resume: Optional[str] = key(None, _START)
+    skip_finished: bool = key(False, _START)
+    threads: Optional[int] = key(None, _START | Role.BESIDE_SWEEP, minimum=1)
+    search_trial: Optional[int] = key(None, _START, minimum=0)
 
 
 @dataclass
 class Config:
     """A whole experiment."""
 
-    arch: ArchConfig = field(default_factory=ArchConfig)
+    arch: AnyArchConfig = field(default_factory=ArchConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optimizer: AnyOptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: AnyScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    seed: int = ranged(0, minimum=0, maximum=2**31 - 1)
-    init_from: Optional[str] = None
-    from_run: Optional[str] = None
-    resume: Optional[str] = None
+    seed: int = key(0, Role.FIXED, minimum=0, maximum=2**31 - 1)
+    init_from: Optional[str] = key(None, Role.FIXED)
+    from_run: Optional[str] = key(None, _START)
+    resume: Optional[str] = key(None, _START)
 
 
 @dataclass
@@ -361,11 +403,11 @@ class StoreConfig:
 class InferenceConfig:
     """What every command that runs a trained network has: see `fcnlab.inference`."""
 
-    checkpoint: Optional[str] = field(default=None, metadata={"required": True})
+    checkpoint: Optional[str] = key(None, required=True)
     flip: bool = False
-    scales: list[float] = ranged([1.0], minimum=0.1, maximum=8)
-    tile: int = ranged(1408, minimum=480, maximum=32768)
-    device: str = one_of("auto", ("auto", "cpu", "ascend"))
+    scales: list[float] = key([1.0], minimum=0.1, maximum=8)
+    tile: int = key(1408, minimum=480, maximum=32768)
+    device: str = key("auto", choices=("auto", "cpu", "ascend"))
     tracking: StoreConfig = field(default_factory=StoreConfig)
 
 
@@ -374,10 +416,10 @@ class EvaluateConfig(InferenceConfig):
     """``python -m fcnlab.evaluate``."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    split: str = one_of("val", ("train", "val", "all"))
+    split: str = key("val", choices=("train", "val", "all"))
     output: Optional[str] = None
-    boundary_tolerance: float = ranged(2.0, minimum=0)
-    worst: int = ranged(5, minimum=0)
+    boundary_tolerance: float = key(2.0, minimum=0)
+    worst: int = key(5, minimum=0)
     log_to: Optional[str] = None
 
 
@@ -385,8 +427,8 @@ class EvaluateConfig(InferenceConfig):
 class PredictConfig(InferenceConfig):
     """``python -m fcnlab.predict``."""
 
-    input: Optional[str] = field(default=None, metadata={"required": True})
-    output: Optional[str] = field(default=None, metadata={"required": True})
+    input: Optional[str] = key(None, required=True)
+    output: Optional[str] = key(None, required=True)
     overlays: bool = True
     probabilities: bool = False
     overwrite: bool = False
@@ -396,12 +438,10 @@ class PredictConfig(InferenceConfig):
 class ExportConfig:
     """``python -m fcnlab.export``."""
 
-    checkpoint: Optional[str] = field(default=None, metadata={"required": True})
-    format: Optional[str] = field(
-        default=None, metadata={"required": True, "choices": ("mindir", "onnx", "safetensors")}
-    )
+    checkpoint: Optional[str] = key(None, required=True)
+    format: Optional[str] = key(None, required=True, choices=("mindir", "onnx", "safetensors"))
     output: Optional[str] = None
-    device: str = one_of("auto", ("auto", "cpu", "ascend"))
+    device: str = key("auto", choices=("auto", "cpu", "ascend"))
     tracking: StoreConfig = field(default_factory=StoreConfig)
 
 
@@ -418,7 +458,7 @@ class CompareConfig:
 
     sweep: Optional[str] = None
     filter: Optional[str] = None
-    runs: list[str] = field(default_factory=list)
+    runs: list[str] = key([])
     monitor: Optional[str] = None
     baseline: Optional[str] = None
     output: Optional[str] = None
@@ -432,20 +472,20 @@ class PrepareConfig:
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     source: Optional[str] = None
-    root: Optional[str] = field(default=None, metadata={"required": True})
+    root: Optional[str] = key(None, required=True)
     check: bool = False
     images: str = "images"
     labels: str = "labels"
-    classes: list[str] = field(default_factory=list)
-    values: list[int] = ranged([], minimum=0, maximum=65535)
-    colours: list[list[int]] = field(default_factory=list)
-    void_colour: Optional[list[int]] = ranged(None, minimum=0, maximum=255)
+    classes: list[str] = key([])
+    values: list[int] = key([], minimum=0, maximum=65535)
+    colours: list[list[int]] = key([])
+    void_colour: Optional[list[int]] = key(None, minimum=0, maximum=255)
     annotations: Optional[str] = None
-    channels: int = ranged(3, minimum=1, maximum=64)
-    bits: int = one_of(8, (8, 16))
+    channels: int = key(3, minimum=1, maximum=64)
+    bits: int = key(8, choices=(8, 16))
     records: bool = False
-    val_fraction: float = ranged(0.2, above=0, below=1)
-    split_seed: int = ranged(0, minimum=0)
+    val_fraction: float = key(0.2, above=0, below=1)
+    split_seed: int = key(0, minimum=0)
 
 
 COMMANDS = {
@@ -459,6 +499,7 @@ COMMANDS = {
 """The class of each primary configuration, ``conf/<name>.yaml``."""
 
 SCHEMAS: dict[str, dict[str, type]] = {
+    "arch": dict.fromkeys(("fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn2s"), ArchConfig),
     "dataset": {
         "cells": CellsConfig,
         "folder": FolderConfig,
@@ -470,11 +511,23 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "schedule": {"constant": ConstantConfig, "poly": PolyConfig, "cosine": CosineConfig},
     "loss": {"cross_entropy": CrossEntropyConfig, "focal": FocalConfig, "dice": DiceConfig, "combined": CombinedConfig},
 }
-"""The typed class of each option in the groups whose options differ in their keys."""
+"""The class of each option of the groups whose options differ in their keys."""
+
+BASES: dict[str, type] = {
+    "arch": AnyArchConfig,
+    "dataset": DatasetConfig,
+    "optimizer": AnyOptimizerConfig,
+    "schedule": AnyScheduleConfig,
+    "loss": LossConfig,
+}
+"""What every option of these groups has, whichever package it is of."""
+
+UNDECLARED: dict[str, type] = {**BASES, "arch": ArchConfig, "optimizer": OptimizerConfig, "schedule": ScheduleConfig}
+"""The keys of an option of another package that declares none."""
 
 
 def leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Every key below a section: its dotted name, its value and the metadata with its range."""
+    """Every key below a section: its dotted name, its value, and the metadata with its role and range."""
     for item in dataclasses.fields(section):
         value, key = getattr(section, item.name), f"{prefix}{item.name}"
         if dataclasses.is_dataclass(value):
@@ -486,6 +539,16 @@ def leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[s
 def flatten(config: Config) -> dict[str, Any]:
     """Dotted keys to values: ``{"arch.name": "fcn8s", ...}``."""
     return {key: value for key, value, _ in leaves(config)}
+
+
+def role_of(metadata: Mapping[str, Any]) -> Role:
+    """The role that a key's metadata states, or `UNCLASSIFIED`, as for the key of a plug-in that says nothing."""
+    return metadata.get("role", UNCLASSIFIED)
+
+
+def keys_with(role: Role, section: Any) -> dict[str, Any]:
+    """The keys below a section whose role includes all of ``role``: dotted names to values."""
+    return {name: value for name, value, metadata in leaves(section) if role in role_of(metadata)}
 
 
 def options(section: Any, *without: str) -> dict[str, Any]:

@@ -9,16 +9,13 @@ from typing import Any
 
 import yaml
 
-from fcnlab.config.schema import FolderConfig
+from fcnlab.config.roles import Role
+from fcnlab.config.schema import FolderConfig, keys_with
 from fcnlab.errors import DataError
 
 FILE = "dataset.yaml"
 
-KEYS = (
-    *("class_names", "num_classes", "palette", "ignore_index", "label_values", "images", "labels"),
-    "records",
-    *("train_list", "val_list", "channels", "bits", "mean", "std"),
-)
+KEYS = tuple(keys_with(Role.DESCRIBED, FolderConfig()))
 """Of a data set's configuration, those that a folder may say."""
 
 INFORMATION = ("source", "licence", "class_pixels")

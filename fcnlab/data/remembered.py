@@ -7,7 +7,6 @@ by its path, size and times of change, as git does; if any is another, all are r
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import time
@@ -20,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from fcnlab.config.roles import Role
+from fcnlab.config.schema import keys_with
 from fcnlab.data.dataset import Dataset, Sample, Wrapper
 from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.files import replacing
@@ -34,10 +35,6 @@ MAX_ENTRIES = 256
 
 # A file that is written twice within one tick of the clock has one time for both: such young ones are not trusted.
 _SETTLED = 2 * 10**9  # nanoseconds; the coarsest file system counts in steps of two seconds
-
-# A key that is not among these may change how files are read, and so counts.
-_WITHOUT_EFFECT = ("root", "palette", "crop_size", "crops_per_image", "mean", "std", "rare_threshold", "cache_mib")
-_WITHOUT_EFFECT += ("num_workers", "val_fraction", "split_seed", "train_list", "val_list")  # names and paths count
 
 
 class Remembered(Wrapper):
@@ -125,7 +122,7 @@ def stamp_of(paths: Iterable[Path], config: Any, *meaning: Any) -> str | None:
 
     Args:
         paths: In order.
-        config: A dataclass of which every key counts but those that have no part in reading.
+        config: A dataclass of which every key counts whose role includes READS, or that states no role.
         meaning: What else decides what is read, as strings, numbers and lists of them.
 
     Returns:
@@ -141,7 +138,7 @@ def stamp_of(paths: Iterable[Path], config: Any, *meaning: Any) -> str | None:
         return None
     if newest > time.time_ns() - _SETTLED:
         return None
-    keys = {key: value for key, value in dataclasses.asdict(config).items() if key not in _WITHOUT_EFFECT}
+    keys = keys_with(Role.READS, config)
     files = digest("\n".join(lines).encode("utf-8", "surrogateescape"))
     return digest_of([_code(), repr(sorted(keys.items())), list(meaning), files])
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcnlab import config as configuration
+from fcnlab.config.roles import Role
+from fcnlab.config.schema import Config, keys_with
 from fcnlab.errors import ConfigError, TrackingError
 from fcnlab.files import replacing
 
@@ -22,7 +24,10 @@ ID_VARIABLE = "FCNLAB_SWEEP"
 
 _FLAGS = ("-m", "--multirun")
 _HOW_TO_GO_ON = ("sweep.resume=", "sweep.skip_finished=")
-_MAY_CHANGE = ("tracking.uri=", "hydra/launcher=", "hydra.launcher.", "sweep.threads=")
+_MAY_CHANGE = (
+    *(f"{key}=" for key in keys_with(Role.BESIDE_SWEEP, Config())),
+    *("hydra/launcher=", "hydra.launcher."),
+)
 
 
 @dataclass(frozen=True)
