@@ -14,7 +14,9 @@ from mindspore import nn
 
 import fcnlab
 from fcnlab import kernels
-from fcnlab.config import MEDIAN_FREQUENCY, Config, options
+from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
+from fcnlab.config.roles import Role
+from fcnlab.config.schema import ArchConfig
 from fcnlab.data.balance import median_frequency, repeat_factors
 from fcnlab.data.dataset import Cached, Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
@@ -24,14 +26,17 @@ from fcnlab.environment import describe_cpu
 from fcnlab.models import build_model
 from fcnlab.models.weights import initialise_from, read_weights
 from fcnlab.palette import palette
-from fcnlab.registry import DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
+from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
 from fcnlab.tracking.recorder import Input
 from fcnlab.training.callbacks import Callback
-from fcnlab.training.evaluation import Evaluator
+from fcnlab.training.evaluation import Compiler, Evaluator
 from fcnlab.training.step import TrainStep
 from fcnlab.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+
+COMPILED = {"arch": ARCHITECTURES, "loss": LOSSES, "optimizer": OPTIMIZERS}
+"""The groups of the configuration whose objects become part of compiled graphs."""
 
 
 class Data(NamedTuple):
@@ -94,7 +99,7 @@ def build_network(config: Config) -> nn.Cell:
 def architecture(config: Config) -> dict[str, Any]:
     """The arguments of `fcnlab.build_model`, which a checkpoint carries along."""
     channels = {} if config.dataset.channels == 3 else {"in_channels": config.dataset.channels}
-    own = options(config.arch, "stride")
+    own = options(config.arch, *(["stride"] if isinstance(config.arch, ArchConfig) else []))
     return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **own, **channels}
 
 
@@ -113,8 +118,26 @@ def build_loss(config: Config) -> nn.Cell:
     )
 
 
+def graph_compiler(config: Config) -> Compiler | None:
+    """What compiles the graphs of a training; None where nothing is compiled.
+
+    Args:
+        config: With numbers in the place of ``loss.class_weights=median_frequency``: they are in the graphs.
+    """
+    if config.trainer.mode != "graph":
+        return None
+    parts = [(registry, getattr(config, group).name) for group, registry in COMPILED.items()]
+    others = [registry.origin(name) for registry, name in parts if not registry.is_builtin(name)]
+    if not config.trainer.compile_cache or None in others:  # registered at run time: nobody knows its source
+        return lambda cell, *inputs: cell.compile(*inputs)
+    from fcnlab.graph_cache import GraphCache
+
+    return GraphCache(keys_with(Role.SHAPES_GRAPH, config), others).compile
+
+
 def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, callbacks: list[Callback]) -> Trainer:
     """Everything together."""
+    compiler = graph_compiler(config)
     dataset = config.dataset
     pixels = {"mean": dataset.mean, "std": dataset.std}
     loader = TrainLoader(
@@ -137,6 +160,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         ignore_index=dataset.ignore_index,
         class_names=names,
         keep=config.tracking.overlays,
+        compiler=compiler,
     )
     schedule = partial(SCHEDULES.get(config.schedule.name), **options(config.schedule))
     metadata = {
@@ -160,6 +184,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         folder / "checkpoints",
         metadata,
         callbacks,
+        compiler,
     )
 
 

@@ -100,8 +100,8 @@ class Registry:
             raise ConfigError(self._unknown(name))
         if len(owners) > 1:
             raise ConfigError(
-                f"{self.kind} '{name}' is declared more than once, by {' and by '.join(owners)}: uninstall one of them, "
-                "or give one another name"
+                f"{self.kind} '{name}' is declared more than once, by {' and by '.join(owners)}: uninstall one of "
+                "them, or give one another name"
             )
 
     def get(self, name: str) -> Callable[..., Any]:
@@ -191,8 +191,8 @@ TRANSFORMS = Registry(
 )
 """Called with the configuration's ``augment`` section, ``ignore_index`` and the keys of the transform's own ``Config``.
 
-It returns a `fcnlab.data.dataset.Transform`, or None where there is nothing to do. The built-in ones are applied in this
-order, then those that ``augment.extra`` names.
+It returns a `fcnlab.data.dataset.Transform`, or None where there is nothing to do. The built-in ones are applied in
+this order, then those that ``augment.extra`` names.
 """
 
 OPTIMIZERS = Registry(

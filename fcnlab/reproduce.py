@@ -141,9 +141,9 @@ def _recorded(key: str, source: str, words: Sequence[str]) -> tuple[str, DictCon
         raise ConfigError(f"{key}={source}: {RECORD_FILE} is not YAML ({first_line(error)})") from error
     if not recorded or not OmegaConf.is_dict(recorded):
         raise ConfigError(f"{key}={source}: {RECORD_FILE} holds no configuration")
-    # What is said anew for each start is no part of the experiment. The store may have moved since, and passwords are not
-    # recorded: so a new run goes where any other would go, which is also where the recorded one was looked for, and one
-    # that goes on, where it began. Nor is the new run a trial of the old one's sweep.
+    # What is said anew for each start is no part of the experiment. The store may have moved since, and passwords are
+    # not recorded: so a new run goes where any other would go, which is also where the recorded one was looked for, and
+    # one that goes on, where it began. Nor is the new run a trial of the old one's sweep.
     for place in keys_with(Role.ANEW, Config()):
         section, _, name = place.rpartition(".")
         parent = OmegaConf.select(recorded, section) if section else recorded

@@ -29,6 +29,7 @@ AUTO = "auto"
 CHECKPOINTS = "checkpoints"
 """The folder of the checkpoints below an output folder."""
 
+
 @dataclass(frozen=True)
 class Interrupted:
     """A training that can go on.

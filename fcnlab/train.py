@@ -10,8 +10,7 @@ import logging
 import sys
 import types
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ from fcnlab import command, reproduce, resume
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.errors import ConfigError, FcnlabError, first_line
-from fcnlab.registry import REGISTRIES
 from fcnlab.sweeps import record as sweep_record
 from fcnlab.tracking import journal, upload_process
 
@@ -99,11 +97,10 @@ def train(
                 return _finished(trainer, wanted, folder)
     elif config.from_run is not None:
         reproduce.compare_inputs(config, inputs)
-    log.info("%s with %s parameters, width %g", config.arch.name, f"{parameters:,}", config.arch.width)
+    log.info("%s with %s parameters%s", config.arch.name, f"{parameters:,}", _width(config))
     log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), folder)
-    if config.trainer.mode == "graph":  # before the store is asked: until then, MLflow is being imported beside it
-        size = config.dataset.crop_size
-        trainer.compile((config.dataset.channels, size, size))
+    size = config.dataset.crop_size
+    trainer.compile((config.dataset.channels, size, size))  # before the store is asked: MLflow is imported meanwhile
     upload = None
     if config.tracking.name == "mlflow":
         from fcnlab.tracking.upload import MLflowUpload
@@ -119,6 +116,12 @@ def import_mlflow_beside(config: Config) -> None:
     """Start the process that sends to MLflow, so that it is ready when MindSpore is imported and the network made."""
     if config.tracking.name == "mlflow":
         upload_process.shared()
+
+
+def _width(config: Config) -> str:
+    """For the log; an architecture of another package may have none."""
+    width = getattr(config.arch, "width", None)
+    return "" if width is None else f", width {width:g}"
 
 
 def _finished(trainer: Trainer, wanted: str, folder: Path) -> TrainResult:
@@ -196,34 +199,11 @@ def _command(node: DictConfig) -> float | None:
         config = configuration.from_node(node)
         reproduce.check(config, HydraConfig.get().job.config_name)
         import_mlflow_beside(config)
-        with reused_graphs(config):
-            hydra_config = HydraConfig.get()
-            result = train(config, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
+        hydra_config = HydraConfig.get()
+        result = train(config, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
     except FcnlabError as error:
         command.leave(command.EXIT_ERROR, str(error))
     return result.best.evaluation.metrics.get(config.trainer.monitor) if result.best else None
-
-
-def reused_graphs(config: Config) -> AbstractContextManager:
-    """The compile cache, where it can be trusted: one training of this package's own parts in a fresh process."""
-    own = all(registry.is_builtin(getattr(config, group).name) for group, registry in REGISTRIES.items())
-    if not (config.trainer.compile_cache and config.trainer.mode == "graph" and own):
-        return nullcontext()
-    from fcnlab import compile_cache
-
-    return compile_cache.reused_graphs(graph_shape(config))
-
-
-def graph_shape(config: Config) -> dict[str, Any]:
-    """Everything of a configuration that is compiled into its graphs."""
-    dataset, trainer = config.dataset, config.trainer
-    return {
-        "arch": asdict(config.arch),
-        "loss": asdict(config.loss),
-        "optimizer": asdict(config.optimizer),
-        "dataset": [dataset.num_classes, dataset.ignore_index, dataset.crop_size, dataset.channels],
-        "trainer": [trainer.batch_size, trainer.clip_norm, trainer.device, trainer.skip_nonfinite > 0],
-    }
 
 
 class _CallableModule(types.ModuleType):

@@ -149,7 +149,7 @@ def pytorch(configuration: Configuration, variant_name: str) -> Subject:
 def _network(configuration: Configuration) -> Any:
     from fcnlab.models import build_model
 
-    return build_model(f"fcn{configuration.stride}s", NUM_CLASSES, configuration.width, dropout=0.0)
+    return build_model(f"fcn{configuration.stride}s", NUM_CLASSES, width=configuration.width, dropout=0.0)
 
 
 def measure(subject_name: str, configuration: Configuration) -> Timing:

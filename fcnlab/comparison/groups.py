@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcnlab.comparison.significance import Difference, adjusted, paired_difference
 from fcnlab import config as configuration
+from fcnlab.comparison.significance import Difference, adjusted, paired_difference
 from fcnlab.config.roles import Role
 from fcnlab.errors import ConfigError
 from fcnlab.metrics.names import higher_is_better

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +22,17 @@ from fcnlab import __version__
 from fcnlab.config.messages import one_line
 from fcnlab.config.plugins import PluginNode, augment_class, option_class, root_schema, settled
 from fcnlab.config.roles import Role
-from fcnlab.config.schema import BASES, COMMANDS, SCHEMAS, Config, DatasetConfig, PrepareConfig, keys_with, leaves, role_of
+from fcnlab.config.schema import (
+    BASES,
+    COMMANDS,
+    SCHEMAS,
+    Config,
+    DatasetConfig,
+    PrepareConfig,
+    keys_with,
+    leaves,
+    role_of,
+)
 from fcnlab.config.validation import validate
 from fcnlab.errors import ConfigError
 from fcnlab.registry import REGISTRIES

@@ -66,12 +66,6 @@ def augment_class(names: Sequence[str]) -> type[AugmentConfig]:
     return _with_sections(":".join((_AUGMENT, *sections)), tuple(sections.items()))
 
 
-def transform_keys(augment: AugmentConfig, name: str) -> dict[str, Any]:
-    """The keys of a transform's own ``Config``, as keyword arguments."""
-    section = getattr(augment, name, None)
-    return dict(vars(section)) if dataclasses.is_dataclass(section) else {}
-
-
 def root_schema() -> type[Config]:
     """What Hydra composes the configuration of a training against.
 
@@ -142,8 +136,8 @@ def _declared(group: str, registry: Registry, name: str) -> type | None:
         OmegaConf.structured(declared())
     except Exception as error:  # OmegaConf raises what it likes for a type that it does not know
         raise ConfigError(
-            f"{group}: the Config of {name} cannot be used ({first_line(error)}); every key needs a type that OmegaConf "
-            "knows and a default"
+            f"{group}: the Config of {name} cannot be used ({first_line(error)}); every key needs a default, and a type "
+            "that OmegaConf knows"
         ) from error
     return declared
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Optional
 
 from fcnlab.config.roles import UNCLASSIFIED, Role
 
-
 MISSING: Any = "???"
 """What OmegaConf writes for a value that is yet to be given. (It is not imported: a served model does without it.)"""
 

@@ -5,8 +5,9 @@ The functions are deterministic, each takes its parameters; `TrainTransform` dra
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -120,7 +121,7 @@ class TrainTransform:
         self._crop_size = crop_size
         self._ignore_index = ignore_index
         names = [*TRANSFORMS.builtin(), *augment.extra]
-        self._more = [TRANSFORMS.get(name)(augment, ignore_index) for name in names]
+        self._more = [TRANSFORMS.get(name)(augment, ignore_index, **_keys(augment, name)) for name in names]
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Draw one crop.
@@ -186,6 +187,12 @@ class TrainTransform:
             low, high = max(low, position - side + 1), min(high, position)
             place.append(int(rng.integers(low, high, endpoint=True)))
         return place[0], place[1]
+
+
+def _keys(augment: AugmentConfig, name: str) -> dict[str, Any]:
+    """The keys of a transform that has some of its own, which are in the section of its name."""
+    section = getattr(augment, name, None)
+    return dict(vars(section)) if dataclasses.is_dataclass(section) else {}
 
 
 def _void_share(label: np.ndarray, side: int, place: tuple[int, int], ignore_index: int) -> float:

@@ -76,7 +76,7 @@ class FCN(nn.Cell):
         self.fc6 = SameConv2d(channels[4], hidden, 7)
         self.fc7 = SameConv2d(hidden, hidden, 1)
         self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(p=float(dropout))
+        self.dropout = float(dropout)
         self.kept_scale = 1 / (1 - float(dropout))
         self.score = score_layer(hidden, num_classes)
 
@@ -117,12 +117,12 @@ class FCN(nn.Cell):
             The masks of fc6 and fc7, 2 x N x channels x H / 32 x W / 32 bool, each true with probability 1 - dropout
             (to 1/65536); None without dropout.
         """
-        if self.dropout.p == 0:
+        if self.dropout == 0:
             return None
         batch, _, height, width = shape
         masks = (2, batch, self.fc6.out_channels, -(-height // 32), -(-width // 32))
         values = np.frombuffer(generator.bytes(2 * math.prod(masks)), np.uint16)
-        return (values >= round(self.dropout.p * 2**16)).reshape(masks)
+        return (values >= round(self.dropout * 2**16)).reshape(masks)
 
     def construct(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Logits of every pixel."""
@@ -157,7 +157,8 @@ class FCN(nn.Cell):
 
     def _drop(self, features: Tensor, keep: Tensor | None, layer: int) -> Tensor:
         if keep is None:
-            return self.dropout(features)
+            # Not `nn.Dropout`, which keeps a random seed as its own: a graph that draws nothing would still have one.
+            return ops.dropout(features, self.dropout, self.training)
         return features * (keep[layer].astype(mstype.float32) * self.kept_scale)
 
 

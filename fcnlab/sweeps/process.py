@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _train(task: Task) -> dict[str, object]:
-    from fcnlab.train import import_mlflow_beside, reused_graphs, train
+    from fcnlab.train import import_mlflow_beside, train
 
     import_mlflow_beside(task.config)
 
@@ -63,8 +63,7 @@ def _train(task: Task) -> dict[str, object]:
         from fcnlab.sweeps.search import Reporter
 
         callbacks.append(Reporter(task.sweep, task.config.sweep.search_trial, task.config.trainer.monitor))
-    with reused_graphs(task.config):
-        done = train(task.config, task.folder, task.overrides, callbacks=callbacks, trial=task.number)
+    done = train(task.config, task.folder, task.overrides, callbacks=callbacks, trial=task.number)
     pruned = any(callback.wants_to_stop for callback in callbacks)
     if pruned:
         _mark_pruned(task)

@@ -80,10 +80,8 @@ def render(
 
 def _network(summary: Summary) -> str:
     arch = summary.config.arch
-    return (
-        f"**{_escape(arch.name)}** of width {arch.width:g}, {summary.parameters:,} parameters, "
-        f"seed {summary.config.seed}"
-    )
+    width = f" of width {arch.width:g}" if hasattr(arch, "width") else ""  # another package's may have none
+    return f"**{_escape(arch.name)}**{width}, {summary.parameters:,} parameters, seed {summary.config.seed}"
 
 
 def _inputs(inputs: Sequence[Input]) -> str:

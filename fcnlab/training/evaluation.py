@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ from fcnlab.metrics import ConfusionMatrix
 if TYPE_CHECKING:
     from fcnlab.data.dataset import Sample
     from fcnlab.data.loader import EvalLoader
+
+Compiler = Callable[..., object]
+"""Called with a cell and example inputs: compiles it for these, or loads its graph, so that the next call need not."""
 
 SUMMARY = ("loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
 
@@ -74,6 +77,7 @@ class Evaluator:
         class_names: One for each class.
         keep: How many samples to keep with their predictions, for a tracker to draw.
         channels: Of the images.
+        compiler: Called with the cell to evaluate and its first inputs, before they are computed; None: nothing is.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Evaluator:
         class_names: Sequence[str],
         keep: int = 0,
         channels: int = 3,
+        compiler: Compiler | None = None,
     ) -> None:
         self.step = _EvaluationStep(network, loss)
         # Images may be of many sizes; a dynamic height and width compile once for all of them, and run as fast.
@@ -99,6 +104,7 @@ class Evaluator:
         self.ignore_index = ignore_index
         self.class_names = list(class_names)
         self.keep = keep
+        self._compiler = compiler
 
     def __call__(self) -> Evaluation:
         """Evaluate once."""
@@ -108,7 +114,11 @@ class Evaluator:
         self.step.set_train(False)
         try:
             for index, batch in enumerate(self.loader):
-                loss, prediction = self.step(Tensor(batch.images), Tensor(batch.labels))
+                images, labels = Tensor(batch.images), Tensor(batch.labels)
+                if self._compiler is not None:
+                    self._compiler(self.step, images, labels)
+                    self._compiler = None
+                loss, prediction = self.step(images, labels)
                 prediction = prediction.asnumpy()
                 valid = int(np.count_nonzero(batch.labels != self.ignore_index))
                 total_loss += float(loss.asnumpy()) * valid

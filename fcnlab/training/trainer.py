@@ -21,7 +21,7 @@ from fcnlab.errors import CheckpointError, ConfigError, TrainingError
 from fcnlab.metrics.names import higher_is_better
 from fcnlab.models.weights import read_weights, save_ckpt, save_weights
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
-from fcnlab.training.evaluation import Evaluator, metric_names
+from fcnlab.training.evaluation import Compiler, Evaluator, metric_names
 from fcnlab.training.masks import DropoutMasks
 from fcnlab.training.state import Progress, StateFolder, TrainingState
 from fcnlab.training.step import TrainStep
@@ -71,6 +71,7 @@ class Trainer:
         folder: Where the checkpoints go.
         metadata: What every checkpoint says of itself beside its epoch, step and metrics.
         callbacks: Told what happens, in this order.
+        compiler: Compiles the update for `compile`; None where nothing is compiled.
 
     Raises:
         ConfigError: If ``trainer.monitor`` is not one of the evaluation's metrics.
@@ -86,6 +87,7 @@ class Trainer:
         folder: Path,
         metadata: dict[str, Any],
         callbacks: Sequence[Callback] = (),
+        compiler: Compiler | None = None,
     ) -> None:
         known = metric_names(evaluator.class_names)
         if config.monitor not in known:
@@ -98,6 +100,7 @@ class Trainer:
         self.folder = folder
         self.metadata = metadata
         self.callbacks = list(callbacks)
+        self._compiler = compiler
         total_steps = config.max_steps or config.epochs * loader.steps_per_epoch
         self.plan = Plan(
             epochs=math.ceil(total_steps / loader.steps_per_epoch),
@@ -141,13 +144,14 @@ class Trainer:
         Args:
             image_shape: Of a crop: C, H, W.
         """
-        if self.done or self.progress.steps == self.plan.total_steps:
+        if self._compiler is None or self.done or self.progress.steps == self.plan.total_steps:
             return
         log.info("compiling the training step")
         channels, height, width = image_shape
         images = (self.loader.batch_size, channels, height, width)
         labels = (self.loader.batch_size, height, width)
-        self.step.compile(
+        self._compiler(
+            self.step,
             Tensor(np.zeros(images, np.float32)),
             Tensor(np.zeros(labels, np.int32)),
             Tensor(0.0, ms.float32),

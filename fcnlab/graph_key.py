@@ -1,0 +1,199 @@
+"""What a compiled graph follows from, described so that two processes describe the same graph alike."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import platform
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+from mindspore.ops import Primitive
+
+import fcnlab
+from fcnlab import kernels
+from fcnlab.registry import Origin
+
+_CONTEXT = ("mode", "device_target", "deterministic", "enable_graph_kernel", "graph_kernel_flags", "max_call_depth")
+_VARIABLES = ("MS_", "MINDSPORE_", "GRAPH_")
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """The digest of a description, 32 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class UndescribedError(Exception):
+    """A cell holds something that cannot be described, so that no stored graph can be known to be its own."""
+
+
+def describe_cell(cell: nn.Cell) -> list[Any]:
+    """A cell with all that is in it: classes, modes, parameters without their values, and every other attribute.
+
+    The compiler may make a constant of any attribute. A parameter's value is an input of the graph.
+
+    Raises:
+        UndescribedError: If an attribute is of a kind whose content cannot be seen.
+    """
+    return _Description().of(cell)
+
+
+def describe_inputs(cell: nn.Cell, inputs: Sequence[Tensor]) -> list[Any]:
+    """The shapes and types of a cell's inputs, as it is compiled for: those of `nn.Cell.set_inputs` go first."""
+    return [[list(item.shape), str(item.dtype)] for item in cell.get_inputs() or inputs]
+
+
+def describe_machine() -> dict[str, Any]:
+    """What compiles, and what the graph is to run on.
+
+    A graph names the library of the compiled operators, whose own name is a digest of the processor and of what it was
+    made from.
+    """
+    commit = Path(ms.__file__).with_name(".commit_id")
+    return {
+        "mindspore": [version("mindspore"), commit.read_text(encoding="utf-8") if commit.is_file() else None],
+        "context": {key: repr(ms.get_context(key)) for key in _CONTEXT},
+        "environment": {key: value for key, value in sorted(os.environ.items()) if key.startswith(_VARIABLES)},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "operators": str(kernels.library()),
+    }
+
+
+def describe_code(origins: Sequence[Origin]) -> dict[str, Any]:
+    """The source code that the graph is compiled from.
+
+    That is all of this package and the script that runs: MindSpore takes no graph that was compiled for another script.
+    With plug-ins, it is also all of their packages, every other loaded module that was not installed, and the version
+    of everything that was.
+
+    Args:
+        origins: Of the plug-ins whose code takes part.
+    """
+    package = Path(fcnlab.__file__).parent
+    script = Path(sys.argv[0])
+    described: dict[str, Any] = {
+        "fcnlab": _digest_files(package.rglob("*.py"), package),
+        "script": [str(script.resolve()), _digest_files([script], script.parent)],
+    }
+    if origins:
+        described["plugins"] = [list(origin) for origin in origins]
+        described["packages"] = {origin.module: _digest_package(origin.module) for origin in origins}
+        described["loaded"] = _digest_files(_sources_not_installed(), None)
+        described["installed"] = sorted(_installed())
+    return described
+
+
+class _Description:
+    """Describes Python values as JSON takes them; what was described before is referred to by its place."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, int] = {}
+        self._kept: list[Any] = []  # so that no id is used twice
+        self._internal = {*vars(nn.Cell())} - {"_cells", "_params", "training"}
+
+    def of(self, value: Any) -> Any:
+        """The description of any value."""
+        if value is None or isinstance(value, bool | int | float | complex | str):
+            return repr(value)
+        if id(value) in self._seen:
+            return ["again", self._seen[id(value)]]
+        self._seen[id(value)] = len(self._kept)
+        self._kept.append(value)
+        return self._of_new(value)
+
+    def _of_new(self, value: Any) -> Any:
+        if isinstance(value, nn.Cell):
+            parts = {key: item for key, item in sorted(vars(value).items()) if key not in self._internal}
+            return [_class(value), value.training, self._of_items(parts)]
+        if isinstance(value, Parameter):
+            return [value.name, list(value.shape), str(value.dtype), bool(value.requires_grad)]
+        if isinstance(value, Tensor):
+            return _array(value.asnumpy())
+        if isinstance(value, np.ndarray | np.generic):
+            return _array(np.asarray(value))
+        if isinstance(value, bytes | bytearray):
+            return hashlib.sha256(value).hexdigest()
+        if isinstance(value, list | tuple):
+            return [_class(value), [self.of(item) for item in value]]
+        if isinstance(value, set | frozenset):
+            return sorted(json.dumps(self.of(item)) for item in value)
+        if isinstance(value, Mapping):
+            return self._of_items(value)
+        if isinstance(value, Primitive):
+            return [_class(value), value.name, self._of_items(dict(sorted(value.attrs.items())))]
+        if isinstance(value, type | types.ModuleType | types.BuiltinFunctionType | np.dtype | ms.dtype.Type):
+            return str(value)
+        if isinstance(value, types.MethodType):
+            return [self.of(value.__func__), self.of(value.__self__)]
+        if isinstance(value, types.FunctionType):
+            closure = list(inspect.getclosurevars(value).nonlocals.values())
+            if value.__module__.startswith("mindspore."):  # it numbers its own by the time at which they are made
+                closure = [item for item in closure if not isinstance(item, int | str)]
+            return [value.__module__, value.__qualname__, self.of(closure), self.of(value.__defaults__)]
+        if hasattr(value, "__dict__") or hasattr(type(value), "__slots__"):
+            return [_class(value), self._of_items(_attributes(value))]
+        raise UndescribedError(f"a {_class(value)}")
+
+    def _of_items(self, items: Mapping[Any, Any]) -> list[Any]:
+        return [[self.of(key), self.of(item)] for key, item in items.items()]
+
+
+def _attributes(thing: Any) -> dict[str, Any]:
+    """The attributes of an object, wherever its class keeps them."""
+    slots = [name for cls in type(thing).__mro__ for name in getattr(cls, "__slots__", ())]
+    found = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
+    return dict(sorted((found | getattr(thing, "__dict__", {})).items()))
+
+
+def _array(array: np.ndarray) -> list[Any]:
+    return [str(array.dtype), list(array.shape), hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()]
+
+
+def _class(thing: Any) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _digest_files(paths: Iterator[Path] | Sequence[Path], root: Path | None) -> str:
+    found = hashlib.sha256()
+    for path in sorted(paths):
+        try:
+            content = hashlib.sha256(path.read_bytes()).digest()
+        except OSError:
+            content = b"unreadable"
+        found.update(f"{path.relative_to(root) if root else path}\0".encode("utf-8", "surrogateescape") + content)
+    return found.hexdigest()
+
+
+def _digest_package(module: str) -> str:
+    """All Python files of the package that a module belongs to, or the module itself."""
+    top = sys.modules.get(module.partition(".")[0])
+    folders = [Path(folder) for folder in getattr(top, "__path__", ())]
+    if folders:
+        return "".join(_digest_files(folder.rglob("*.py"), folder) for folder in folders)
+    file = getattr(top, "__file__", None)
+    return _digest_files([Path(file)], Path(file).parent) if file else "unknown"
+
+
+def _sources_not_installed() -> list[Path]:
+    """The files of all loaded modules that may be edited at any time, since they are not below Python's own folders."""
+    own = tuple(f"{folder}{os.sep}" for folder in set(sysconfig.get_paths().values()))
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return [Path(file) for file in files if file and file.endswith(".py") and not file.startswith(own)]
+
+
+def _installed() -> Iterator[str]:
+    """Name and version of everything that is installed."""
+    for folder in sys.path:
+        if os.path.isdir(folder):
+            yield from (name for name in os.listdir(folder) if name.endswith((".dist-info", ".egg-info")))
