@@ -85,7 +85,7 @@ class GraphCache:
                 loaded, written = _workplace.compile(cell, inputs, found)
             except Exception:
                 if found is None:
-                    raise
+                    raise  # it is not the entry's fault
                 log.warning("%s: MindSpore could not use this compiled graph, so it is removed and made anew", entry)
                 shutil.rmtree(entry, ignore_errors=True)
                 loaded, written = _workplace.compile(cell, inputs, None)
@@ -127,8 +127,10 @@ class GraphCache:
             try:
                 for name, content in files.items():
                     (partial / name).write_bytes(content)
-                record = {"files": _digests(files), "of": document}
+                readable = {key: value for key, value in document.items() if key != "cell"}  # which takes 100 KiB
+                record = {"files": _digests(files), "of": readable}
                 (partial / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+                shutil.rmtree(entry, ignore_errors=True)  # of another process, or one that MindSpore did not take
                 partial.rename(entry)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -157,7 +159,7 @@ class _Workplace:
             Whether MindSpore loaded them, and the files that it wrote otherwise: none if it wrote elsewhere.
         """
         try:
-            folder = self._prepared(files)
+            folder, placed = self._prepared(files)
         except OSError:
             cell.compile(*inputs)
             return False, {}
@@ -165,49 +167,53 @@ class _Workplace:
         ms.set_context(enable_compile_cache=True, compile_cache_path=str(self._root))
         try:
             cell.compile(*inputs)
+            graph = next((path for path, moment in _times(folder).items() if before.get(path) != moment), None)
+            if graph is not None:
+                self._next = int(graph.stem.rpartition("_")[2])
+            self._next += graph is not None or placed
+            return placed and graph is None, self._read(graph)
         finally:
             ms.set_context(enable_compile_cache=False)
-            try:
-                changed = [path for path, moment in _times(folder).items() if before.get(path) != moment]
-                graphs = [path for path in changed if path.suffix == ".mindir"]
-                written = {}
-                with suppress(OSError):
-                    if graphs:
-                        names = {_GRAPH: graphs[-1], _DEPENDENCIES: folder / _DEPENDENCIES}
-                        written = {name: path.read_bytes() for name, path in names.items()}
-            finally:
-                self._next = max([self._next, *(_number(path) for path in _times(folder))]) + 1
-                _empty(folder)
-        return bool(files) and not changed, written
+            for path in folder.glob("*.mindir"):
+                path.unlink(missing_ok=True)
 
-    def _prepared(self, files: Mapping[str, bytes] | None) -> Path:
+    def _prepared(self, files: Mapping[str, bytes] | None) -> tuple[Path, bool]:
+        """The folder, and whether it holds the files now."""
         if self._root is None or not self._root.is_dir():
             self._root = Path(tempfile.mkdtemp(prefix="fcnlab-graphs-"))
             atexit.register(shutil.rmtree, self._root, ignore_errors=True)
         folder = self._root / "rank_0" / "graph_cache"
         folder.mkdir(parents=True, exist_ok=True)
-        _empty(folder)
-        for name, content in (files or {}).items():
-            (folder / (f"compile_cache_{self._next}.mindir" if name == _GRAPH else name)).write_bytes(content)
-        return folder
+        if files is None:
+            return folder, False
+        # MindSpore reads one digest of the script and what that imports for all graphs of a process, and stores no
+        # other graph if it is missing: it stays once it is there.
+        dependencies = folder / _DEPENDENCIES
+        if not dependencies.exists():
+            dependencies.write_bytes(files[_DEPENDENCIES])
+        elif dependencies.read_bytes() != files[_DEPENDENCIES]:
+            return folder, False
+        (folder / f"compile_cache_{self._next}.mindir").write_bytes(files[_GRAPH])
+        return folder, True
+
+    @staticmethod
+    def _read(graph: Path | None) -> dict[str, bytes]:
+        """The files of an entry, as MindSpore wrote them."""
+        if graph is None:
+            return {}
+        try:
+            files = {_GRAPH: graph, _DEPENDENCIES: graph.with_name(_DEPENDENCIES)}
+            return {name: path.read_bytes() for name, path in files.items()}
+        except OSError:
+            return {}
 
 
 _workplace = _Workplace()
 
 
 def _times(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in sorted(folder.iterdir())}
-
-
-def _number(path: Path) -> int:
-    """The number of a graph's file; -1 of another file."""
-    digits = path.stem.rpartition("_")[2]
-    return int(digits) if path.suffix == ".mindir" and digits.isdecimal() else -1
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
+    """The graphs in a folder, with the times at which they were written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("compile_cache_*.mindir")}
 
 
 def _digests(files: Mapping[str, bytes]) -> dict[str, str]:

@@ -156,9 +156,11 @@ class FCN(nn.Cell):
         return self.upsample(score)
 
     def _drop(self, features: Tensor, keep: Tensor | None, layer: int) -> Tensor:
+        if keep is None and not self.training:
+            return features
         if keep is None:
             # Not `nn.Dropout`, which keeps a random seed as its own: a graph that draws nothing would still have one.
-            return ops.dropout(features, self.dropout, self.training)
+            return ops.dropout(features, self.dropout)
         return features * (keep[layer].astype(mstype.float32) * self.kept_scale)
 
 
