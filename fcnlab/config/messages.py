@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
+from fcnlab.config.plugins import keys_read
 from fcnlab.config.schema import SCHEMAS, Config, leaves
 
 
@@ -68,4 +69,4 @@ def _known_keys(schema: type) -> list[str]:
     for group in groups & SCHEMAS.keys():
         for option in SCHEMAS[group].values():
             keys.update(key for key, *_ in leaves(option(), f"{group}."))
-    return sorted(keys)
+    return sorted(keys.union(keys_read()))

@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigNode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab.config.schema import BASES, SCHEMAS, UNDECLARED, AugmentConfig, Config
 from fcnlab.errors import ConfigError, first_line
@@ -72,11 +73,7 @@ def root_schema() -> type[Config]:
     It is a `Config` whose sections have the keys that every option has, until an option is chosen, and a place for the
     keys of each installed transform, whatever these are: they are checked once it is known which transforms are used.
     """
-    slots = [(name, Any, dataclasses.field(default_factory=_slot)) for name in _slot_names()]
-    augment = dataclasses.make_dataclass("AugmentConfig", slots, bases=(AugmentConfig,))
-    sections = {**BASES, _AUGMENT: augment}
-    fields = [(group, cls, dataclasses.field(default_factory=cls)) for group, cls in sections.items()]
-    return dataclasses.make_dataclass("Config", fields, bases=(Config,))
+    return _root(tuple(_slot_names()))
 
 
 def settled(config: Config) -> Config:
@@ -99,6 +96,14 @@ def settled(config: Config) -> Config:
     return Config(**{**_values(config), _AUGMENT: cls(**values, **sections)})
 
 
+_read: dict[tuple[str, str], list[str]] = {}
+
+
+def keys_read() -> list[str]:
+    """The dotted keys of those options of other packages that Hydra has read, for a near miss in an error."""
+    return [f"{group}.{key}" for (group, _), keys in _read.items() for key in keys]
+
+
 class PluginNode(ConfigNode):
     """An option of another package in Hydra's store, whose module is imported when Hydra reads the option.
 
@@ -118,6 +123,7 @@ class PluginNode(ConfigNode):
             name = self.name.removesuffix(".yaml")
             self._node = OmegaConf.structured(option_class(self.group, name))
             self._node.name = name
+            _read[self.group, name] = list(self._node)
         return self._node
 
     @node.setter
@@ -136,10 +142,19 @@ def _declared(group: str, registry: Registry, name: str) -> type | None:
         OmegaConf.structured(declared())
     except Exception as error:  # OmegaConf raises what it likes for a type that it does not know
         raise ConfigError(
-            f"{group}: the Config of {name} cannot be used ({first_line(error)}); every key needs a default, and a type "
+            f"{group}: the Config of {name} cannot be used ({first_line(error)}); every key needs a default and a type "
             "that OmegaConf knows"
         ) from error
     return declared
+
+
+@cache
+def _root(slots: tuple[str, ...]) -> type[Config]:
+    fields = [(name, Any, dataclasses.field(default_factory=_slot)) for name in slots]
+    augment = dataclasses.make_dataclass("AugmentConfig", fields, bases=(AugmentConfig,))
+    sections = {**BASES, _AUGMENT: augment}
+    fields = [(group, cls, dataclasses.field(default_factory=cls)) for group, cls in sections.items()]
+    return dataclasses.make_dataclass("Config", fields, bases=(Config,))
 
 
 @cache
@@ -178,13 +193,15 @@ def _slot() -> DictConfig:
 
 
 def _typed(name: str, cls: type, given: Mapping[str, Any] | None) -> Any:
-    from fcnlab.config.messages import one_line  # which asks this module for the plug-ins' keys
-
     section = cls.__dataclass_fields__[name].default_factory
+    for key in given or {}:
+        if key not in _own_keys(section):
+            known = ", ".join(sorted(_own_keys(section)))
+            raise ConfigError(f"augment.{name}.{key}: no such key; those of {name} are {known}")
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(section), given or {}))
-    except Exception as error:
-        raise ConfigError(f"augment.{name}: {one_line(error)}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"augment.{name}.{error.full_key}: {first_line(error)}") from error
 
 
 def _own_keys(cls: type) -> set[str]:
