@@ -52,7 +52,7 @@ def compare(config: CompareConfig) -> Comparison:
     local = folder is not None and not (config.filter or config.runs or config.tracking.experiment)
     store = None if local and config.log_to is None else _open_store(config.tracking.uri)
     trials = _read_sweep_folder(folder) if local else _read(store, config)
-    monitor = config.monitor or _monitor_of(trials)
+    monitor = _chosen(config.monitor, trials) if config.monitor else _monitor_of(trials)
     found = comparison.compare(trials, monitor, config.baseline)
     if found.best is None:
         raise ConfigError(f"monitor={monitor}: none of the {len(trials)} trainings has it: {_what_there_is(trials)}")
@@ -114,6 +114,14 @@ def _open_store(uri: str | None) -> Store:
     uri = store_uri(uri)
     require_database(uri)
     return Store(uri)
+
+
+def _chosen(monitor: str, trials: Sequence[Trial]) -> str:
+    """The metric that a user means, who may have its name from MLflow's pages."""
+    from fcnlab.metrics import names
+
+    known = any(monitor in trial.metrics for trial in trials)
+    return monitor if known else names.read(monitor)
 
 
 def _monitor_of(trials: Sequence[Trial]) -> str:

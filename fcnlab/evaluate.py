@@ -45,6 +45,7 @@ def evaluate(config: EvaluateConfig) -> Measurement:
     from fcnlab.inference.measurement import Measurement, measure
     from fcnlab.loading import load
     from fcnlab.metrics import BoundaryF1, ConfusionMatrix, PartitionScores
+    from fcnlab.metrics.names import told_apart
     from fcnlab.progress import tracked
     from fcnlab.tracking.evaluation_report import RunLog, write_report
 
@@ -56,7 +57,7 @@ def evaluate(config: EvaluateConfig) -> Measurement:
     folder = Path(config.output or f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}").expanduser()
     membrane = _MEMBRANES.get(dataset_config.name)
     measurement = Measurement(
-        network.class_names,
+        told_apart(network.class_names),
         ConfusionMatrix(network.num_classes, dataset_config.ignore_index),
         BoundaryF1(network.num_classes, dataset_config.ignore_index, config.boundary_tolerance),
         None if membrane is None else PartitionScores(),
@@ -138,16 +139,17 @@ def open_split(config: DatasetConfig, split: str) -> Dataset:
 
 def summary_table(measurement: Measurement, title: str) -> Table:
     """The scores of each class above those of all."""
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("class", "IoU", "Dice", "boundary F1", "pixels", title=title, title_justify="left")
+    table = Table("class", "IoU", "Dice", "boundary F1", "pixels", title=escape(title), title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     confusion = measurement.confusion
     pixels = confusion.counts.sum(axis=1)
     columns = (confusion.iou, confusion.dice, measurement.boundary.scores)
     for name, count, *scores in zip(measurement.class_names, pixels, *columns, strict=True):
-        table.add_row(name, *(f"{score:.4f}" for score in scores), f"{count / max(pixels.sum(), 1):.1%}")
+        table.add_row(escape(name), *(f"{score:.4f}" for score in scores), f"{count / max(pixels.sum(), 1):.1%}")
     table.add_section()
     for name, value in measurement.metrics.items():
         if "/" not in name:

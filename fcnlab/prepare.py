@@ -127,6 +127,8 @@ def _write_records(root: Path) -> None:
 
 
 def _check_keys(config: PrepareConfig) -> None:
+    from fcnlab.metrics.names import why_refused
+
     for key in ("source", "root"):
         if not getattr(config, key):
             raise ConfigError(f"{key}: give a value, as in {key}=...")
@@ -143,8 +145,11 @@ def _check_keys(config: PrepareConfig) -> None:
     rows = [*config.colours, *([config.void_colour] if config.void_colour else [])]
     if any(len(row) != 3 or not all(0 <= value <= 255 for value in row) for row in rows):
         raise ConfigError("colours and void_colour: give red, green and blue from 0 to 255, as in [[0,0,0],[255,0,0]]")
-    if len(config.classes) > 254 or len(set(config.classes)) < len(config.classes):
-        raise ConfigError("classes: give at most 254 names, each once")
+    if len(config.classes) > 254:
+        raise ConfigError(f"classes: has {len(config.classes)} names: give at most 254")
+    reason = why_refused(config.classes)
+    if reason is not None:
+        raise ConfigError(f"classes: {reason}")
 
 
 @contextmanager

@@ -16,8 +16,12 @@ import fcnlab
 from fcnlab import config as configuration
 from fcnlab.checkpoint_header import read_metadata
 from fcnlab.data.cells import Cells
+from fcnlab.data.dataset import Sample
 from fcnlab.errors import CheckpointError, ConfigError, FcnlabError
 from fcnlab.evaluate import evaluate
+from fcnlab.inference.measurement import ImageResult, Measurement, WorstImage
+from fcnlab.metrics import BoundaryF1, ConfusionMatrix
+from fcnlab.tracking.evaluation_report import RunLog, write_report
 
 CELLS = ["dataset=cells", "dataset.num_train=2", "dataset.num_val=3", "dataset.image_size=64"]
 
@@ -164,6 +168,30 @@ def test_results_go_to_the_run_of_the_checkpoint(recorded, report, tmp_path, sou
     assert "evaluate/cells-val/metrics.json" in paths
     assert len(client.list_artifacts(run_id, "evaluate/cells-val/worst")) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # no store was made here
+
+
+def test_each_class_has_a_metric_of_its_own_and_a_long_name_a_picture(recorded, tmp_path):
+    run_id, store = recorded
+    names = ["a+b", "a,b"]
+    measurement = Measurement(names, ConfusionMatrix(2, 255), BoundaryF1(2, 255, 1.0), None)
+    label, prediction = np.eye(8, dtype=np.uint8), np.zeros((8, 8), np.uint8)
+    prediction[:4] = label[:4]
+    measurement.confusion.update(label, prediction)
+    measurement.boundary.update(label, prediction)
+    for index, end in enumerate("xy"):
+        result = ImageResult("ä" * 250 + end, 0.5 - index / 10, 0.5)
+        sample = Sample(np.zeros((8, 8, 3), np.uint8), label, result.name)
+        measurement._worst.append((-result.mean_iou, -index, WorstImage(result, sample, prediction)))
+    write_report(measurement, {}, tmp_path, np.zeros((2, 3), np.uint8))
+    pictures = sorted(path.name for path in (tmp_path / "worst").iterdir())
+    assert [name[-16:] for name in pictures] == ["y-iou-0.4000.png", "x-iou-0.5000.png"]
+
+    words = ["checkpoint=none", *CELLS, f"tracking.uri={store}", f"log_to={run_id}"]
+    RunLog(configuration.compose(words, "evaluate")).log(measurement, tmp_path, 3)
+    logged = MlflowClient(store).get_run(run_id).data.metrics
+    for kind in ("iou", "dice", "boundary_f1"):
+        for name, written in zip(names, ("a:plus sign:b", "a:comma:b"), strict=True):
+            assert logged[f"evaluate/{kind}/{written}"] == pytest.approx(measurement.metrics[f"{kind}/{name}"])
 
 
 @pytest.mark.slow

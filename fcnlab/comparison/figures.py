@@ -77,10 +77,10 @@ def _draw_groups(comparison: Comparison, path: Path) -> Path:
     if many:
         axes.set_yticks(places, labels, fontsize=8)
         axes.invert_yaxis()
-        axes.set(xlabel=metric)
+        axes.set(xlabel=plain(metric))
     else:
         axes.set_xticks(places, labels)
-        axes.set(ylabel=metric, xlim=(-0.6, len(groups) - 0.4))
+        axes.set(ylabel=plain(metric), xlim=(-0.6, len(groups) - 0.4))
     _finish(axes, "mean ± standard deviation over seeds, and each training")
     save(figure, path)
     return path
@@ -147,7 +147,7 @@ def _draw_coordinates(comparison: Comparison, path: Path) -> Path:
     axes.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.1, len(names) - 0.6))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    figure.colorbar(ScalarMappable(scale, colours), ax=axes, label=names[-1])
+    figure.colorbar(ScalarMappable(scale, colours), ax=axes, label=plain(names[-1]))
     save(figure, path)
     return path
 
@@ -205,7 +205,7 @@ def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -
     axes.plot(np.array(numbers)[kept], values[kept], "o", color="C0", markersize=4, label="trial")
     if pruned.any():
         axes.plot(np.array(numbers)[pruned], values[pruned], "x", color="0.5", markersize=5, label="given up early")
-    axes.set(xlabel="trial", ylabel=comparison.monitor.removeprefix("val/"))
+    axes.set(xlabel="trial", ylabel=plain(comparison.monitor.removeprefix("val/")))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, fontsize=9)
     if values.min() > 0 and values.max() > 20 * np.median(values):  # one that ran away would flatten everything else

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fcnlab.comparison.groups import IOU, Comparison
@@ -22,7 +23,7 @@ _MAX_CLASSES = 6
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print a table of the groups, one of the classes, and what to know about them."""
-    metric = comparison.monitor.removeprefix("val/")
+    metric = escape(comparison.monitor.removeprefix("val/"))
     table = Table(title=f"{metric} by {', '.join(comparison.axes) or 'seed'}", title_justify="left")
     table.add_column("group", overflow="fold", min_width=8)
     for name in ("n", "mean ± sd", "difference, 95 % interval", "p", "parameters", "time", "images/s"):
@@ -59,7 +60,7 @@ def _class_table(comparison: Comparison) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("group", overflow="fold", min_width=8)
     for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(escape(name), justify="right", overflow="fold")
     for group in comparison.groups:
         if group.trials:
             table.add_row(group.label or "all", *(mean_and_spread(group, f"{IOU}{name}") for name in names))

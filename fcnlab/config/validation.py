@@ -128,6 +128,16 @@ def _check_class_weights(weights: Any, num_classes: int) -> None:
         )
 
 
+def _check_class_names(class_names: list[str]) -> None:
+    if not class_names:
+        return
+    from fcnlab.metrics.names import why_refused  # not at the top: it brings numpy and OpenCV
+
+    reason = why_refused(class_names)
+    if reason is not None:
+        raise ConfigError(f"dataset.class_names: {reason}")
+
+
 def _check_dataset(dataset: DatasetConfig) -> None:
     if dataset.ignore_index < dataset.num_classes:
         raise ConfigError(
@@ -139,6 +149,7 @@ def _check_dataset(dataset: DatasetConfig) -> None:
             f"dataset.class_names has {len(dataset.class_names)} names for dataset.num_classes={dataset.num_classes}; "
             "give one for each class"
         )
+    _check_class_names(dataset.class_names)
     if dataset.palette and (
         len(dataset.palette) != dataset.num_classes
         or any(len(colour) != 3 or not all(0 <= value <= 255 for value in colour) for colour in dataset.palette)

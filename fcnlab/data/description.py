@@ -12,6 +12,7 @@ import yaml
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import FolderConfig, keys_with
 from fcnlab.errors import DataError
+from fcnlab.metrics.names import why_refused
 
 FILE = "dataset.yaml"
 
@@ -28,7 +29,8 @@ def read(root: Path) -> dict[str, Any]:
     """The keys that a folder sets; none if it has no description.
 
     Raises:
-        DataError: If the file is not YAML, or sets something unknown or of the wrong type.
+        DataError: If the file is not YAML, or sets something unknown, of the wrong type, or classes that cannot be
+            told apart by their names.
     """
     path = root / FILE
     if not path.is_file():
@@ -55,6 +57,9 @@ def read(root: Path) -> dict[str, Any]:
             raise DataError(f"'{path}': {key}: {value} leads out of the folder")
         found[key] = value
     if "class_names" in found:
+        reason = why_refused(found["class_names"])
+        if reason is not None:
+            raise DataError(f"'{path}': class_names: {reason}")
         found.setdefault("num_classes", len(found["class_names"]))
     return found
 

@@ -14,6 +14,7 @@ import numpy as np
 from fcnlab.data.decode import decode, read_image, read_label
 from fcnlab.data.pairs import some
 from fcnlab.errors import DataError
+from fcnlab.metrics.names import why_refused
 
 _LARGEST_JSON = 256 * 2**20
 
@@ -131,7 +132,7 @@ class Coco:
         class_names: The first is the background; empty: background and the file's categories by id.
 
     Raises:
-        DataError: If it is no COCO file, or has a category that is no class.
+        DataError: If it is no COCO file, has a category that is no class, or names two classes the same.
     """
 
     def __init__(self, path: Path, class_names: Sequence[str]) -> None:
@@ -146,6 +147,9 @@ class Coco:
             ) from None
         self.path = path
         self.class_names = list(class_names) or ["background", *(categories[key] for key in sorted(categories))]
+        reason = why_refused(self.class_names)
+        if reason is not None:
+            raise DataError(f"annotation '{path}': {reason}, or set `classes`")
         self._indices = {key: _index_of(name, self.class_names, path) for key, name in categories.items()}
         self._by_image: dict[Any, list[Mapping[str, Any]]] = {}
         for item in annotations:

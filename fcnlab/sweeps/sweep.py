@@ -26,6 +26,7 @@ from fcnlab import interrupts
 from fcnlab.config import Config, TrackingConfig, check_tracking, one_line
 from fcnlab.credentials import redact
 from fcnlab.errors import TrackingError
+from fcnlab.metrics import names
 from fcnlab.progress import clock
 from fcnlab.sweeps import outcome as outcomes
 from fcnlab.sweeps.outcome import Outcome
@@ -201,7 +202,8 @@ class Sweep:
     def _tell(self, found: Sequence[Outcome]) -> None:
         for outcome in found:  # the history of the search: the value of each trial over its number
             if outcome.value is not None and outcome.number not in self._valued:
-                self._journal.append("metrics", step=outcome.number, values={self.monitor: outcome.value})
+                values = {names.recorded(self.monitor): outcome.value}
+                self._journal.append("metrics", step=outcome.number, values=values)
                 self._valued.add(outcome.number)
         by_status = Counter(outcome.status for outcome in found)
         counts = {f"sweep/{status}": float(by_status[status]) for status in ("finished", "pruned", "failed", "killed")}
@@ -243,10 +245,8 @@ class Sweep:
         self._journal.append("tags", values=tags)
 
     def _best(self, found: Sequence[Outcome]) -> Outcome | None:
-        from fcnlab.metrics.names import higher_is_better
-
         valued = [outcome for outcome in found if outcome.status == "finished" and outcome.value is not None]
-        pick = max if higher_is_better(self.monitor) else min
+        pick = max if names.higher_is_better(self.monitor) else min
         return pick(valued, key=lambda outcome: outcome.value, default=None)
 
     def _note(self, found: Sequence[Outcome], status: str) -> str:
@@ -313,7 +313,7 @@ def _show(found: Sequence[Outcome], monitor: str, axes: Mapping[str, Any]) -> No
     table.add_column("trial", justify="right")
     table.add_column("what")
     table.add_column("status")
-    table.add_column(monitor.removeprefix("val/"), justify="right")
+    table.add_column(escape(monitor.removeprefix("val/")), justify="right")
     table.add_column("time", justify="right")
     for outcome in found:
         swept = [word for word in outcome.overrides if word.lstrip("+~").partition("=")[0] in axes]

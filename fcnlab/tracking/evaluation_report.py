@@ -15,8 +15,9 @@ import numpy as np
 
 from fcnlab.config import EvaluateConfig
 from fcnlab.errors import ConfigError, DataError, TrackingError
+from fcnlab.metrics import names as metric_names
 from fcnlab.tracking import figures, journal
-from fcnlab.tracking.images import allowed_name, comparison, write_png
+from fcnlab.tracking.images import comparison, write_png
 
 if TYPE_CHECKING:
     from fcnlab.inference.measurement import Measurement
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 SAME = "same"
 """What ``log_to`` is for the run that the checkpoint is of."""
 
+_MOST_BYTES = 200
+"""Of a sample's name, in the name of a file, which may have 255."""
 
 FILES = ("metrics.json", "classes.csv", "images.csv", "confusion_matrix.png", "confusion_matrix.csv", "worst")
 """What `write_report` writes."""
@@ -69,7 +72,8 @@ def write_report(measurement: Measurement, description: Mapping[str, Any], folde
             ignore_index=confusion.ignore_index,
             class_colours=palette,
         )
-        name = re.sub(r"[^\w\-.]", "_", result.name)
+        # The rank tells them apart, and images.csv has the whole names.
+        name = re.sub(r"[^\w\-.]", "_", result.name).encode()[-_MOST_BYTES:].decode(errors="ignore")
         write_png(folder / "worst" / f"{rank:02d}-{name}-iou-{result.mean_iou:.4f}.png", picture)
 
 
@@ -103,7 +107,7 @@ class RunLog:
             TrackingError: If the store cannot be reached.
         """
         now = int(time.time() * 1000)
-        metrics = {allowed_name(f"evaluate/{name}"): value for name, value in measurement.metrics.items()}
+        metrics = {metric_names.recorded(f"evaluate/{name}"): value for name, value in measurement.metrics.items()}
         self._store.log_metrics(self.run_id, [(name, value, now, step) for name, value in metrics.items()])
         for name in filter(lambda name: (folder / name).exists(), FILES):  # the folder may hold anything else
             into = f"evaluate/{self._name}" + (f"/{name}" if (folder / name).is_dir() else "")

@@ -7,12 +7,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fcnlab import files
 from fcnlab.errors import TrackingError
+from fcnlab.metrics import names
 from fcnlab.tracking.lock import FolderLock
 
 log = logging.getLogger(__name__)
@@ -203,14 +204,19 @@ def read_position(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def history(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every metric of a journal: its values with their steps, in the order of writing."""
+def history(path: Path, class_names: Sequence[str] = ()) -> dict[str, list[tuple[int, float]]]:
+    """Every metric of a journal by its name in Python: its values with their steps, in the order of writing.
+
+    Args:
+        path: The journal.
+        class_names: Of the training, for a journal of an older version: see `fcnlab.metrics.names.read_all`.
+    """
     series: dict[str, list[tuple[int, float]]] = {}
     for entry in read(path):
         if entry.kind == "metrics":
             for name, value in entry.fields["values"].items():
                 series.setdefault(name, []).append((entry.fields["step"], value))
-    return series
+    return names.read_all(series, class_names)
 
 
 def _whole_lines(path: Path) -> int:

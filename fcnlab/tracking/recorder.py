@@ -21,9 +21,9 @@ from fcnlab.config import Config
 from fcnlab.credentials import redact
 from fcnlab.errors import TrackingError
 from fcnlab.imports import import_ahead
-from fcnlab.metrics.names import higher_is_better
+from fcnlab.metrics.names import higher_is_better, recorded
 from fcnlab.tracking import figures, journal, note, provenance, run_figures
-from fcnlab.tracking.images import allowed_name, comparison, write_png
+from fcnlab.tracking.images import comparison, image_key, write_png
 from fcnlab.tracking.journal import Journal
 from fcnlab.tracking.system_metrics import SystemMetrics
 from fcnlab.tracking.trials import PARAMETERS_TAG, SWEEP_TAG, TRIAL_TAG
@@ -63,7 +63,7 @@ class Past:
         seconds: For which it trained.
         resumed_at: The steps from which it went on already.
         witnesses: From a metric and a step to its value, after the step that it goes on from.
-        images: Keys and steps.
+        images: The files of its pictures, each of one step and one sample.
         readings: Of the machine's load, how many.
     """
 
@@ -71,7 +71,7 @@ class Past:
     seconds: float = 0.0
     resumed_at: list[int] = field(default_factory=list)
     witnesses: dict[tuple[str, int], float] = field(default_factory=dict)
-    images: set[tuple[str, int]] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
     readings: int = 0
 
     @classmethod
@@ -86,7 +86,7 @@ class Past:
             if entry.kind == "resume":
                 past.resumed_at.append(fields["step"])
             elif entry.kind == "image":
-                past.images.add((fields["key"], fields["step"]))
+                past.images.add(fields["path"])  # not by its key, which older journals write in another way
             elif entry.kind == "metrics":
                 past._add_metrics(fields["step"], fields["values"], first_step)
             last = moment
@@ -205,13 +205,13 @@ class Recorder(Callback):
     def on_step(self, record: StepRecord) -> None:
         if record.step == self._first_step and self._draw_elsewhere is None:  # not before: it compiles
             import_ahead(*figures.MODULES)
-        names = ("loss", "learning_rate", "images_per_second", "data_wait_fraction")
-        self._record_once(record.step, {f"train/{name}": getattr(record, name) for name in names}, "train/loss")
+        measured = ("loss", "learning_rate", "images_per_second", "data_wait_fraction")
+        self._record_once(record.step, {f"train/{name}": getattr(record, name) for name in measured}, "train/loss")
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
         if record.improved:
             self._best = record
-        metrics = {allowed_name(name): value for name, value in record.evaluation.metrics.items()}
+        metrics = {recorded(name): value for name, value in record.evaluation.metrics.items()}
         self._record_once(record.step, metrics, "val/loss")
         for number, (sample, prediction) in enumerate(record.evaluation.samples):
             path = self.folder / "overlays" / f"{record.step:06d}-{number}.png"
@@ -224,8 +224,8 @@ class Recorder(Callback):
                 class_colours=self.config.dataset.palette or None,
             )
             write_png(path, picture)
-            key = f"overlay/{allowed_name(sample.name)}"
-            if (key, record.step) not in self._past.images:
+            if self._relative(path) not in self._past.images:
+                key = image_key(f"overlay/{sample.name}")
                 self._journal.append("image", path=self._relative(path), key=key, step=record.step)
         self._journal.flush()
         if record.step == self._last_step:

@@ -28,7 +28,8 @@ def draw(folder: Path, counts: np.ndarray | None, class_names: Sequence[str]) ->
     """
     target = folder / FOLDER
     try:
-        figures.learning_curves(journal.history(folder / journal.FILE), target / "learning_curves.png")
+        history = journal.history(folder / journal.FILE, class_names)
+        figures.learning_curves(history, target / "learning_curves.png")
         if counts is not None:
             figures.confusion_matrix(counts, class_names, target / "confusion_matrix.png")
             figures.write_confusion_csv(counts, class_names, target / "confusion_matrix.csv")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcnlab.errors import TrackingError
-from fcnlab.metrics.names import higher_is_better
+from fcnlab.metrics.names import higher_is_better, read_all
 from fcnlab.tracking import journal
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class Trial:
         name: Of the run.
         status: ``FINISHED``, ``FAILED``, ``KILLED`` or ``RUNNING``.
         params: Dotted keys of the configuration to their values, as text.
-        metrics: Every ``val/...`` metric of the best evaluation by the training's own ``trainer.monitor``.
+        metrics: Every ``val/...`` metric of the best evaluation by the training's own ``trainer.monitor``, by its name
+            in Python.
         best_step: Of that evaluation.
         history: Of the monitored metric: steps and values.
         parameters: How many the network has; None if the run does not say.
@@ -211,6 +212,7 @@ def _trial(
     tags: Mapping[str, str],
 ) -> Trial:
     monitor = params.get("trainer.monitor", "val/mean_iou")
+    series = read_all(series, _class_names(params))
     history = sorted(dict(series.get(monitor, ())).items())  # a step that was made again counts once
     step = _best_step(monitor, history)
     metrics = {
@@ -234,6 +236,12 @@ def _trial(
         digest,
         dict(tags),
     )
+
+
+def _class_names(params: Mapping[str, str]) -> list[str]:
+    """Of a training that was given them; a tracking store cuts a list that is too long, which is then none."""
+    found = parse(params.get("dataset.class_names", ""))
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def _best_step(monitor: str, history: Series) -> int | None:

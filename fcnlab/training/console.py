@@ -6,6 +6,7 @@ import logging
 import time
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -100,7 +101,7 @@ def summary_table(evaluation: Evaluation, title: str) -> Table:
         column.justify = "right"
     pixels = evaluation.confusion.counts.sum(axis=1)
     for name, iou, count in zip(evaluation.class_names, evaluation.confusion.iou, pixels, strict=True):
-        table.add_row(name, f"{iou:.4f}", f"{count / max(pixels.sum(), 1):.1%}")
+        table.add_row(escape(name), f"{iou:.4f}", f"{count / max(pixels.sum(), 1):.1%}")
     table.add_section()
     for name, value in evaluation.confusion.summary().items():
         table.add_row(name.replace("_", " "), f"{value:.4f}", "")

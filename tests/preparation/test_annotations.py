@@ -169,3 +169,10 @@ def test_other_files_are_one_line(tmp_path, read, document, said):
     with pytest.raises(DataError, match=said) as caught:
         Coco(path, CLASSES) if read == "coco" else from_labelme(path, CLASSES, (4, 4))
     assert "\n" not in str(caught.value)
+
+
+def test_categories_of_one_name_are_no_classes(tmp_path):
+    path = coco(tmp_path, [], categories=[{"id": 1, "name": "cell"}, {"id": 2, "name": "cell"}])
+    with pytest.raises(DataError, match=r"'cell' is the name of classes 1 and 2: .*set `classes`"):
+        Coco(path, [])
+    assert Coco(path, ["background", "cell"]).class_names == ["background", "cell"]

@@ -246,6 +246,18 @@ def test_a_sweep_that_goes_on_tells_each_value_once(begun):
     assert told["sweep/finished"] == [(1, 1), (2, 2)]
 
 
+def test_the_value_of_a_class_is_told_under_a_name_that_mlflow_takes_and_read_back(begun):
+    sweep, config = begun
+    sweep.monitor = config.trainer.monitor = "val/iou/a+b"
+    outcome.Outcome(0, status="finished", value=0.5).write(sweep.folder)
+    sweep.end(KeyboardInterrupt())
+    assert '"val/iou/a:plus sign:b":0.5' in (sweep.folder / journal.FILE).read_text(encoding="utf-8")
+    again = Sweep(sweep.record)
+    again.begin(config)
+    again.end()
+    assert journal.history(sweep.folder / journal.FILE)["val/iou/a+b"] == [(0, 0.5)]
+
+
 def test_a_trial_that_was_given_up_is_not_the_best(begun):
     sweep, _ = begun
     for number, (status, value) in enumerate([("finished", 0.5), ("pruned", 0.9), ("finished", 0.4)]):

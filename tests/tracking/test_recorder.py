@@ -16,10 +16,13 @@ from omegaconf import OmegaConf
 
 import fcnlab
 from fcnlab import assembly
+from fcnlab.compare import compare
+from fcnlab.config import compose
 from fcnlab.errors import ConfigError, FcnlabError, TrackingError
 from fcnlab.tracking import figures, journal
-from fcnlab.tracking.recorder import default_run_name
+from fcnlab.tracking.recorder import Past, default_run_name
 from fcnlab.tracking.store import store_uri, ui_command
+from fcnlab.tracking.trials import read_folder
 from fcnlab.tracking.uploader import sync
 
 
@@ -224,13 +227,33 @@ def test_a_store_that_cannot_be_reached_is_one_line(tiny, tmp_path):
     assert "tracking=none" in str(caught.value)
 
 
-def test_names_that_mlflow_refuses_do_not_cost_the_run(tiny, tmp_path):
-    config = tiny("trainer.mode=pynative", "trainer.max_steps=1", "tracking.overlays=1")
-    config.dataset.class_names = ["boy's (left)", "Zelle:ä"]
+def test_classes_whose_names_mlflow_refuses_are_monitored_read_back_and_compared(tiny, tmp_path):
+    words = ("trainer.mode=pynative", "trainer.max_steps=1", "tracking.overlays=1", "trainer.monitor=val/iou/a+b")
+    config = tiny(*words, "dataset.class_names=['a+b','a,b']")
     config.tracking.run_name = "x" * 200
-    result = fcnlab.train(config)
-    metrics = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_run(result.run_id).data.metrics
-    assert "val/iou/boy_s _left_" in metrics
+    result = fcnlab.train(config, tmp_path / "out")
+    best = result.best.evaluation.metrics
+    classes = {"val/iou/a+b": "val/iou/a:plus sign:b", "val/iou/a,b": "val/iou/a:comma:b"}
+
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    logged = MlflowClient(store).get_run(result.run_id).data.metrics
+    assert {name: logged[written] for name, written in classes.items()} == {name: best[name] for name in classes}
+    history = journal.history(tmp_path / "out" / journal.FILE)
+    assert [value for _, value in history["val/iou/a,b"]] == [best["val/iou/a,b"]]
+    assert read_folder(tmp_path / "out").value == best["val/iou/a+b"]
+    for monitor in ([], ["monitor=val/iou/a+b"], ["monitor='val/iou/a:plus sign:b'"]):
+        found = compare(compose([f"tracking.uri={store}", f"runs=[{result.run_id}]", *monitor], "compare"))
+        assert found.monitor == "val/iou/a+b"
+        assert found.best_trial.metrics == best
+        assert found.class_names == ["a+b", "a,b"]
+
+
+def test_a_picture_of_an_older_journal_is_known_whatever_its_key_was(tmp_path):
+    written = journal.Journal(tmp_path)
+    written.append("run", journal="x")
+    written.append("image", path="overlays/000002-0.png", key="overlay/Zelle _", step=2)
+    written.close()
+    assert Past.read(tmp_path / journal.FILE, 1).images == {"overlays/000002-0.png"}
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(tiny, tmp_path):

@@ -42,6 +42,21 @@ def test_a_training_chosen_by_its_loss_is_read_at_its_lowest(tmp_path):
     assert found.status == "RUNNING"
 
 
+def test_an_older_training_is_read_by_its_classes_names(tmp_path, uri):
+    written = Journal(tmp_path / "a")
+    params = {"trainer.monitor": "val/iou/Hülle", "dataset.class_names": str(["Hülle", "a+b", "a,b"])}
+    written.append("run", journal="x", experiment="study", name="a", tags={}, params=params)
+    for step, iou in enumerate([0.5, 0.7]):
+        written.append("metrics", step=step, values={"val/iou/H_lle": iou, "val/iou/a_b": 0.25})
+    written.append("resume", step=2)  # by this version
+    written.append("metrics", step=2, values={"val/iou/Hülle": 0.9, "val/iou/a:comma:b": 0.75})
+    written.close()
+    sync(tmp_path / "a", uri)
+    here, (there,) = read_folder(tmp_path / "a"), read_trials(Store(uri), experiment="study")
+    assert list(here.history) == list(there.history) == [(0, 0.5), (1, 0.7), (2, 0.9)]
+    assert here.metrics == there.metrics == {"val/iou/Hülle": 0.9, "val/iou/a,b": 0.75}
+
+
 def test_a_sweep_is_found_by_its_id_and_by_its_parent_and_is_not_among_its_trials(tmp_path, uri):
     tags = {"fcnlab.sweep": SWEEP}
     parent = sync(write(tmp_path / "parent", tags={**tags, "fcnlab.role": "sweep"}, identity=SWEEP), uri)

@@ -1,6 +1,7 @@
 """What is on the screen, on a terminal and off it."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,14 @@ def test_the_table_has_every_class_and_the_four_metrics(evaluation):
     assert "75.0%" in text
     for name in ("sky", "road", "cow", "pixel accuracy", "mean accuracy", "mean iou", "frequency weighted iou"):
         assert name in text
+
+
+def test_a_class_may_be_called_like_rich_marks_its_text(evaluation):
+    screen = Console(record=True, width=100)
+    screen.print(summary_table(replace(evaluation, class_names=["cell [red]", "[/b]", "cow"]), "Best"))
+    text = screen.export_text()
+    assert "cell [red]" in text
+    assert "[/b]" in text
 
 
 def test_the_table_at_the_end_is_the_best_evaluations(evaluation):
