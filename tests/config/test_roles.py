@@ -1,0 +1,128 @@
+"""Every key says what it means to those who keep something for later, and they listen to it."""
+
+import dataclasses
+
+import pytest
+
+from fcnlab import resume
+from fcnlab.config import compose, recorded_roles
+from fcnlab.config.roles import UNCLASSIFIED, Role
+from fcnlab.config.schema import SCHEMAS, Config, flatten, key, keys_with, leaves, options, role_of
+from fcnlab.data.description import KEYS
+from fcnlab.data.remembered import stamp_of
+
+SECTIONS = [("", Config())]
+SECTIONS += [(f"{group}.", option()) for group, options_ in SCHEMAS.items() for option in options_.values()]
+ROLES = {
+    (prefix, type(section).__name__, name): role_of(metadata)
+    for prefix, section in SECTIONS
+    for name, _, metadata in leaves(section, prefix)
+}
+
+
+def roles_of(name):
+    """What the classes that have a key say of it."""
+    return {role for (_, _, found), role in ROLES.items() if found == name}
+
+
+def test_every_key_of_a_training_states_its_role():
+    assert [where for where, role in ROLES.items() if role == UNCLASSIFIED] == []
+
+
+def test_a_key_that_is_declared_again_keeps_its_role():
+    """A data set's class that gives another default must not forget what the key means."""
+    assert {name: roles for _, _, name in ROLES if len(roles := roles_of(name)) > 1} == {}
+
+
+def test_a_key_that_says_nothing_shapes_everything():
+    @dataclasses.dataclass
+    class Unsaid:
+        plain: int = 1
+        ranged: int = key(1, minimum=0)
+
+    assert {role_of(metadata) for *_, metadata in leaves(Unsaid())} == {UNCLASSIFIED}
+    assert set(keys_with(Role.SHAPES_GRAPH, Unsaid())) == {"plain", "ranged"}
+    assert set(keys_with(Role.MACHINE, Unsaid())) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("arch.width", Role.SHAPES_GRAPH | Role.FIXED),
+        ("dataset.crop_size", Role.SHAPES_GRAPH | Role.FIXED),
+        ("dataset.ignore_index", Role.SHAPES_GRAPH | Role.FIXED | Role.READS | Role.DESCRIBED),
+        ("dataset.root", Role.MACHINE),
+        ("dataset.sbd_root", Role.MACHINE | Role.READS),
+        ("optimizer.lr", Role.FREE),
+        ("optimizer.beta1", Role.SHAPES_GRAPH),
+        ("loss.class_weights", Role.SHAPES_GRAPH),
+        ("trainer.skip_nonfinite", Role.MACHINE | Role.SHAPES_GRAPH),
+        ("tracking.uri", Role.MACHINE | Role.ANEW | Role.BESIDE_SWEEP),
+        ("augment.noise", Role.FREE),
+        ("seed", Role.FIXED),
+    ],
+)
+def test_the_role_of_some_keys(name, role):
+    assert roles_of(name) == {role}
+
+
+def test_what_belongs_to_a_process_alone_is_said_anew_for_each():
+    anew = {name for _, _, name in ROLES if any(Role.ANEW in role for role in roles_of(name))}
+    sweep = {f"sweep.{name}" for name in options(Config().sweep)}
+    assert anew == {"tracking.uri", "from_run", "resume", *sweep}
+
+
+def test_hydra_names_no_folder_by_what_is_said_anew():
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    from fcnlab.config import config_folder, register_schemas
+
+    register_schemas()
+    words = ["sweep.threads=2", "tracking.uri=sqlite:///x.db", "resume=auto", "seed=3"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        node = hydra_compose("train", overrides=words, return_hydra_config=True)
+    assert node.hydra.job.override_dirname == "seed=3"
+
+
+def test_a_folder_may_describe_what_says_so():
+    assert "class_names" in KEYS
+    assert "crop_size" not in KEYS
+    assert set(KEYS) == set(keys_with(Role.DESCRIBED, SCHEMAS["dataset"]["folder"]()))
+
+
+@pytest.mark.parametrize("name", sorted({name for _, _, name in ROLES if name.startswith("dataset.")}))
+def test_checked_files_are_read_again_after_a_change_of_what_is_read(name, tmp_path, monkeypatch):
+    """Whatever the key, the memory of checked files goes by its role."""
+    monkeypatch.setattr("fcnlab.data.remembered.time.time_ns", lambda: 2**62)  # young files are not trusted
+    file = tmp_path / "image.png"
+    file.write_bytes(b"image")
+    short = name.removeprefix("dataset.")
+    datasets = [section for prefix, section in SECTIONS if prefix == "dataset."]
+    section = next(section for section in datasets if short in section.__dataclass_fields__)
+    changed = dataclasses.replace(section, **{short: "changed"})
+    before, after = stamp_of([file], section), stamp_of([file], changed)
+    assert before is not None
+    assert (before != after) == any(Role.READS in role for role in roles_of(name))
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return compose(["dataset=cells"])
+
+
+@pytest.mark.parametrize("name", sorted(flatten(compose(["dataset=cells"]))))
+def test_resuming_goes_by_the_role(name, cells):
+    found = resume._differences({**flatten(cells), name: "something else"}, cells)
+    (role,) = roles_of(name)
+    assert set(found) == (set() if Role.MACHINE in role else {name})
+    if found:
+        assert (Role.FIXED in found[name][0]) == (Role.FIXED in role)
+
+
+def test_a_recorded_training_has_the_roles_of_its_own_options():
+    roles = recorded_roles({"optimizer.name": "adam", "dataset.name": "folder", "arch.name": "fcn8s"})
+    assert roles["dataset.channels"] == Role.SHAPES_GRAPH | Role.FIXED | Role.READS | Role.DESCRIBED
+    assert roles["optimizer.beta1"] == Role.SHAPES_GRAPH
+    assert Role.MACHINE in roles["tracking.experiment"]
+    assert "optimizer.momentum" not in roles
