@@ -23,7 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mindspore as ms
 from mindspore import Tensor, nn
@@ -40,7 +40,7 @@ FORMAT = 2
 MAX_ENTRIES = 128
 """The oldest go first; an entry takes less than 1 MiB, and a training has two."""
 
-_GRAPH, _DEPENDENCIES, _RECORD = "graph.mindir", "compile_dependency.hash", "entry.json"
+_GRAPH, _SCRIPT, _RECORD = "graph.mindir", "compile_dependency.hash", "entry.json"  # the second as MindSpore calls it
 _DAYS_OF_A_REMNANT = 7
 
 
@@ -82,15 +82,16 @@ class GraphCache:
         with _workplace.lock:
             found = self._fetch(entry)
             try:
-                loaded, written = _workplace.compile(cell, inputs, found)
+                loaded, stored = _workplace.compile(cell, inputs, found)
             except Exception:
                 if found is None:
                     raise  # it is not the entry's fault
                 log.warning("%s: MindSpore could not use this compiled graph, so it is removed and made anew", entry)
                 shutil.rmtree(entry, ignore_errors=True)
-                loaded, written = _workplace.compile(cell, inputs, None)
-        if written:
-            self._keep(entry, written, document)
+                loaded, stored = _workplace.compile(cell, inputs, None)
+        if stored is not None:
+            with suppress(OSError):  # another process was faster, or the disk is full: that costs the reuse
+                self._keep(entry, stored, document)
         return loaded
 
     def describe(self, cell: nn.Cell, *inputs: Tensor) -> dict[str, Any]:
@@ -104,45 +105,61 @@ class GraphCache:
             "code": describe_code(self._origins),
         }
 
-    def _fetch(self, entry: Path) -> dict[str, bytes] | None:
-        """The files of an entry; None if there is none, or it is not as it was written."""
+    def _fetch(self, entry: Path) -> _Stored | None:
+        """The graph of an entry; None if there is none, or it is not as it was written."""
         try:
             record = json.loads((entry / _RECORD).read_text(encoding="utf-8"))
-            files = {name: (entry / name).read_bytes() for name in (_GRAPH, _DEPENDENCIES)}
-            if record["files"] != _digests(files):
+            stored = _Stored((entry / _GRAPH).read_bytes(), (entry / _SCRIPT).read_bytes())
+            if record["digest"] != stored.digest:
                 raise ValueError
             os.utime(entry)
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, KeyError, TypeError):
-            log.warning("%s: is damaged, so that the graph is compiled anew", entry)
-            shutil.rmtree(entry, ignore_errors=True)
+            if entry.exists():
+                log.warning("%s: is damaged, so that the graph is compiled anew", entry)
             return None
-        return files
+        return stored
 
-    def _keep(self, entry: Path, files: Mapping[str, bytes], document: Mapping[str, Any]) -> None:
-        with suppress(OSError):  # another process was faster, or the disk is full
-            self._folder.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._folder))
-            try:
-                for name, content in files.items():
-                    (partial / name).write_bytes(content)
-                readable = {key: value for key, value in document.items() if key != "cell"}  # which takes 100 KiB
-                record = {"files": _digests(files), "of": readable}
-                (partial / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-                shutil.rmtree(entry, ignore_errors=True)  # of another process, or one that MindSpore did not take
-                partial.rename(entry)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-            _prune(self._folder)
+    def _keep(self, entry: Path, stored: _Stored, document: Mapping[str, Any]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._folder))
+        try:
+            (partial / _GRAPH).write_bytes(stored.graph)
+            (partial / _SCRIPT).write_bytes(stored.script)
+            readable = {key: value for key, value in document.items() if key != "cell"}  # which takes 100 KiB
+            record = {"digest": stored.digest, "of": readable}
+            (partial / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+            shutil.rmtree(entry, ignore_errors=True)  # one that is damaged, or that MindSpore did not take
+            partial.rename(entry)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        _prune(self._folder)
+
+
+class _Stored(NamedTuple):
+    """What MindSpore stores of a graph.
+
+    Attributes:
+        graph: Its file.
+        script: MindSpore's digest of the script that runs, without which it takes no file.
+    """
+
+    graph: bytes
+    script: bytes
+
+    @property
+    def digest(self) -> str:
+        """The digest of both."""
+        return hashlib.sha256(self.script + self.graph).hexdigest()
 
 
 class _Workplace:
     """The folder that MindSpore reads graphs from and writes them to, and the number of the next one.
 
-    MindSpore keeps to the folder that it was first told of, so that there is one for a process. It counts the graphs
-    that it compiled with its cache switched on, others' too; where its number is not the one expected here, it finds no
-    file, compiles, and what it writes tells the number.
+    MindSpore keeps to the folder that it was first told of, so that there is one for a process. It stores a graph only
+    beside its digest of the script, so that this one stays there. After a graph that it did not find, it loads no other
+    in the same process, but goes on to store them. It counts the graphs that it compiled with its cache switched on,
+    others' too; where its number is not the one expected here, it finds no file, compiles, and what it writes tells the
+    number.
     """
 
     def __init__(self) -> None:
@@ -150,62 +167,42 @@ class _Workplace:
         self._root: Path | None = None
         self._next = 0
 
-    def compile(
-        self, cell: nn.Cell, inputs: Sequence[Tensor], files: Mapping[str, bytes] | None
-    ) -> tuple[bool, dict[str, bytes]]:
-        """Compile a cell while the folder holds the given files, if any, and nothing else.
+    def compile(self, cell: nn.Cell, inputs: Sequence[Tensor], found: _Stored | None) -> tuple[bool, _Stored | None]:
+        """Compile a cell while the folder holds its graph, if there is one, and no other.
 
         Returns:
-            Whether MindSpore loaded them, and the files that it wrote otherwise: none if it wrote elsewhere.
+            Whether the graph was loaded, and otherwise what MindSpore stored of it; None if that is elsewhere.
         """
         try:
-            folder, placed = self._prepared(files)
+            folder = self._prepared(found)
         except OSError:
             cell.compile(*inputs)
-            return False, {}
+            return False, None
         before = _times(folder)
         ms.set_context(enable_compile_cache=True, compile_cache_path=str(self._root))
         try:
             cell.compile(*inputs)
-            graph = next((path for path, moment in _times(folder).items() if before.get(path) != moment), None)
-            if graph is not None:
-                self._next = int(graph.stem.rpartition("_")[2])
-            self._next += graph is not None or placed
-            return placed and graph is None, self._read(graph)
+            written = next((path for path, moment in _times(folder).items() if before.get(path) != moment), None)
+            if written is not None:
+                self._next = int(written.stem.rpartition("_")[2])
+            self._next += written is not None or found is not None
+            return found is not None and written is None, _read(written)
         finally:
             ms.set_context(enable_compile_cache=False)
             for path in folder.glob("*.mindir"):
                 path.unlink(missing_ok=True)
 
-    def _prepared(self, files: Mapping[str, bytes] | None) -> tuple[Path, bool]:
-        """The folder, and whether it holds the files now."""
+    def _prepared(self, found: _Stored | None) -> Path:
         if self._root is None or not self._root.is_dir():
             self._root = Path(tempfile.mkdtemp(prefix="fcnlab-graphs-"))
             atexit.register(shutil.rmtree, self._root, ignore_errors=True)
         folder = self._root / "rank_0" / "graph_cache"
         folder.mkdir(parents=True, exist_ok=True)
-        if files is None:
-            return folder, False
-        # MindSpore reads one digest of the script and what that imports for all graphs of a process, and stores no
-        # other graph if it is missing: it stays once it is there.
-        dependencies = folder / _DEPENDENCIES
-        if not dependencies.exists():
-            dependencies.write_bytes(files[_DEPENDENCIES])
-        elif dependencies.read_bytes() != files[_DEPENDENCIES]:
-            return folder, False
-        (folder / f"compile_cache_{self._next}.mindir").write_bytes(files[_GRAPH])
-        return folder, True
-
-    @staticmethod
-    def _read(graph: Path | None) -> dict[str, bytes]:
-        """The files of an entry, as MindSpore wrote them."""
-        if graph is None:
-            return {}
-        try:
-            files = {_GRAPH: graph, _DEPENDENCIES: graph.with_name(_DEPENDENCIES)}
-            return {name: path.read_bytes() for name, path in files.items()}
-        except OSError:
-            return {}
+        if found is not None:
+            if not (folder / _SCRIPT).exists():
+                (folder / _SCRIPT).write_bytes(found.script)
+            (folder / f"compile_cache_{self._next}.mindir").write_bytes(found.graph)
+        return folder
 
 
 _workplace = _Workplace()
@@ -216,15 +213,18 @@ def _times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.glob("compile_cache_*.mindir")}
 
 
-def _digests(files: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+def _read(graph: Path | None) -> _Stored | None:
+    try:
+        return None if graph is None else _Stored(graph.read_bytes(), graph.with_name(_SCRIPT).read_bytes())
+    except OSError:
+        return None
 
 
 def _prune(folder: Path) -> None:
-    entries = sorted(
-        (path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.stat().st_mtime
-    )
+    """Remove the oldest entries, and what killed processes left."""
+    found = {path: path.stat().st_mtime for path in folder.iterdir()}
+    entries = sorted((path for path in found if not path.name.startswith(".")), key=found.get)
     long_ago = time.time() - _DAYS_OF_A_REMNANT * 24 * 3600
-    remnants = [path for path in folder.glob(".*") if path.stat().st_mtime < long_ago]  # of processes that were killed
+    remnants = [path for path, moment in found.items() if path.name.startswith(".") and moment < long_ago]
     for path in [*entries[:-MAX_ENTRIES], *remnants]:
         shutil.rmtree(path, ignore_errors=True)

@@ -73,9 +73,8 @@ def describe_machine() -> dict[str, Any]:
 def describe_code(origins: Sequence[Origin]) -> dict[str, Any]:
     """The source code that the graph is compiled from.
 
-    That is all of this package and the script that runs: MindSpore takes no graph that was compiled for another script.
-    With plug-ins, it is also all of their packages, every other loaded module that was not installed, and the version
-    of everything that was.
+    That is all of this package, the script that runs and every other loaded module that was not installed. With
+    plug-ins, it is also all of their packages, and the version of everything that was installed.
 
     Args:
         origins: Of the plug-ins whose code takes part.
@@ -85,11 +84,11 @@ def describe_code(origins: Sequence[Origin]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "fcnlab": _digest_files(package.rglob("*.py"), package),
         "script": [str(script.resolve()), _digest_files([script], script.parent)],
+        "loaded": _digest_files(_sources_not_installed(package), None),
     }
     if origins:
         described["plugins"] = [list(origin) for origin in origins]
         described["packages"] = {origin.module: _digest_package(origin.module) for origin in origins}
-        described["loaded"] = _digest_files(_sources_not_installed(), None)
         described["installed"] = sorted(_installed())
     return described
 
@@ -185,9 +184,9 @@ def _digest_package(module: str) -> str:
     return _digest_files([Path(file)], Path(file).parent) if file else "unknown"
 
 
-def _sources_not_installed() -> list[Path]:
-    """The files of all loaded modules that may be edited at any time, since they are not below Python's own folders."""
-    own = tuple(f"{folder}{os.sep}" for folder in set(sysconfig.get_paths().values()))
+def _sources_not_installed(package: Path) -> list[Path]:
+    """The files of all loaded modules that are neither below Python's own folders nor in a package."""
+    own = tuple(f"{folder}{os.sep}" for folder in {*sysconfig.get_paths().values(), str(package)})
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     return [Path(file) for file in files if file and file.endswith(".py") and not file.startswith(own)]
 
