@@ -175,7 +175,11 @@ LOSSES = Registry(
         "combined": "fcnlab.losses:Combined",
     },
 )
-"""Called with ``ignore_index, num_classes`` and the loss's own keys; returns a cell, logits and labels to a scalar."""
+"""Called with ``ignore_index``, ``num_classes`` and the loss's own keys; returns a cell, logits and labels to a scalar.
+
+If the cell also is a `fcnlab.losses.SummedLoss`, ``val/loss`` is the loss of all validation images as one batch. If it
+is not, ``val/loss`` is the mean over the images, weighted by the number of their pixels that are not void.
+"""
 
 TRANSFORMS = Registry(
     "transform",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
@@ -19,7 +20,7 @@ class _PixelLoss(nn.Cell):
         self.class_weights = weights_tensor(class_weights, num_classes)
 
     def pixels(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each pixel its cross-entropy and its share of the weighted mean, both N x H x W."""
+        """Of each pixel its cross-entropy and its weight in the mean, 0 if it is void, both N x H x W."""
         # By hand along axis 1: `ops.cross_entropy` moves the classes last and back, at twice the time. Autodiff
         # through these lines takes no longer than an explicit (softmax - one-hot) * weight.
         counted = labels != self.ignore_index
@@ -27,14 +28,27 @@ class _PixelLoss(nn.Cell):
         weights = counted.astype(mstype.float32)
         if self.class_weights is not None:
             weights = weights * ops.gather(self.class_weights, classes, 0)
-        total = weights.sum()
-        total = total + (total == 0).astype(mstype.float32)
-
         # exp() of the shifted logits cannot overflow; a shift changes neither the loss nor its gradient.
         shifted = logits - ops.stop_gradient(ops.amax(logits, 1, True))
         normaliser = ops.log(ops.exp(shifted).sum(1))
         chosen = ops.gather_elements(shifted, 1, classes.expand_dims(1)).squeeze(1)
-        return normaliser - chosen, weights / total
+        return normaliser - chosen, weights
+
+    def mean(self, losses: Tensor, weights: Tensor) -> Tensor:
+        """The weighted mean of what `pixels` gave; 0 where nothing has a weight."""
+        total = weights.sum()
+        total = total + (total == 0).astype(mstype.float32)
+        return (losses * (weights / total)).sum()
+
+    def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The weighted losses and the weights, summed: see `fcnlab.losses.SummedLoss`."""
+        losses, weights = self.pixels(logits, labels)
+        return ops.stack(((losses * weights).sum(), weights.sum()))
+
+    def from_sums(self, sums: np.ndarray) -> float:
+        """The weighted mean; 0 where nothing had a weight."""
+        losses, weights = sums
+        return float(losses / (weights or 1.0))
 
 
 class CrossEntropy(_PixelLoss):
@@ -66,8 +80,8 @@ class CrossEntropy(_PixelLoss):
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean loss."""
-        losses, shares = self.pixels(logits, labels)
-        return (losses * shares).sum()
+        losses, weights = self.pixels(logits, labels)
+        return self.mean(losses, weights)
 
 
 class Focal(_PixelLoss):
@@ -98,9 +112,14 @@ class Focal(_PixelLoss):
         super().__init__(ignore_index, num_classes, class_weights)
         self.gamma = gamma
 
-    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss."""
-        losses, shares = self.pixels(logits, labels)
+    def pixels(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each pixel its focal loss and its weight in the mean, both N x H x W."""
+        losses, weights = super().pixels(logits, labels)
         # Not 1 - exp(-x), which has no digits left where x is small; there the power has no finite gradient, either.
         wrong = ops.maximum(-ops.expm1(-losses), 1e-12)
-        return (wrong**self.gamma * losses * shares).sum()
+        return wrong**self.gamma * losses, weights
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss."""
+        losses, weights = self.pixels(logits, labels)
+        return self.mean(losses, weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
@@ -36,23 +37,42 @@ class Dice(nn.Cell):
         self.class_weights = weights_tensor(class_weights, num_classes)
         self.classes = Tensor(list(range(num_classes)), mstype.int32).reshape(1, num_classes, 1, 1)
 
-    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean over the classes that occur."""
+    def classwise(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each class its overlap sum(p * g), its squares sum(p ** 2) and its labelled pixels sum(g), all of C."""
         counted = (labels != self.ignore_index).astype(mstype.float32).expand_dims(1)
         labelled = (labels.expand_dims(1) == self.classes).astype(mstype.float32) * counted
         exponentials = ops.exp(logits - ops.stop_gradient(ops.amax(logits, 1, True)))
         probabilities = exponentials / exponentials.sum(1, keepdims=True) * counted
         pixels = labelled.sum((0, 2, 3))
-        present = (pixels > 0).astype(mstype.float32)
         overlap = (probabilities * labelled).sum((0, 2, 3))
-        size = (probabilities * probabilities).sum((0, 2, 3)) + pixels
-        coefficients = 2 * overlap / (size + (1 - present))
+        squares = (probabilities * probabilities).sum((0, 2, 3))
+        return overlap, squares, pixels
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over the classes that occur."""
+        overlap, squares, pixels = self.classwise(logits, labels)
+        present = (pixels > 0).astype(mstype.float32)
+        coefficients = 2 * overlap / (squares + pixels + (1 - present))
         weights = present
         if self.class_weights is not None:
             weights = weights * self.class_weights
         total = weights.sum()
         total = total + (total == 0).astype(mstype.float32)
         return ((1 - coefficients) * (weights / total)).sum()
+
+    def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What `classwise` gives, one after the other: see `fcnlab.losses.SummedLoss`."""
+        return ops.concat(self.classwise(logits, labels))
+
+    def from_sums(self, sums: np.ndarray) -> float:
+        """The mean over the classes that occurred in any image."""
+        overlap, squares, pixels = np.split(sums, 3)
+        present = pixels > 0
+        coefficients = 2 * overlap / np.where(present, squares + pixels, 1)
+        weights = present.astype(np.float64)
+        if self.class_weights is not None:
+            weights = weights * self.class_weights.asnumpy()
+        return float(((1 - coefficients) * weights).sum() / (weights.sum() or 1.0))
 
 
 class Combined(nn.Cell):
@@ -90,3 +110,12 @@ class Combined(nn.Cell):
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The weighted sum."""
         return (1 - self.dice) * self.pixels(logits, labels) + self.dice * self.regions(logits, labels)
+
+    def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Those of both: see `fcnlab.losses.SummedLoss`."""
+        return ops.concat((self.pixels.sums(logits, labels), self.regions.sums(logits, labels)))
+
+    def from_sums(self, sums: np.ndarray) -> float:
+        """The weighted sum of both."""
+        pixels, regions = np.split(sums, [2])
+        return float((1 - self.dice) * self.pixels.from_sums(pixels) + self.dice * self.regions.from_sums(regions))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,9 @@ from fcnlab.checkpoint_header import (
 )
 from fcnlab.errors import CheckpointError, first_line
 from fcnlab.files import replacing
+from fcnlab.models.finite import first_nonfinite, is_finite
+
+log = logging.getLogger(__name__)
 
 _DTYPES = {
     "bool": "BOOL",
@@ -229,6 +233,8 @@ def _read_ckpt(path: Path) -> dict[str, np.ndarray]:
 def load_weights(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: str) -> None:
     """Set every parameter of a network from arrays of the same names and shapes.
 
+    NaN and infinity are set as they are, with a warning: a network may be looked at because of them.
+
     Raises:
         CheckpointError: Naming the first parameter that is missing or of another shape.
     """
@@ -238,6 +244,9 @@ def load_weights(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: str
         if arrays[name].shape != parameter.shape:
             raise CheckpointError(_other_shape(source, name, arrays[name], parameter))
         _set(parameter, arrays[name])
+    name = first_nonfinite(network.parameters_dict())
+    if name is not None:
+        log.warning("%s: %s holds NaN or infinity, which what it predicts need not show", source, name)
 
 
 def initialise_from(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: str) -> list[str]:
@@ -251,12 +260,14 @@ def initialise_from(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: 
         The names of the parameters that were left alone.
 
     Raises:
-        CheckpointError: If a shared layer has another shape, or nothing at all fits.
+        CheckpointError: If a shared layer has another shape, or NaN or infinity, or nothing at all fits.
     """
     left = []
     for name, parameter in network.parameters_dict().items():
         array = arrays.get(name)
         if array is not None and array.shape == parameter.shape:
+            if not is_finite(array):
+                raise CheckpointError(f"{source}: {name} holds NaN or infinity; start from another checkpoint")
             _set(parameter, array)
         elif array is None or name.startswith(_HEADS) or _of_other_images(name, array, parameter):
             left.append(name)

@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from fcnlab.losses import SummedLoss
 from fcnlab.metrics import ConfusionMatrix
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        loss: Mean over all valid pixels of all images.
+        loss: Of all images taken as one batch; see `Evaluator`.
         confusion: Of all images together.
         class_names: In the order of the matrix.
         samples: The first few samples, each with its H x W predicted class indices.
@@ -59,14 +60,45 @@ class _EvaluationStep(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
         self.loss = loss
+        self.is_summed = isinstance(loss, SummedLoss)
 
     def construct(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network(images)
+        if self.is_summed:
+            return self.loss.sums(logits, labels), logits.argmax(axis=1)
         return self.loss(logits, labels), logits.argmax(axis=1)
+
+
+class _TotalLoss:
+    """Adds up over images, in float64, what an `_EvaluationStep` gives beside its predictions."""
+
+    def __init__(self, loss: nn.Cell) -> None:
+        self._loss = loss
+        self._is_summed = isinstance(loss, SummedLoss)
+        self._total: np.ndarray | float = 0.0
+        self._pixels = 0
+
+    def add(self, found: Tensor, counted: int) -> None:
+        """Count an image with so many pixels that are not void."""
+        if counted > 0:
+            self._total = self._total + found.asnumpy().astype(np.float64) * (1 if self._is_summed else counted)
+            self._pixels += counted
+
+    @property
+    def value(self) -> float:
+        """The loss of the images so far; 0 if they had no pixel that counts."""
+        if self._pixels == 0:
+            return 0.0
+        return self._loss.from_sums(self._total) if self._is_summed else float(self._total / self._pixels)
 
 
 class Evaluator:
     """Runs a network over a data set, one whole image at a time.
+
+    The loss is that of all images taken as one batch, which is what training minimises: with class weights an image
+    counts by the weights of its pixels, and the Dice loss is that of the overlaps of all. It needs a loss that is a
+    `fcnlab.losses.SummedLoss`, as this package's are. Of any other, it is the mean of the images' losses, each weighed
+    by its pixels that are not void.
 
     Args:
         network: The network in training; it is put back into training mode afterwards.
@@ -109,7 +141,7 @@ class Evaluator:
     def __call__(self) -> Evaluation:
         """Evaluate once."""
         confusion = ConfusionMatrix(self.num_classes, self.ignore_index)
-        total_loss, valid_pixels = 0.0, 0
+        loss = _TotalLoss(self.step.loss)
         samples = []
         self.step.set_train(False)
         try:
@@ -118,14 +150,12 @@ class Evaluator:
                 if self._compiler is not None:
                     self._compiler(self.step, images, labels)
                     self._compiler = None
-                loss, prediction = self.step(images, labels)
+                found, prediction = self.step(images, labels)
                 prediction = prediction.asnumpy()
-                valid = int(np.count_nonzero(batch.labels != self.ignore_index))
-                total_loss += float(loss.asnumpy()) * valid
-                valid_pixels += valid
+                loss.add(found, int(np.count_nonzero(batch.labels != self.ignore_index)))
                 confusion.update(batch.labels, prediction)
                 if index < self.keep:
                     samples.append((self.loader.raw(index), prediction[0]))
         finally:
             self.step.set_train(True)
-        return Evaluation(total_loss / max(valid_pixels, 1), confusion, self.class_names, samples)
+        return Evaluation(loss.value, confusion, self.class_names, samples)

@@ -50,6 +50,7 @@ class Adam(_Optimizer):
     """
 
     decoupled = False
+    epsilon_after_correction = False
 
     def __init__(
         self,
@@ -74,6 +75,10 @@ class Adam(_Optimizer):
         beta2_power = self.beta2_power * self.beta2
         ops.assign(self.beta1_power, beta1_power)
         ops.assign(self.beta2_power, beta2_power)
+        epsilon = self.epsilon
+        if self.epsilon_after_correction:
+            # The operator adds it before the correction, and divides both by this root.
+            epsilon = epsilon * ops.sqrt(1 - beta2_power)
         for index in range(len(self.parameters)):
             parameter = self.parameters[index]
             gradient = gradients[index]
@@ -91,15 +96,28 @@ class Adam(_Optimizer):
                 learning_rate,
                 self.beta1,
                 self.beta2,
-                self.epsilon,
+                epsilon,
                 gradient,
             )
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
+
+    The learning rate is the algorithm's alpha times its schedule multiplier, and ``learning_rate * weight_decay`` its
+    multiplier times lambda: a weight loses that share of itself in a step, as in PyTorch's ``AdamW``.
+
+    Args:
+        parameters: What to update.
+        weight_decay: Share of a weight that is lost for each unit of learning rate.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        epsilon: Added to the root of the second moment after its bias is corrected, as in line 12 of the algorithm,
+            where `Adam` adds it before.
+    """
 
     decoupled = True
+    epsilon_after_correction = True
 
 
 class SGD(_Optimizer):

@@ -16,6 +16,7 @@ from mindspore import Parameter, Tensor
 
 from fcnlab.errors import CheckpointError
 from fcnlab.metrics import ConfusionMatrix
+from fcnlab.models.finite import first_nonfinite
 from fcnlab.models.weights import read_weights, save_parameters
 from fcnlab.training.callbacks import EvaluationRecord
 from fcnlab.training.evaluation import Evaluation
@@ -146,10 +147,10 @@ class StateFolder:
         return path
 
     def newest(self) -> TrainingState | None:
-        """The newest state that is whole; the damaged ones are logged.
+        """The newest state that is whole and finite; the others are logged.
 
         Raises:
-            CheckpointError: If there are states but all are damaged.
+            CheckpointError: If there are states but none is good.
         """
         paths = self.paths()
         for position, path in enumerate(paths):
@@ -172,7 +173,7 @@ def read_state(path: Path) -> TrainingState:
     """Read a state.
 
     Raises:
-        CheckpointError: If it is missing or damaged, or holds weights only.
+        CheckpointError: If it is missing or damaged, holds weights only, or NaN or infinity in one of its parameters.
     """
     arrays, document = read_weights(path)
     try:
@@ -181,11 +182,18 @@ def read_state(path: Path) -> TrainingState:
         progress = Progress(**{name: numbers[name] for name in _NUMBERS}, losses=losses.tolist())
         if confusion is not None:
             progress.best = _best(numbers["best"], confusion, document)
-        return TrainingState(path, progress, arrays, arrays.pop(_RANDOM), document)
+        state = TrainingState(path, progress, arrays, arrays.pop(_RANDOM), document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: holds no whole state of a training ({error!r}); init_from=... starts from weights alone"
         ) from error
+    name = first_nonfinite(state.arrays)
+    if name is not None:
+        raise CheckpointError(
+            f"{path}: {name} holds NaN or infinity, so that no training can go on from it; take an earlier state, or "
+            "start a new training"
+        )
+    return state
 
 
 def _best(record: Mapping[str, Any], counts: np.ndarray, document: Mapping[str, Any]) -> EvaluationRecord:

@@ -28,10 +28,15 @@ class TrainStep(nn.Cell):
         optimizer: Called with the gradients, in the order of its ``parameters``, and the learning rate.
         clip_norm: Largest global norm of the gradients; beyond it they are scaled down together (Pascanu et al. 2013,
             algorithm 1). None: not clipped.
-        guarded: Whether to make no update when the loss or a gradient is not finite; the loss is not finite then.
+        guarded: Whether to make no update when the loss or any gradient is not finite.
 
     Calling it with images, labels, the learning rate (scalar tensors) and the network's dropout masks, if it takes any,
-    returns the loss before the update.
+    returns the loss before the update. That is not finite, whatever the loss is, if a gradient is not: ReLU(NaN) is 0,
+    so that the loss stays a number while NaN spreads backward from one weight to all below it. Guarded, all gradients
+    are looked at; else those of the parameters with one dimension. These are sums over all pixels of what flows
+    backward through their layers, biases and normalisation, and so are no numbers where that is none. That takes less
+    than 0.1 % of a step. What is not finite and does not flow, such as a NaN in the first convolution, is found by
+    whoever looks at the parameters themselves: see `fcnlab.training.trainer`.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class TrainStep(nn.Cell):
         self.optimizer = optimizer
         self.clip_norm = clip_norm
         self.guarded = guarded
+        single = [parameter.ndim <= 1 for parameter in optimizer.parameters]
+        self.is_witness = tuple(single) if any(single) and not guarded else (True,) * len(single)
         self.value_and_gradients = ms.value_and_grad(self.forward, None, optimizer.parameters)
         self.set_train(True)
 
@@ -69,9 +76,7 @@ class TrainStep(nn.Cell):
             loss, gradients = self.value_and_gradients(images, labels)
         else:
             loss, gradients = self.value_and_gradients(images, labels, keep)
-        if self.guarded:
-            for gradient in gradients:
-                loss = loss + 0 * gradient.sum()  # changes no finite number
+        loss = loss + 0 * self._sum_of_witnesses(gradients)  # changes no finite number
         if self.clip_norm is not None:
             gradients = ops.clip_by_global_norm(gradients, self.clip_norm)
         if self.guarded:
@@ -80,3 +85,16 @@ class TrainStep(nn.Cell):
         else:
             self.optimizer(gradients, learning_rate)
         return loss
+
+    def _sum_of_witnesses(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """The sum of the gradients that tell whether all are finite."""
+        small, total = (), 0
+        for index in range(len(gradients)):
+            if self.is_witness[index]:
+                if gradients[index].ndim <= 1:
+                    small += (gradients[index].reshape(-1),)
+                else:
+                    total = total + gradients[index].sum()
+        if len(small) > 0:
+            total = total + ops.concat(small).sum()  # at once: thirty operators of their own take six times as long
+        return total

@@ -1,4 +1,9 @@
-"""The training loop."""
+"""The training loop.
+
+No NaN and no infinity is kept as if it were good. The step sees what is not finite in the loss and in what flows
+backward. What does not flow, as in a layer whose ReLU turns NaN into 0, is found here: all parameters, moments and
+moving statistics are looked at before each evaluation and before anything is saved.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +24,10 @@ from fcnlab import interrupts
 from fcnlab.config.schema import TrainerConfig
 from fcnlab.errors import CheckpointError, ConfigError, TrainingError
 from fcnlab.metrics.names import higher_is_better
+from fcnlab.models.finite import first_nonfinite
 from fcnlab.models.weights import read_weights, save_ckpt, save_weights
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
-from fcnlab.training.evaluation import Compiler, Evaluator, metric_names
+from fcnlab.training.evaluation import Compiler, Evaluation, Evaluator, metric_names
 from fcnlab.training.masks import DropoutMasks
 from fcnlab.training.state import Progress, StateFolder, TrainingState
 from fcnlab.training.step import TrainStep
@@ -164,7 +170,8 @@ class Trainer:
         Ctrl-C and SIGTERM save the state before they end it.
 
         Raises:
-            TrainingError: If the loss is not a finite number, more often than ``trainer.skip_nonfinite`` allows.
+            TrainingError: If the loss or a gradient is not finite, more often than ``trainer.skip_nonfinite`` allows,
+                or a parameter is not.
             CheckpointError: If a checkpoint cannot be written.
         """
         status: Status = "failed"
@@ -285,10 +292,11 @@ class Trainer:
             save_ckpt(self._best_checkpoint.with_suffix(".ckpt"), best)
 
     def _evaluate(self, epoch: int) -> bool:
+        self._refuse_nonfinite()
         evaluation = self.evaluator()
         with interrupts.deferred():
             progress = self.progress
-            record = EvaluationRecord(progress.steps, epoch, evaluation, improved=self._improves(evaluation.metrics))
+            record = EvaluationRecord(progress.steps, epoch, evaluation, improved=self._improves(evaluation))
             if record.improved:
                 self._best_checkpoint = self._save_weights("best", "best", epoch, evaluation.metrics)
                 progress.best = record
@@ -303,8 +311,14 @@ class Trainer:
                 progress.stopped_early = True
         return record.improved
 
-    def _improves(self, metrics: dict[str, float]) -> bool:
-        monitor = self.config.monitor
+    def _improves(self, evaluation: Evaluation) -> bool:
+        monitor, metrics = self.config.monitor, evaluation.metrics
+        if not math.isfinite(evaluation.loss):
+            log.warning(
+                "val/loss is %s after step %d, though the weights are finite: this evaluation is not counted as best",
+                *(evaluation.loss, self.progress.steps),
+            )
+            return False
         if self.progress.best is None:
             return True
         # A class that occurs nowhere has no IoU, which never counts as better.
@@ -316,6 +330,7 @@ class Trainer:
     def _save_weights(
         self, kind: CheckpointKind, name: str, epoch: int, metrics: dict[str, float] | None = None
     ) -> Path:
+        self._refuse_nonfinite()
         path = self.folder / f"{name}.safetensors"
         save_weights(path, self.step.network, {**self._document(epoch), "metrics": metrics or {}})
         self._notify("on_checkpoint", kind, path)
@@ -323,6 +338,7 @@ class Trainer:
 
     def _save_state(self) -> None:
         with interrupts.deferred():
+            self._refuse_nonfinite()
             document = self._document(math.ceil(self.progress.steps / self.plan.steps_per_epoch))
             run: dict[str, Any] = {}
             for callback in self.callbacks:
@@ -341,6 +357,8 @@ class Trainer:
                 self._save_state()
         except CheckpointError as error:
             log.warning("%s; the last state is %s", error, self._state or "none")
+        except TrainingError as error:
+            log.warning("the state is not saved: %s", error)
 
     def _is_ahead_of_state(self) -> bool:
         _, steps, evaluated_at = self._saved
@@ -357,24 +375,35 @@ class Trainer:
     def _restore_best(self) -> None:
         path = self.folder / "best.safetensors"
         try:
-            read_weights(path)
+            name = first_nonfinite(read_weights(path)[0])
+            if name is not None:
+                raise CheckpointError(f"{path}: {name} holds NaN or infinity")
             self._best_checkpoint = path
         except CheckpointError as error:
             log.warning("%s; the next evaluation counts as the best", error)
             self.progress.best = None
 
     def _skip(self, loss: float, batch: Batch) -> None:
-        """Let a loss that is no number pass, or end the training."""
+        """Let a loss or a gradient that is no number pass, or end the training."""
         limit = self.config.skip_nonfinite
-        where = f"loss is {loss} at step {self.progress.steps + 1} on {', '.join(dict.fromkeys(batch.names))}"
+        what = "the loss" if math.isinf(loss) else "the loss or a gradient"  # a gradient turns the loss into NaN alone
+        where = f"{what} is {loss} at step {self.progress.steps + 1} on {', '.join(dict.fromkeys(batch.names))}"
         if self.progress.skipped < limit:
             self.progress.skipped += 1
             log.warning("%s: batch skipped (%d of at most %d)", where, self.progress.skipped, limit)
             return
+        raise self._diverged(f"{where}{f', after {limit} skipped ones' if limit else ''}")
+
+    def _refuse_nonfinite(self) -> None:
+        """End the training if a weight, a moment or a moving statistic is no number; no later step would mend it."""
+        name = first_nonfinite(self.step.parameters_dict())
+        if name is not None:
+            raise self._diverged(f"{name} holds NaN or infinity after step {self.progress.steps}")
+
+    def _diverged(self, what: str) -> TrainingError:
         kept = self._state or self._best_checkpoint
-        raise TrainingError(
-            f"{where}{f', after {limit} skipped ones' if limit else ''}: "
-            "lower optimizer.lr, add schedule.warmup_steps or set trainer.clip_norm; "
+        return TrainingError(
+            f"{what}: lower optimizer.lr, add schedule.warmup_steps or set trainer.clip_norm; "
             + (f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet")
         )
 

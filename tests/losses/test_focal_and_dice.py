@@ -3,13 +3,12 @@
 import mindspore as ms
 import numpy as np
 import pytest
+from loss_formulas import VOID, WEIGHTS, dice, focal, softmax
 from mindspore import Tensor
 
 from fcnlab.errors import ConfigError
 from fcnlab.losses import Combined, CrossEntropy, Dice, Focal
 
-VOID = 255
-WEIGHTS = [1.0, 2.5, 0.0, 0.5]
 LOSSES = {
     "focal": (lambda: Focal(VOID, 4), lambda p, labels: focal(p, labels)),
     "focal, weighted": (lambda: Focal(VOID, 4, WEIGHTS, 1.5), lambda p, labels: focal(p, labels, 1.5, WEIGHTS)),
@@ -33,38 +32,6 @@ def batch(seed=0):
     labels = generator.integers(0, 3, (2, 3, 4)).astype(np.int32)
     labels[generator.random(labels.shape) < 0.2] = VOID
     return logits, labels
-
-
-def softmax(logits):
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def focal(probabilities, labels, gamma=2.0, weights=None):
-    """Lin et al., equation 5, a pixel at a time."""
-    total, loss = 0.0, 0.0
-    for image, row, column in np.ndindex(labels.shape):
-        label = labels[image, row, column]
-        if label != VOID:
-            p = probabilities[image, label, row, column]
-            weight = weights[label] if weights else 1.0
-            total += weight
-            loss -= weight * (1 - p) ** gamma * np.log(p)
-    return loss / total
-
-
-def dice(probabilities, labels, weights=None):
-    """Milletari et al., section 3, a class at a time."""
-    counted = labels != VOID
-    losses, shares = [], []
-    for index in range(probabilities.shape[1]):
-        g = (labels == index)[counted].astype(np.float64)
-        if g.sum() == 0:
-            continue
-        p = probabilities[:, index][counted]
-        losses.append(1 - 2 * (p * g).sum() / ((p**2).sum() + (g**2).sum()))
-        shares.append(weights[index] if weights else 1.0)
-    return np.average(losses, weights=shares)
 
 
 def differences(formula, logits, labels, step=1e-5):

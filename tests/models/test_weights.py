@@ -138,6 +138,21 @@ def test_a_start_from_a_foreign_network_is_refused():
     assert "another network" in refusal(initialise_from, network(), {"resnet.weight": np.zeros(3)}, "resnet")
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_no_training_starts_from_what_is_no_number_but_it_can_be_looked_at(caplog, bad):
+    values = {name: array.copy() for name, array in arrays(network()).items()}
+    values["fc7.weight"].flat[5] = bad
+    text = refusal(initialise_from, network(), values, "init_from=best.safetensors")
+    assert text.startswith("init_from=best.safetensors: fc7.weight holds NaN or infinity")
+    shown = network()
+    load_weights(shown, values, "best.safetensors")
+    np.testing.assert_array_equal(arrays(shown)["fc7.weight"], values["fc7.weight"])
+    assert "best.safetensors: fc7.weight holds NaN or infinity" in caplog.text
+    values["score.weight"] = np.full((5, 64, 1, 1), bad, np.float32)  # of other classes: not taken over
+    values["fc7.weight"] = arrays(network())["fc7.weight"]
+    assert "score.weight" in initialise_from(network(), values, "other classes")
+
+
 def test_a_ckpt_with_more_bytes_than_its_shape_says_is_refused(tmp_path):
     """MindSpore's own reader copies them over whatever comes next in memory."""
     from mindspore.train.checkpoint_pb2 import Checkpoint

@@ -3,10 +3,10 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from fcnlab.data import Dataset, EvalLoader, Sample
-from fcnlab.losses import CrossEntropy
+from fcnlab.losses import Combined, CrossEntropy
 from fcnlab.metrics import ConfusionMatrix
 from fcnlab.models import build_model
 from fcnlab.training.evaluation import Evaluator
@@ -70,3 +70,51 @@ def test_it_adds_up_over_images_of_any_size(network, mode):
     assert [sample.name for sample, _ in evaluation.samples] == Mixed().names[:2]
     np.testing.assert_array_equal(evaluation.samples[1][1], predictions[1])
     assert evaluation.metrics["val/iou/b"] == pytest.approx(expected.iou[1])
+
+
+def logits_of(network, loader):
+    """Of each image, with its labels, without the evaluator."""
+    network.set_train(False)
+    return [(network(Tensor(batch.images)), batch.labels) for batch in loader]
+
+
+def evaluator_of(network, loss):
+    loader = EvalLoader(Mixed(), **PIXELS)
+    return Evaluator(network, loss, loader, num_classes=3, ignore_index=255, class_names=["a", "b", "c"])
+
+
+def test_the_loss_is_that_of_all_images_as_one_batch(network):
+    """By hand in float64: the weighted cross-entropy and the Dice loss of all pixels, however they lie in images."""
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+    weights = np.array([0.5, 4.0, 1.0])
+    evaluator = evaluator_of(network, Combined(ignore_index=255, num_classes=3, class_weights=weights, dice=0.25))
+    found = evaluator().loss
+
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    pairs = logits_of(network, evaluator.loader)
+    logits = np.concatenate([array.asnumpy()[0].reshape(3, -1).T for array, _ in pairs]).astype(np.float64)
+    labels = np.concatenate([array.ravel() for _, array in pairs])
+    logits, labels = logits[labels != 255], labels[labels != 255]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    one_hot = np.eye(3)[labels]
+    cross_entropy = np.average(-np.log(probabilities[np.arange(len(labels)), labels]), weights=weights[labels])
+    coefficients = 2 * (probabilities * one_hot).sum(0) / ((probabilities**2).sum(0) + one_hot.sum(0))
+    expected = 0.75 * cross_entropy + 0.25 * np.average(1 - coefficients, weights=weights)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+class Square(nn.Cell):
+    """A loss of another package, which knows nothing of sums."""
+
+    def construct(self, logits, labels):
+        return (logits * logits).mean()
+
+
+def test_any_other_loss_is_the_mean_of_the_images_by_their_pixels(network):
+    ms.set_context(mode=ms.PYNATIVE_MODE, device_target="CPU")
+    evaluator = evaluator_of(network, Square())
+    found = evaluator().loss
+    pairs = logits_of(network, evaluator.loader)
+    losses = [np.mean(logits.asnumpy().astype(np.float64) ** 2) for logits, _ in pairs]
+    counted = [np.count_nonzero(labels != 255) for _, labels in pairs]
+    assert found == pytest.approx(np.average(losses, weights=counted), rel=1e-4)

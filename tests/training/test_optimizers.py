@@ -30,7 +30,7 @@ def problem():
     return start, gradients
 
 
-def adam_by_hand(start, gradients, *, l2=0.0, decoupled=0.0, beta1=0.9, beta2=0.999, epsilon_hat=1e-8):
+def adam_by_hand(start, gradients, *, l2=0.0, beta1=0.9, beta2=0.999, epsilon_hat=1e-8):
     parameters = [array.copy() for array in start]
     first = [np.zeros_like(array) for array in start]
     second = [np.zeros_like(array) for array in start]
@@ -38,11 +38,27 @@ def adam_by_hand(start, gradients, *, l2=0.0, decoupled=0.0, beta1=0.9, beta2=0.
         for i, gradient in enumerate(step):
             decays = start[i].ndim > 1
             gradient = gradient + l2 * decays * parameters[i]
-            parameters[i] = parameters[i] * (1 - LEARNING_RATE * decoupled * decays)
             first[i] = beta1 * first[i] + (1 - beta1) * gradient
             second[i] = beta2 * second[i] + (1 - beta2) * gradient**2
             rate = LEARNING_RATE * np.sqrt(1 - beta2**t) / (1 - beta1**t)
             parameters[i] = parameters[i] - rate * first[i] / (np.sqrt(second[i]) + epsilon_hat)
+    return parameters
+
+
+def adamw_by_hand(start, gradients, *, weight_decay=0.0, beta1=0.9, beta2=0.999, epsilon=1e-8):
+    """Loshchilov & Hutter 2019, algorithm 2, line by line."""
+    parameters = [array.copy() for array in start]
+    first = [np.zeros_like(array) for array in start]
+    second = [np.zeros_like(array) for array in start]
+    for t, step in enumerate(gradients, 1):
+        for i, gradient in enumerate(step):
+            first[i] = beta1 * first[i] + (1 - beta1) * gradient
+            second[i] = beta2 * second[i] + (1 - beta2) * gradient**2
+            first_corrected = first[i] / (1 - beta1**t)
+            second_corrected = second[i] / (1 - beta2**t)
+            decay = weight_decay * (start[i].ndim > 1) * parameters[i]
+            step_of_adam = first_corrected / (np.sqrt(second_corrected) + epsilon)
+            parameters[i] = parameters[i] - LEARNING_RATE * (step_of_adam + decay)
     return parameters
 
 
@@ -61,7 +77,37 @@ def test_adam_is_the_papers(problem, weight_decay):
 def test_adamw_decays_apart_from_the_gradient(problem):
     start, gradients = problem
     actual = run(AdamW, start, gradients, weight_decay=0.5)
-    assert_all_close(actual, adam_by_hand(start, gradients, decoupled=0.5))
+    assert_all_close(actual, adamw_by_hand(start, gradients, weight_decay=0.5))
+
+
+def test_epsilon_is_where_each_paper_has_it():
+    """Where gradients are as small as epsilon, its place before or after the correction shows."""
+    generator = np.random.default_rng(1)
+    shapes = [(4, 3, 3, 3), (4,)]
+    start = [np.zeros(shape) for shape in shapes]
+    gradients = [[1e-7 * generator.choice([-1, 1, 1, 1], shape) for shape in shapes] for _ in range(60)]
+    algorithm_2 = adamw_by_hand(start, gradients)
+    epsilon_hat = adam_by_hand(start, gradients)
+    for a, b in zip(algorithm_2, epsilon_hat, strict=True):
+        assert np.abs(a - b).max() > 0.02 * np.abs(a).max()
+    for optimizer_class, expected in ((AdamW, algorithm_2), (Adam, epsilon_hat)):
+        for a, b in zip(run(optimizer_class, start, gradients), expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
+
+
+def test_adamw_is_pytorchs(problem):
+    torch = pytest.importorskip("torch")
+    start, gradients = problem
+    gradients = [[1e-7 * array for array in step] for step in gradients]
+    references = [torch.nn.Parameter(torch.from_numpy(array.copy())) for array in start]
+    groups = [{"params": [reference], "weight_decay": 0.5 if reference.ndim > 1 else 0.0} for reference in references]
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE)
+    for step in gradients:
+        for reference, gradient in zip(references, step, strict=True):
+            reference.grad = torch.from_numpy(gradient)
+        optimizer.step()
+    expected = [reference.detach().numpy() for reference in references]
+    assert_all_close(run(AdamW, start, gradients, weight_decay=0.5), expected)
 
 
 def test_sgd_is_momentum_with_l2(problem):

@@ -115,3 +115,22 @@ def test_weights_alone_are_no_state(tmp_path):
     save_parameters(tmp_path / "best.safetensors", parameters(), DOCUMENT)
     with pytest.raises(CheckpointError, match=r"holds no whole state of a training .*init_from"):
         read_state(tmp_path / "best.safetensors")
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+@pytest.mark.parametrize("name", ["fc6.weight", "optimizer.first.fc6.weight", "optimizer.beta1_power"])
+def test_a_state_that_holds_no_numbers_is_refused_and_the_one_before_taken(tmp_path, caplog, name, bad):
+    folder = StateFolder(tmp_path)
+    folder.save(progress(1), parameters(), DOCUMENT)
+    array = parameters()[name].asnumpy().copy()
+    array.flat[-1] = bad
+    skipped = progress(2)
+    skipped.losses[1] = np.nan  # the loss of a step that was left out may be
+    path = folder.save(skipped, parameters(**{name: array}), DOCUMENT)
+    with pytest.raises(CheckpointError) as caught:
+        read_state(path)
+    assert str(caught.value).startswith(f"{path}: {name} holds NaN or infinity")
+    assert "\n" not in str(caught.value)
+    assert folder.newest().progress.steps == 1
+    assert "falling back to state_00000001.safetensors" in caplog.text
+    assert np.isnan(read_state(folder.save(skipped, parameters(), DOCUMENT)).progress.losses[1])
