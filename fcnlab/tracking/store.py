@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -386,7 +388,7 @@ class Store:
         """Metrics of a run by name: their steps and values, in the order of steps."""
         with self._errors():
             return {
-                key: [(point.step, point.value) for point in self._client.get_metric_history(run_id, key)]
+                key: [(point.step, _as_logged(point.value)) for point in self._client.get_metric_history(run_id, key)]
                 for key in keys
             }
 
@@ -425,6 +427,11 @@ class Store:
             raise (RefusedError if refused else TrackingError)(
                 f"tracking store {redact(self.uri)}: {redact(first_line(error))[:300]}"
             ) from error
+
+
+def _as_logged(value: float) -> float:
+    """A database of MLflow's holds the largest number in place of infinity."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 
 def digests_of(run: Run) -> dict[str, str]:
