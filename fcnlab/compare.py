@@ -109,7 +109,8 @@ def _record_of(folder: Path) -> SweepRecord:
 
 
 def _open_store(uri: str | None) -> Store:
-    from fcnlab.tracking.store import Store, require_database, store_uri
+    from fcnlab.tracking.address import store_uri
+    from fcnlab.tracking.store import Store, require_database
 
     uri = store_uri(uri)
     require_database(uri)

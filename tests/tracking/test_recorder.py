@@ -18,8 +18,8 @@ import fcnlab
 from fcnlab import assembly
 from fcnlab.errors import ConfigError, FcnlabError, TrackingError
 from fcnlab.tracking import figures, journal
+from fcnlab.tracking.address import store_uri, ui_command
 from fcnlab.tracking.recorder import default_run_name
-from fcnlab.tracking.store import store_uri, ui_command
 from fcnlab.tracking.uploader import sync
 
 
