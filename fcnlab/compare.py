@@ -54,8 +54,8 @@ def compare(config: CompareConfig) -> Comparison:
     trials = _read_sweep_folder(folder) if local else _read(store, config)
     monitor = _chosen(config.monitor, trials) if config.monitor else _monitor_of(trials)
     found = comparison.compare(trials, monitor, config.baseline)
-    if found.best is None:
-        raise ConfigError(f"monitor={monitor}: none of the {len(trials)} trainings has it: {_what_there_is(trials)}")
+    if found.best_trial is None:
+        raise ConfigError(f"monitor={monitor}: none of the {len(trials)} trainings {_what_there_is(trials, monitor)}")
     console = get_console()
     comparison.show(found, console if console.is_terminal else Console(width=_PLAIN_WIDTH))
     if config.output is not None:
@@ -109,7 +109,8 @@ def _record_of(folder: Path) -> SweepRecord:
 
 
 def _open_store(uri: str | None) -> Store:
-    from fcnlab.tracking.store import Store, require_database, store_uri
+    from fcnlab.tracking.address import store_uri
+    from fcnlab.tracking.store import Store, require_database
 
     uri = store_uri(uri)
     require_database(uri)
@@ -129,12 +130,14 @@ def _monitor_of(trials: Sequence[Trial]) -> str:
     return Counter(trial.monitor for trial in trials).most_common(1)[0][0]
 
 
-def _what_there_is(trials: Sequence[Trial]) -> str:
+def _what_there_is(trials: Sequence[Trial], monitor: str) -> str:
     """In place of a metric that no training is a result of."""
     if not any(trial.complete for trial in trials):
-        return "none of them ran to its end"
+        return "has it: none of them ran to its end"
     known = sorted({name for trial in trials if trial.complete for name in trial.metrics})
-    return f"they have {', '.join(known)}" if known else "none of them was ever evaluated"
+    if monitor in known:
+        return "has a finite value of it"
+    return f"has it: they have {', '.join(known)}" if known else "has it: none of them was ever evaluated"
 
 
 def _log(found: Comparison, store: Store, config: CompareConfig) -> None:

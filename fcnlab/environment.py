@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import platform
+import shutil
 import sys
+import tempfile
 from collections.abc import Collection, Iterator, MutableMapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -31,11 +34,36 @@ def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
     environment.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     # MLflow asks when it moves a file; its bar for each would stand between the lines of a training.
     environment.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    provide_home(environment)
     if "mindspore" in sys.modules:
         return
     environment.setdefault("GLOG_v", "3")  # errors only: MindSpore's warnings speak to its developers
     cap_onednn(environment)
     use_python_protobuf(environment)
+
+
+def provide_home(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Give a process without a home folder one that goes with it, as where a container's user has no name.
+
+    MLflow asks for one on import, and `fcnlab.user_cache` keeps libraries in it that are loaded, so that nobody else
+    may be able to put one there. The processes that this one starts share it.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        folder = tempfile.mkdtemp(prefix="fcnlab-home-")
+        environment["HOME"] = folder
+        atexit.register(_remove, folder, os.getpid())
+        if not environment.get("XDG_CACHE_HOME"):
+            _notices.append(
+                "there is no home folder, so what is compiled goes when this process ends; XDG_CACHE_HOME=<folder> "
+                "keeps it"
+            )
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # and no process that was forked off
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def use_python_protobuf(environment: MutableMapping[str, str]) -> None:

@@ -27,6 +27,10 @@ class TrackingError(FcnlabError):
     """The tracking store or the local journal cannot be reached, or refuses."""
 
 
+class RefusedError(TrackingError):
+    """The tracking store, or whoever reads its address, refuses, and will do the same next time."""
+
+
 class ExportError(FcnlabError):
     """A network cannot be written in a format, or not faithfully."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from mindspore import nn
 
 from fcnlab.config.schema import ArchConfig, FolderConfig
 from fcnlab.credentials import redact
-from fcnlab.errors import CheckpointError, ConfigError, first_line
+from fcnlab.errors import CheckpointError, ConfigError, TrackingError, first_line
 from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import build_model
 from fcnlab.models.weights import load_weights, read_weights
@@ -122,10 +123,26 @@ def _download(uri: str, tracking_uri: str | None, folder: str) -> Path:
     if uri.startswith("runs:/") and uri.rstrip("/").count("/") == 1:
         uri = f"{uri.rstrip('/')}/checkpoints/best.safetensors"
     try:
+        tracking_uri = _settled(tracking_uri)
         place = _place_of_model(uri, tracking_uri) if uri.startswith("models:/") and tracking_uri else uri
         return Path(download_artifacts(artifact_uri=place, dst_path=folder, tracking_uri=tracking_uri))
+    except TrackingError as error:
+        raise CheckpointError(f"{uri}: {error}") from error
     except (MlflowException, OSError) as error:
         raise CheckpointError(f"{uri}: {redact(first_line(error))}; is MLFLOW_TRACKING_URI right?") from error
+
+
+def _settled(tracking_uri: str | None) -> str | None:
+    """The same store as everybody else finds it, as by a path with a ``?``; None where MLflow has been told of one."""
+    import mlflow
+
+    from fcnlab.tracking.address import default_store, settled
+
+    if tracking_uri:
+        return settled(tracking_uri)
+    if mlflow.is_tracking_uri_set() or os.environ.get("MLFLOW_REGISTRY_URI"):
+        return None
+    return default_store()
 
 
 def _place_of_model(uri: str, registry_uri: str) -> str:

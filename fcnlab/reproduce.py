@@ -115,7 +115,8 @@ def compare_inputs(config: Config, inputs: Sequence[Input]) -> None:
 
 def _recorded_digests(source: str, uri: str | None) -> dict[str, str]:
     if _is_run(source):
-        from fcnlab.tracking.store import Store, store_uri
+        from fcnlab.tracking.address import store_uri
+        from fcnlab.tracking.store import Store
 
         return Store(store_uri(uri)).input_digests(source)
     entries = journal.read(Path(source) / journal.FILE)
@@ -163,7 +164,8 @@ def _read_file(source: str) -> str:
 
 def _read_artifact(run_id: str, uri: str | None) -> str:
     # Not at the top: a command without from_run should not wait for MLflow.
-    from fcnlab.tracking.store import Store, require_database, store_uri
+    from fcnlab.tracking.address import store_uri
+    from fcnlab.tracking.store import Store, require_database
 
     uri = store_uri(uri)
     try:

@@ -212,8 +212,9 @@ def recorded_text(source: str, uri: str | None = None) -> str:
 
 
 def _folder_of_run(run_id: str, uri: str | None) -> Path:
+    from fcnlab.tracking.address import store_uri
     from fcnlab.tracking.recorder import FOLDER_TAG
-    from fcnlab.tracking.store import Store, store_uri
+    from fcnlab.tracking.store import Store
 
     try:
         tag = Store(store_uri(uri)).tag(run_id, FOLDER_TAG)

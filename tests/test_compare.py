@@ -1,5 +1,7 @@
 """``python -m fcnlab.compare``."""
 
+import math
+
 import pytest
 from mlflow import MlflowClient
 from recorded_trials import SWEEP, write
@@ -7,10 +9,12 @@ from rich.console import Console
 
 from fcnlab import compare as module
 from fcnlab.compare import compare
+from fcnlab.comparison.report import counted
 from fcnlab.config import compose
 from fcnlab.errors import FcnlabError
 from fcnlab.sweeps.outcome import Outcome
 from fcnlab.sweeps.record import SweepRecord
+from fcnlab.tracking.journal import Journal
 from fcnlab.tracking.uploader import sync
 
 
@@ -93,6 +97,40 @@ def test_what_cannot_be_compared_is_one_line(sweep, printed, given, said):
     with pytest.raises(FcnlabError, match=said) as caught:
         compare(words(*given, f"tracking.uri={store}"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("by", ["folder", "store"])
+@pytest.mark.parametrize(("value", "said"), [(math.nan, "not a number"), (math.inf, "infinite")])
+def test_a_loss_that_is_no_number_does_not_count(tmp_path, uri, printed, by, value, said):
+    """MLflow's database holds the largest number in place of infinity."""
+    folder = tmp_path / "multirun/s"
+    SweepRecord(SWEEP, ("seed=1,2",)).write(folder)
+    for number, loss in enumerate([0.5, value]):
+        params, tags = {"seed": str(number), "trainer.monitor": "val/loss"}, {"fcnlab.sweep": SWEEP}
+        place = write(folder / str(number), f"run {number}", tags=tags, params=params, end=None)
+        journal = Journal(place, go_on=True)
+        journal.append("metrics", step=4, values={"val/loss": loss})
+        journal.append("end", status="finished")
+        journal.close()
+        Outcome(number, folder=str(place), status="finished").write(folder)
+        if by == "store":
+            sync(place, uri)
+    found = compare(words(f"sweep={folder if by == 'folder' else SWEEP}", f"tracking.uri={uri}"))
+    (group,) = found.groups
+    assert (counted(group), group.mean("val/loss")) == ("1 of 2", 0.5)
+    assert f"its val/loss is {said}" in printed.export_text()
+
+
+def test_a_metric_without_any_number_is_one_line(tmp_path, uri):
+    params = {"trainer.monitor": "val/loss"}
+    place = write(tmp_path / "run", params=params, end=None)
+    journal = Journal(place, go_on=True)
+    journal.append("metrics", step=4, values={"val/loss": math.nan})
+    journal.append("end", status="finished")
+    journal.close()
+    sync(place, uri)
+    with pytest.raises(FcnlabError, match="monitor=val/loss: none of the 1 trainings has a finite value of it"):
+        compare(words("tracking.experiment=study", f"tracking.uri={uri}"))
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path, monkeypatch):

@@ -27,6 +27,41 @@ def test_only_onednn_3_on_avx512_needs_the_cap(version, machine, flags, expected
     assert environment.needs_cap(version, machine, flags) is expected
 
 
+_WITHOUT_HOME = """
+import os, pwd, stat, sys
+def nobody(uid): raise KeyError(uid)
+pwd.getpwuid = nobody
+os.environ.pop("HOME", None)
+import fcnlab
+from fcnlab import environment
+from fcnlab.user_cache import cache_folder
+import mlflow.environment_variables  # which asks for a home folder on import
+folder = cache_folder("kernels")
+home = os.environ["HOME"]
+assert stat.S_IMODE(os.stat(home).st_mode) == 0o700, home
+assert os.fork() or sys.exit()  # which leaves it there
+os.wait()
+assert os.path.isdir(home)
+print(home, folder, len(environment._notices), sep="|")
+"""
+
+
+@pytest.mark.parametrize("chosen", [None, "chosen"])
+def test_without_a_home_folder_there_is_a_private_one_for_a_while(tmp_path, chosen):
+    """As in a container whose user has a number and no entry among the users."""
+    variables = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
+    variables |= {"TMPDIR": str(tmp_path)} | ({"XDG_CACHE_HOME": str(tmp_path / chosen)} if chosen else {})
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_HOME], capture_output=True, text=True, env=variables, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    home, folder, notices = done.stdout.strip().split("|")
+    assert home.startswith(f"{tmp_path}/fcnlab-home-")
+    assert folder == f"{tmp_path / chosen if chosen else home + '/.cache'}/fcnlab/kernels"
+    assert (int(notices) == 0) == bool(chosen)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def affected_machine(monkeypatch):
     monkeypatch.setattr(environment, "version", lambda package: "2.10.0")

@@ -29,7 +29,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
         ``comparison.png``, ``classes.png``, with two axes or more ``parallel_coordinates.png``, and with the trials of
         a sweep ``history.png``; those that would be empty are left out.
     """
-    measured = [group for group in comparison.groups if group.values(comparison.monitor)]
+    measured = [group for group in comparison.groups if group.trials]
     if not measured:
         return []
     drawn = [_draw_groups(comparison, folder / "comparison.png")]
@@ -43,7 +43,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
         for trial in every
         if trial.tags.get(TRIAL_TAG, "").isdecimal()
         and (trial.complete or trial.pruned)
-        and not math.isnan(trial.metrics.get(comparison.monitor, math.nan))
+        and math.isfinite(trial.metrics.get(comparison.monitor, math.nan))
     ]
     if len(numbered) > 2:
         drawn.append(_draw_history(comparison, numbered, folder / "history.png"))
@@ -54,7 +54,7 @@ def _draw_groups(comparison: Comparison, path: Path) -> Path:
     """Each training as a dot, each group's mean with its standard deviation."""
     from matplotlib.figure import Figure
 
-    groups = [group for group in comparison.groups if group.values(comparison.monitor)]
+    groups = [group for group in comparison.groups if group.trials]
     labels, metric = [_label(group) for group in groups], comparison.monitor.removeprefix("val/")
     many = len(groups) > 8 or max(map(len, labels)) > 14  # a row for each
     size = (8.0, max(2.6, 0.32 * len(groups) + 1.4)) if many else (max(5.4, 1.1 * len(groups) + 1.5), 4.2)
@@ -121,10 +121,7 @@ def _draw_coordinates(comparison: Comparison, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     points = [
-        (group.settings, trial.metrics[comparison.monitor])
-        for group in comparison.groups
-        for trial in group.trials
-        if not math.isnan(trial.metrics[comparison.monitor])
+        (group.settings, trial.metrics[comparison.monitor]) for group in comparison.groups for trial in group.trials
     ]
     values = [value for _, value in points]
     scale = Normalize(min(values), max(values) if max(values) > min(values) else min(values) + 1e-6)

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from fcnlab.comparison import figures
-from fcnlab.comparison.groups import IOU, Comparison, Group
+from fcnlab.comparison.groups import IOU, Comparison, Group, why_left_out
 from fcnlab.files import replacing
 from fcnlab.progress import clock
 
@@ -42,12 +42,12 @@ def markdown(comparison: Comparison, short: bool = False) -> str:
     """
     classes = [] if short else comparison.class_names
     metric = comparison.monitor.removeprefix("val/")
-    header = ["group", "n", f"{metric} (mean ± sd)", "difference (95 % interval)", "p"]
+    header = ["group", "n", f"{metric} (mean ± sd)", "difference (95 % interval)", "pairs", "p"]
     header += [f"IoU {_cell(name)}" for name in classes] + ["parameters", "time", "images/s"]
     lines = [header, ["---"] * len(header)]
     for group in comparison.groups:
         row = [_cell(group.label) or "all", counted(group), mean_and_spread(group, comparison.monitor)]
-        row += [difference(comparison, group), probability(comparison, group)]
+        row += [difference(comparison, group), pairs(comparison, group), probability(comparison, group)]
         row += [mean_and_spread(group, f"{IOU}{name}") for name in classes]
         row += [f"{group.parameters:,}" if group.parameters else "", duration(group), rate(group)]
         lines.append([f"**{row[0]}**" if group is comparison.best else row[0], *row[1:]])
@@ -55,7 +55,8 @@ def markdown(comparison: Comparison, short: bool = False) -> str:
     parts += [f"- {warning}" for warning in comparison.warnings]
     parts += [f"- {line}" for line in left_out(comparison)]
     if comparison.best_trial is not None and comparison.best_trial.run_id:
-        parts.append(f"Best training: `{comparison.best_trial.run_id}` ({comparison.best_trial.name})")
+        about = f"({comparison.best_trial.name}){beside_the_best(comparison)}"
+        parts.append(f"Best training: `{comparison.best_trial.run_id}` {about}")
     if not short and comparison.reference is not None:
         parts.append(explanation(comparison))
     return "\n\n".join(parts) + "\n"
@@ -63,24 +64,34 @@ def markdown(comparison: Comparison, short: bool = False) -> str:
 
 def explanation(comparison: Comparison) -> str:
     """What the numbers are, in words."""
-    label = comparison.reference.label or "the only group"
-    chosen = (
-        " (the best by the same numbers, so that it is flattered)" if comparison.reference is comparison.best else ""
-    )
+    reference = comparison.reference
+    chosen = ""
+    if reference is comparison.best:
+        chosen = " (the best by the same numbers, so that it is flattered)"
+    elif comparison.best is None and reference.trials:
+        chosen = " (no group is the best; this one has the best mean)"
     return (
-        f"sd is the standard deviation over seeds (n - 1). Differences are from {label}{chosen}, paired by seed, with "
-        "Student's t interval; p is of the paired t-test, corrected after Holm. Below two common seeds there is none."
+        f"sd is the standard deviation over seeds (n - 1). Differences are from {reference.label or 'the only group'}"
+        f"{chosen}, paired by seed, with Student's t interval over as many pairs as the table says; p is of the paired "
+        "t-test, corrected after Holm. Below two common seeds there is none."
     )
 
 
 def left_out(comparison: Comparison) -> list[str]:
     """Which trainings are no result and why, a line each; those that a search gave up are as it wanted them."""
     return [
-        f"{trial.name} ({trial.run_id[:8]}): {trial.reason or trial.status.lower()}"
+        f"{trial.name} ({trial.run_id[:8]}): {why_left_out(trial, comparison.monitor)}"
         for group in comparison.groups
         for trial in group.missing
         if not trial.pruned
     ]
+
+
+def beside_the_best(comparison: Comparison) -> str:
+    """What to add to the best training where it is of another group than the best one; empty otherwise."""
+    if comparison.best is None or any(trial is comparison.best_trial for trial in comparison.best.trials):
+        return ""
+    return ", not of the best group"
 
 
 def counted(group: Group) -> str:
@@ -107,6 +118,12 @@ def difference(comparison: Comparison, group: Group) -> str:
     return f"{found.mean:+.4f}" + ("" if math.isnan(found.low) else f" [{found.low:+.4f}, {found.high:+.4f}]")
 
 
+def pairs(comparison: Comparison, group: Group) -> str:
+    """On how many common seeds the difference rests; empty for the reference and for a group without a value."""
+    found = comparison.differences.get(group.label)
+    return "" if found is None or group is comparison.reference else str(found.pairs)
+
+
 def probability(comparison: Comparison, group: Group) -> str:
     """The corrected p, if there is one."""
     found = comparison.differences.get(group.label)
@@ -129,16 +146,23 @@ def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
     rows = []
     metrics = [*dict.fromkeys((comparison.monitor, *_SUMMARY)), *(f"{IOU}{name}" for name in comparison.class_names)]
     for group in comparison.groups:
-        found = comparison.differences.get(group.label)
+        found = comparison.differences.get(group.label) if group is not comparison.reference else None
         row: dict[str, object] = {**group.settings, "n": len(group.trials), "missing": len(group.missing)}
         for metric in metrics:
             row |= {f"{metric} mean": group.mean(metric), f"{metric} sd": group.spread(metric)}
+        row["difference from"] = _said_of_reference(comparison, group)
         for name in ("pairs", "mean", "low", "high", "p"):
             row[f"difference {name}"] = getattr(found, name) if found is not None else ""
         row |= {"parameters": group.parameters or "", "seconds": group.seconds}
         row["images_per_second"] = group.images_per_second
         rows.append(row)
     return rows
+
+
+def _said_of_reference(comparison: Comparison, group: Group) -> str:
+    if comparison.reference is None:
+        return ""
+    return "reference" if group is comparison.reference else comparison.reference.label
 
 
 def _trial_rows(comparison: Comparison) -> list[dict[str, object]]:
@@ -149,7 +173,7 @@ def _trial_rows(comparison: Comparison) -> list[dict[str, object]]:
             "run_id": trial.run_id,
             "name": trial.name,
             "status": "PRUNED" if trial.pruned else trial.status,
-            "reason": trial.reason or "",
+            "reason": (why_left_out(trial, comparison.monitor) if trial.complete else trial.reason) or "",
             **{axis: trial.params.get(axis, "") for axis in comparison.axes},
             "seed": trial.seed,
             "best_step": "" if trial.best_step is None else trial.best_step,

@@ -8,12 +8,14 @@ from rich.table import Table
 
 from fcnlab.comparison.groups import IOU, Comparison
 from fcnlab.comparison.report import (
+    beside_the_best,
     counted,
     difference,
     duration,
     explanation,
     left_out,
     mean_and_spread,
+    pairs,
     probability,
     rate,
 )
@@ -26,11 +28,11 @@ def show(comparison: Comparison, console: Console) -> None:
     metric = escape(comparison.monitor.removeprefix("val/"))
     table = Table(title=f"{metric} by {', '.join(comparison.axes) or 'seed'}", title_justify="left")
     table.add_column("group", overflow="fold", min_width=8)
-    for name in ("n", "mean ± sd", "difference, 95 % interval", "p", "parameters", "time", "images/s"):
+    for name in ("n", "mean ± sd", "difference, 95 % interval", "pairs", "p", "parameters", "time", "images/s"):
         table.add_column(name, justify="right")
     for group in comparison.groups:
         row = [group.label or "all", counted(group), mean_and_spread(group, comparison.monitor)]
-        row += [difference(comparison, group), probability(comparison, group)]
+        row += [difference(comparison, group), pairs(comparison, group), probability(comparison, group)]
         row += [f"{group.parameters:,}" if group.parameters else "", duration(group), rate(group)]
         table.add_row(*row, style="bold" if group is comparison.best else None)
     console.print(table)
@@ -40,7 +42,8 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(f"- {line}", markup=False, highlight=False)
     if comparison.best_trial is not None:
         best = comparison.best_trial
-        console.print(f"best training: {best.run_id} ({best.name})", markup=False, highlight=False)
+        line = f"best training: {best.run_id} ({best.name}){beside_the_best(comparison)}"
+        console.print(line, markup=False, highlight=False)
     if comparison.reference is not None and len(comparison.groups) > 1:
         console.print(explanation(comparison), markup=False, highlight=False)
 

@@ -168,8 +168,9 @@ def _newest(words: tuple[str, ...], chosen: str | None) -> SweepRecord | None:
 
 
 def _folder_of_run(run_id: str, uri: str | None, key: str) -> Path:
+    from fcnlab.tracking.address import store_uri
     from fcnlab.tracking.recorder import FOLDER_TAG
-    from fcnlab.tracking.store import Store, require_database, store_uri
+    from fcnlab.tracking.store import Store, require_database
 
     uri = store_uri(uri)
     try:

@@ -184,7 +184,7 @@ def _is_of(config: Config, folder: Path) -> bool:
 def _already_finished(outcome: Outcome) -> float:
     trial = read_folder(Path(outcome.folder))
     outcome.status = "pruned" if trial.pruned else "finished"
-    outcome.value = None if math.isnan(trial.value) else trial.value
+    outcome.value = trial.value if math.isfinite(trial.value) else None
     outcome.run_id, outcome.seconds = trial.run_id or None, trial.seconds
     log.info("trial %d, %s: is finished already", outcome.number, " ".join(outcome.overrides))
     return math.nan if outcome.value is None else outcome.value

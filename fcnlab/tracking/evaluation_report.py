@@ -92,7 +92,8 @@ class RunLog:
     """
 
     def __init__(self, config: EvaluateConfig) -> None:
-        from fcnlab.tracking.store import Store, store_uri  # not at the top: a report alone needs no MLflow
+        from fcnlab.tracking.address import store_uri
+        from fcnlab.tracking.store import Store  # not at the top: a report alone needs no MLflow
 
         self._store = Store(store_uri(config.tracking.uri))
         self._name = f"{config.dataset.name}-{config.split}"

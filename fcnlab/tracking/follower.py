@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fcnlab.errors import TrackingError
+from fcnlab.errors import RefusedError, TrackingError
 from fcnlab.tracking import journal
-from fcnlab.tracking.store import RefusedError, Store, store_uri, ui_command
+from fcnlab.tracking.address import store_uri, ui_command
+from fcnlab.tracking.store import Store
 from fcnlab.tracking.uploader import RunDeletedError, Uploader, begun_in
 
 log = logging.getLogger(__name__)

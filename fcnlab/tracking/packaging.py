@@ -59,7 +59,7 @@ def package(checkpoint: Path, folder: Path) -> None:
             mlflow.pyfunc.save_model(
                 path=partial,
                 python_model=_PACKAGE / "tracking" / "served_model.py",
-                artifacts={"checkpoint": str(checkpoint)},
+                artifacts={"checkpoint": checkpoint.absolute().as_uri()},  # a plain path with a % or ? is misread
                 code_paths=[str(_PACKAGE)],
                 signature=_signature(channels, pixels),
                 input_example=np.zeros((1, 32, 32, channels), pixels),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -35,7 +37,13 @@ from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from fcnlab.credentials import redact
-from fcnlab.errors import TrackingError, first_line
+from fcnlab.errors import RefusedError, TrackingError, first_line
+from fcnlab.tracking.address import (
+    artifact_location,
+    database_file,
+    misread_location,
+    settled,
+)
 from fcnlab.tracking.lock import waited_for
 from fcnlab.tracking.trials import ROLE_TAG, SWEEP_TAG
 
@@ -49,10 +57,6 @@ _SECONDS_FOR_TABLES = 60.0
 _ATTEMPTS = 3  # to open a database, in a second
 
 
-class RefusedError(TrackingError):
-    """The store answered, and will answer the same next time."""
-
-
 class Store:
     """A tracking store, by MLflow's client.
 
@@ -61,6 +65,13 @@ class Store:
 
     Args:
         uri: As MLflow takes it; `store_uri` finds the default.
+
+    Attributes:
+        uri: The same place by an address that everybody reads alike, see `settled`.
+
+    Raises:
+        RefusedError: If the address means no place, or not the one that it seems to mean.
+        TrackingError: If the store cannot be reached.
     """
 
     def __init__(self, uri: str) -> None:
@@ -72,11 +83,11 @@ class Store:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        self.uri = uri
+        self.uri = settled(uri)
         with self._errors():
-            _prepare_database(uri)
+            _prepare_database(self.uri)
             with self._complete_database():
-                self._client = MlflowClient(tracking_uri=uri)
+                self._client = MlflowClient(tracking_uri=self.uri)
 
     def open_experiment(self, name: str) -> str:
         """Make an experiment, or find it.
@@ -91,7 +102,7 @@ class Store:
             experiment = self._client.get_experiment_by_name(name)
             if experiment is None:
                 try:
-                    return self._client.create_experiment(name)
+                    return self._client.create_experiment(name, artifact_location() if self._is_local() else None)
                 except MlflowException:  # another process was faster
                     experiment = self._client.get_experiment_by_name(name)
                     if experiment is None:
@@ -100,6 +111,12 @@ class Store:
                 raise RefusedError(
                     f"tracking.experiment={name}: was deleted; restore it with `mlflow experiments restore -x "
                     f"{experiment.experiment_id}` or choose another name"
+                )
+            misread = misread_location(experiment.artifact_location) if self._is_local() else None
+            if misread is not None:
+                raise RefusedError(
+                    f"tracking.experiment={name}: its artifacts are to be in {experiment.artifact_location}, which "
+                    f"MLflow reads as {misread}; choose another name for the experiment"
                 )
             return experiment.experiment_id
 
@@ -386,20 +403,24 @@ class Store:
         """Metrics of a run by name: their steps and values, in the order of steps."""
         with self._errors():
             return {
-                key: [(point.step, point.value) for point in self._client.get_metric_history(run_id, key)]
+                key: [(point.step, _as_logged(point.value)) for point in self._client.get_metric_history(run_id, key)]
                 for key in keys
             }
 
     @contextmanager
     def _complete_database(self) -> Iterator[None]:
         """MLflow makes the tables of a new database step by step, and without a lock: one process must do it alone."""
-        database = _database(self.uri)
+        database = database_file(self.uri)
         lock = database.with_name(f".{database.name}.lock") if database is not None else None
         if lock is None or (database.exists() and not lock.exists()):
             yield
             return
         with waited_for(lock, _SECONDS_FOR_TABLES):
             yield
+
+    def _is_local(self) -> bool:
+        """Whether this process decides where artifacts are, and not a server."""
+        return self._keeps_files() or urlsplit(self.uri).scheme.partition("+")[0] in DATABASE_ENGINES
 
     def _keeps_files(self) -> bool:
         return "://" not in self.uri or self.uri.startswith("file:")
@@ -427,6 +448,11 @@ class Store:
             ) from error
 
 
+def _as_logged(value: float) -> float:
+    """A database of MLflow's holds the largest number in place of infinity."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
+
+
 def digests_of(run: Run) -> dict[str, str]:
     """The digest of each data set of a run, by the context that it was used in."""
     return {
@@ -437,18 +463,13 @@ def digests_of(run: Run) -> dict[str, str]:
     }
 
 
-def store_uri(configured: str | None) -> str:
-    """Where runs go: the key, MLflow's own environment variable, or ``mlflow.db`` in the working directory."""
-    return configured or os.environ.get("MLFLOW_TRACKING_URI") or _default_store()
-
-
 def require_database(uri: str) -> None:
     """Refuse a database file that is not there, which MLflow would make.
 
     Raises:
-        TrackingError: If so.
+        TrackingError: If so, or if the address is refused.
     """
-    database = _database(uri)
+    database = database_file(settled(uri))
     if database is not None and not database.exists():
         raise TrackingError(f"tracking store {redact(uri)}: no such file; tracking.uri=... names another one")
 
@@ -462,7 +483,7 @@ def _prepare_database(uri: str) -> None:
     """
     if urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES:
         database_client.MAX_RETRY_COUNT = _ATTEMPTS
-    database = _database(uri)
+    database = database_file(uri)
     if database is None:
         return
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -472,19 +493,3 @@ def _prepare_database(uri: str) -> None:
         return  # to be made by MLflow
     with closing(sqlite3.connect(database, timeout=_SECONDS_FOR_TABLES)) as connection:
         connection.execute("PRAGMA schema_version")
-
-
-def _database(uri: str) -> Path | None:
-    """The file of a sqlite store."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
-
-
-def ui_command(uri: str) -> str:
-    """What to type to look at a run, or where a server shows it."""
-    if uri.startswith(("http://", "https://")):
-        return redact(uri)
-    return "mlflow ui" if uri == _default_store() else f"mlflow ui --backend-store-uri {redact(uri)}"
-
-
-def _default_store() -> str:
-    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"

@@ -12,12 +12,13 @@ from typing import Any
 
 from fcnlab.checkpoint_header import read_digest
 from fcnlab.credentials import redact
-from fcnlab.errors import CheckpointError, TrackingError
+from fcnlab.errors import CheckpointError, RefusedError, TrackingError
 from fcnlab.tracking import journal
+from fcnlab.tracking.address import store_uri
 from fcnlab.tracking.journal import Entry
 from fcnlab.tracking.lock import FolderLock
 from fcnlab.tracking.packaging import package
-from fcnlab.tracking.store import RefusedError, Store, store_uri
+from fcnlab.tracking.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,11 @@ def trial(value=None, *, tags=None, digest="d", status="FINISHED", **params):
     return Trial(f"id-{name}", name, status, params, metrics, validation_digest=digest, tags=tags or {})
 
 
+def by_seed(values):
+    """From architectures to values by seed."""
+    return [trial(value, arch__name=arch, seed=seed) for arch, found in values.items() for seed, value in found.items()]
+
+
 def by_arch(values):
     """From architectures to the values of seeds 0, 1, ..."""
     return [

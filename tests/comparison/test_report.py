@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-from made_up_trials import by_arch, trial
+from made_up_trials import by_arch, by_seed, trial
 from rich.console import Console
 
 from fcnlab.comparison import compare, markdown, show, write_report
@@ -28,14 +28,17 @@ def test_the_tables_hold_the_numbers(tmp_path):
     assert [row["arch.name"] for row in rows] == ["fcn32s", "fcn8s"]
     assert np.isclose(float(rows[0]["val/mean_iou mean"]), 0.51)
     assert np.isclose(float(rows[0]["difference mean"]), (0.5 - 0.7 + 0.52 - 0.75) / 2)
-    assert rows[1]["difference mean"] == ""  # the reference
+    assert [row["difference pairs"] for row in rows] == ["2", ""]
+    assert [row["difference from"] for row in rows] == ["fcn8s", "reference"]
+    assert rows[1]["difference mean"] == ""
     assert rows[1]["missing"] == "1"
     with (tmp_path / "report/trials.csv").open(newline="") as file:
         trials = list(csv.DictReader(file))
     assert len(trials) == 5
     assert {(row["status"], row["reason"]) for row in trials} == {("FINISHED", ""), ("FAILED", "loss is | nan")}
     text = markdown(found)
-    assert "| **fcn8s** | 2 of 3 | 0.7250 ± 0.0354 | reference |" in text
+    assert "| **fcn8s** | 2 of 3 | 0.7250 ± 0.0354 | reference |  |  |" in text
+    assert "| pairs |" in text
     assert "loss is | nan" in text
     assert "IoU cell" in text
 
@@ -47,6 +50,30 @@ def test_the_terminal_shows_every_group_on_a_hundred_columns():
     assert "fcn32s" in text
     assert "0.7233 ± 0.0252" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_every_table_says_on_how_many_pairs_a_difference_rests():
+    found = compare(by_seed({"fcn8s": {1: 0.700, 2: 0.712, 3: 0.721}, "fcn16s": {1: 0.601, 2: 0.612, 9: 0.99}}))
+    text = markdown(found)
+    assert "| fcn16s | 3 | 0.7343 ± 0.2215 | -0.0995 [-0.1059, -0.0931] | 2 | 0.0032 |" in text
+    assert "| **fcn8s** | 3 | 0.7110 ± 0.0105 | reference |  |  |" in text
+    assert "Best training: `id-fcn16s-16-adam-0.001-9` (fcn16s-16-adam-0.001-9), not of the best group" in text
+    console = Console(width=100, record=True, file=io.StringIO())
+    show(found, console)
+    (row,) = [line for line in console.export_text().splitlines() if line.startswith("│ fcn16s") and "-0.0995" in line]
+    assert [cell.strip() for cell in row.split("│")][2:7] == ["3", "0.7343 ± 0.2215", "-0.0995", "2", "0.0032"]
+
+
+def test_without_a_best_group_nothing_is_bold(tmp_path):
+    circle = {"fcn8s": {1: 0.9, 2: 0.1}, "fcn16s": {2: 0.2, 3: 0.1}, "fcn32s": {3: 0.2, 1: 0.5}}
+    found = compare(by_seed(circle))
+    text = markdown(found)
+    assert "**" not in text
+    assert "no group is the best" in text
+    assert "Differences are from fcn8s (no group is the best; this one has the best mean)" in text
+    assert "of the best group" not in text
+    show(found, Console(width=100, file=io.StringIO()))
+    assert {path.name for path in write_report(found, tmp_path)} >= {"comparison.png", "classes.png"}
 
 
 def test_more_axes_are_drawn_as_parallel_coordinates(tmp_path):

@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -211,6 +212,16 @@ def test_a_torn_folder_is_never_taken_for_a_model(checkpoint, tmp_path, monkeypa
     (tmp_path / ".model.partial" / "code").mkdir(parents=True)
     package(checkpoint, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_of_any_name(checkpoint, tmp_path):
+    """MLflow reads a plain path as an address, which ends at a ? and in which %20 is a blank."""
+    place = tmp_path / "a?b%20c#d"
+    place.mkdir()
+    shutil.copy(checkpoint, place / "best.safetensors")
+    package(place / "best.safetensors", place / "model")
+    assert (place / "model/artifacts/best.safetensors").read_bytes() == checkpoint.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(checkpoint, tmp_path):

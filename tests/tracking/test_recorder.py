@@ -20,8 +20,8 @@ from fcnlab.compare import compare
 from fcnlab.config import compose
 from fcnlab.errors import ConfigError, FcnlabError, TrackingError
 from fcnlab.tracking import figures, journal
+from fcnlab.tracking.address import store_uri, ui_command
 from fcnlab.tracking.recorder import Past, default_run_name
-from fcnlab.tracking.store import store_uri, ui_command
 from fcnlab.tracking.trials import read_folder
 from fcnlab.tracking.uploader import sync
 
