@@ -18,7 +18,7 @@ from fcnlab.config.schema import BASES, SCHEMAS, UNDECLARED, AugmentConfig, Conf
 from fcnlab.errors import ConfigError, first_line
 from fcnlab.registry import REGISTRIES, TRANSFORMS, Registry
 
-_AUGMENT = "augment"
+_AUGMENT, _ROOT, _SLOTTED = "augment", "root", "slotted"
 
 
 def option_class(group: str, name: str | None) -> type:
@@ -150,11 +150,17 @@ def _declared(group: str, registry: Registry, name: str) -> type | None:
 
 @cache
 def _root(slots: tuple[str, ...]) -> type[Config]:
-    fields = [(name, Any, dataclasses.field(default_factory=_slot)) for name in slots]
-    augment = dataclasses.make_dataclass("AugmentConfig", fields, bases=(AugmentConfig,))
-    sections = {**BASES, _AUGMENT: augment}
+    name = ":".join((_ROOT, *slots))
+    sections = {**BASES, _AUGMENT: _slotted(slots)}
     fields = [(group, cls, dataclasses.field(default_factory=cls)) for group, cls in sections.items()]
-    return dataclasses.make_dataclass("Config", fields, bases=(Config,))
+    return _published(dataclasses.make_dataclass(name, fields, bases=(Config,)), name)
+
+
+@cache
+def _slotted(slots: tuple[str, ...]) -> type[AugmentConfig]:
+    name = ":".join((_SLOTTED, *slots))
+    fields = [(slot, Any, dataclasses.field(default_factory=_slot)) for slot in slots]
+    return _published(dataclasses.make_dataclass(name, fields, bases=(AugmentConfig,)), name)
 
 
 @cache
@@ -177,8 +183,9 @@ def _published(cls: type, name: str) -> type:
 def __getattr__(name: str) -> type:
     """A derived class that another process named and this one has not made yet."""
     group, _, rest = name.partition(":")
-    if group == _AUGMENT and rest:
-        return augment_class(rest.split(":"))
+    made_of_names = {_AUGMENT: augment_class, _ROOT: _root, _SLOTTED: _slotted}
+    if group in made_of_names:
+        return made_of_names[group](tuple(filter(None, rest.split(":"))))
     if group in BASES and rest:
         return option_class(group, rest)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -2,7 +2,7 @@
 
 What is remembered, in the user's cache folder, is one digest for each split: that exactly these files, read by exactly
 this code with exactly this configuration, were all good, and what their fingerprint was. A file is taken for the same
-by its path, size and times of change, as git does; if any is another, all are read again.
+by its path, its inode, its size and its times, as git does; if any is another, all are read again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import keys_with
 from fcnlab.data.dataset import Dataset, Sample, Wrapper
+from fcnlab.data.file_times import identity
 from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.files import replacing
 from fcnlab.user_cache import cache_folder
@@ -32,9 +33,6 @@ _MANY = 2000  # of which reading takes seconds
 
 MAX_ENTRIES = 256
 """The oldest go first; an entry has 66 bytes."""
-
-# A file that is written twice within one tick of the clock has one time for both: such young ones are not trusted.
-_SETTLED = 2 * 10**9  # nanoseconds; the coarsest file system counts in steps of two seconds
 
 
 class Remembered(Wrapper):
@@ -126,17 +124,17 @@ def stamp_of(paths: Iterable[Path], config: Any, *meaning: Any) -> str | None:
         meaning: What else decides what is read, as strings, numbers and lists of them.
 
     Returns:
-        32 hexadecimal characters; None if a file is missing, or changed within the last two seconds.
+        32 hexadecimal characters; None if a file is missing or young, or its times do not tell whether it has changed
+        (see `fcnlab.data.file_times`).
     """
-    lines, newest = [], 0
+    lines, now = [], time.time_ns()
     try:
         for path in paths:
-            found = os.stat(path)
-            lines.append(f"{os.path.abspath(path)}\0{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}")
-            newest = max(newest, found.st_mtime_ns, found.st_ctime_ns)
+            found = identity(path, now)
+            if found is None:
+                return None
+            lines.append(f"{os.path.abspath(path)}\0{found}")
     except (OSError, ValueError):
-        return None
-    if newest > time.time_ns() - _SETTLED:
         return None
     keys = keys_with(Role.READS, config)
     files = digest("\n".join(lines).encode("utf-8", "surrogateescape"))

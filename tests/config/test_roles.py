@@ -99,7 +99,7 @@ def test_checked_files_are_read_again_after_a_change_of_what_is_read(name, tmp_p
     file.write_bytes(b"image")
     short = name.removeprefix("dataset.")
     datasets = [section for prefix, section in SECTIONS if prefix == "dataset."]
-    section = next(section for section in datasets if short in section.__dataclass_fields__)
+    section = next(section for section in datasets if short in {item.name for item in dataclasses.fields(section)})
     changed = dataclasses.replace(section, **{short: "changed"})
     before, after = stamp_of([file], section), stamp_of([file], changed)
     assert before is not None

@@ -74,7 +74,7 @@ def test_the_lists_are_the_folders_own(root, tmp_path, monkeypatch):
     [
         ("{", "is not readable YAML"),
         ("- a\n", "must be keys with values"),
-        ("classes: [a]\n", "classes: no such key; known are class_names"),
+        ("classes: [a]\n", "classes: no such key; known are .*class_names"),
         ("class_names: 3\n", "class_names: 3 is not what this key takes"),
         ("class_names: [1, 2]\n", "is not what this key takes"),
         ("class_names: [a, b, a]\n", "class_names: 'a' is the name of classes 0 and 2"),

@@ -289,7 +289,7 @@ def test_a_link_out_of_the_root_is_refused(root, tmp_path):
 def test_a_second_start_reads_no_sample(root, monkeypatch):
     from fcnlab.data import remembered
 
-    monkeypatch.setattr(remembered, "_SETTLED", 0)
+    monkeypatch.setattr(file_times, "SETTLED", 0)
     words = ["dataset=folder", f"dataset.root={root}", "dataset.records=true", "dataset.cache_mib=0"]
     prints = [split.fingerprint() for split in assembly.build_data(fcnlab.compose(words))]
     monkeypatch.setattr(Shard, "read", None)
