@@ -122,7 +122,7 @@ def graph_compiler(config: Config) -> Compiler | None:
     """What compiles the graphs of a training; None where nothing is compiled.
 
     Args:
-        config: With numbers in the place of ``loss.class_weights=median_frequency``: they are in the graphs.
+        config: With settled values, as a training has them: whatever shapes a graph is a part of its name.
     """
     if config.trainer.mode != "graph":
         return None

@@ -65,7 +65,7 @@ def register_schemas() -> None:
             # Not a group of its own, which `--help` would list beside the real ones.
             store.store(name=f"schema_{group}_{name}", node=schema)
     for group, registry in REGISTRIES.items():
-        for name in registry.additional():
+        for name in set(registry.additional()) - set(registry.builtin()):  # `validate` refuses a name that both have
             store.repo.setdefault(group, {})[f"{name}.yaml"] = PluginNode(group, name)
 
 

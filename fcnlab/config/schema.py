@@ -298,7 +298,7 @@ class CrossEntropyConfig(LossConfig):
     """Pixel-wise cross-entropy."""
 
     name: str = key("cross_entropy", _NETWORK)
-    class_weights: Any = key(None, Role.SHAPES_GRAPH, minimum=0)
+    class_weights: Any = key(None, Role.FREE, minimum=0)  # an input of the graph
 
 
 @dataclass

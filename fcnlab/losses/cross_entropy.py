@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from fcnlab.losses.weights import weights_tensor
+from fcnlab.losses.weights import weights_parameter
 
 
 class _PixelLoss(nn.Cell):
@@ -17,7 +17,7 @@ class _PixelLoss(nn.Cell):
     def __init__(self, ignore_index: int, num_classes: int, class_weights: Sequence[float] | None) -> None:
         super().__init__()
         self.ignore_index = ignore_index
-        self.class_weights = weights_tensor(class_weights, num_classes)
+        self.class_weights = weights_parameter(class_weights, num_classes)
 
     def pixels(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Of each pixel its cross-entropy and its weight in the mean, 0 if it is void, both N x H x W."""

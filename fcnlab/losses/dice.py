@@ -9,7 +9,7 @@ from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from fcnlab.losses.cross_entropy import CrossEntropy, Focal
-from fcnlab.losses.weights import weights_tensor
+from fcnlab.losses.weights import weights_parameter
 
 
 class Dice(nn.Cell):
@@ -34,7 +34,7 @@ class Dice(nn.Cell):
     def __init__(self, ignore_index: int, num_classes: int, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.ignore_index = ignore_index
-        self.class_weights = weights_tensor(class_weights, num_classes)
+        self.class_weights = weights_parameter(class_weights, num_classes)
         self.classes = Tensor(list(range(num_classes)), mstype.int32).reshape(1, num_classes, 1, 1)
 
     def classwise(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mindspore import Tensor
+from mindspore import Parameter, Tensor
 from mindspore import dtype as mstype
 
 from fcnlab.errors import ConfigError
+
+CONFIGURED = "configured_"
+"""How the name of a parameter begins whose value comes from the configuration."""
 
 
 def check_class_weights(class_weights: Sequence[float], num_classes: int) -> None:
@@ -26,8 +29,11 @@ def check_class_weights(class_weights: Sequence[float], num_classes: int) -> Non
         raise ConfigError(f"loss.class_weights must be numbers from 0 up, not all of them 0; got {values}")
 
 
-def weights_tensor(class_weights: Sequence[float] | None, num_classes: int) -> Tensor | None:
-    """Class weights as float32; None stays None.
+def weights_parameter(class_weights: Sequence[float] | None, num_classes: int) -> Parameter | None:
+    """Class weights as a parameter that is not trained, float32; None stays None.
+
+    The weights may come from a data set's labels. As a parameter they are an input of the compiled graph, so that the
+    graph is the same for every data set; a tensor would be a constant in it.
 
     Raises:
         ConfigError: As `check_class_weights` does.
@@ -35,4 +41,10 @@ def weights_tensor(class_weights: Sequence[float] | None, num_classes: int) -> T
     if class_weights is None:
         return None
     check_class_weights(class_weights, num_classes)
-    return Tensor([float(weight) for weight in class_weights], mstype.float32)
+    weights = Tensor([float(weight) for weight in class_weights], mstype.float32)
+    return Parameter(weights, name=f"{CONFIGURED}class_weights", requires_grad=False)
+
+
+def is_configured(parameter: Parameter) -> bool:
+    """Whether a parameter's value comes from the configuration, so that it is no part of a training's state."""
+    return parameter.name.rpartition(".")[2].startswith(CONFIGURED)

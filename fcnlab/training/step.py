@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
+
+from fcnlab.losses.weights import is_configured
 
 
 class _Forward(nn.Cell):
@@ -56,6 +58,10 @@ class TrainStep(nn.Cell):
     def network(self) -> nn.Cell:
         """What is trained."""
         return self.forward.network
+
+    def state(self) -> dict[str, Parameter]:
+        """All that changes, by name: weights, moments and moving statistics, but nothing that was configured."""
+        return {name: item for name, item in self.parameters_dict().items() if not is_configured(item)}
 
     def statistics(self) -> dict[str, np.ndarray]:
         """What a forward pass changes beside the loss, by name: the moving statistics of batch norm."""

@@ -135,7 +135,7 @@ class Trainer:
                 f"{state.path}: has {steps} steps behind it, and trainer.epochs and trainer.max_steps allow "
                 f"{total_steps}: raise them, or leave them as they were"
             )
-        state.load_into(self.step.parameters_dict())
+        state.load_into(self.step.state())
         self.progress = state.progress
         self._state = state.path
         if self.progress.best is not None:
@@ -343,7 +343,7 @@ class Trainer:
             run: dict[str, Any] = {}
             for callback in self.callbacks:
                 run |= callback.before_state()
-            self._state = self.states.save(self.progress, self.step.parameters_dict(), {**document, "run": run})
+            self._state = self.states.save(self.progress, self.step.state(), {**document, "run": run})
             self._saved = (time.monotonic(), self.progress.steps, self.progress.evaluated_at)
             self._notify("on_checkpoint", "state", self._state)
 
@@ -396,7 +396,7 @@ class Trainer:
 
     def _refuse_nonfinite(self) -> None:
         """End the training if a weight, a moment or a moving statistic is no number; no later step would mend it."""
-        name = first_nonfinite(self.step.parameters_dict())
+        name = first_nonfinite(self.step.state())
         if name is not None:
             raise self._diverged(f"{name} holds NaN or infinity after step {self.progress.steps}")
 

@@ -287,7 +287,7 @@ def test_a_link_out_of_the_root_is_refused(root, tmp_path):
 
 
 def test_a_second_start_reads_no_sample(root, monkeypatch):
-    from fcnlab.data import remembered
+    from fcnlab.data import file_times
 
     monkeypatch.setattr(file_times, "SETTLED", 0)
     words = ["dataset=folder", f"dataset.root={root}", "dataset.records=true", "dataset.cache_mib=0"]

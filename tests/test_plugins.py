@@ -1,0 +1,276 @@
+"""What a package of somebody else's can do: see ``example_plugin``, which has a plug-in of every kind with own keys."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import refused, user_environment
+
+import fcnlab
+from fcnlab import compose
+from fcnlab import config as configuration
+from fcnlab.errors import ExportError
+from fcnlab.registry import LOSSES
+from fcnlab.tracking import journal
+
+FOLDER = str(Path(__file__).with_name("example_plugin"))
+
+KEYS = {
+    "arch.depth": "3",
+    "dataset.wide": "4",
+    "loss.alpha": "0.3",
+    "optimizer.damping": "2.0",
+    "schedule.factor": "0.1",
+    "augment.shade.strength": "0.25",
+}
+WORDS = [
+    *("arch=stack", "dataset=stripes", "loss=tversky", "optimizer=sign_sgd", "schedule=steps", "augment.extra=[shade]"),
+    *(f"{key}={value}" for key, value in KEYS.items()),
+]
+SHORT = ["trainer.epochs=2", "trainer.batch_size=2", "dataset.crop_size=32", "trainer.eval_every=1"]
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch):
+    """The example package is installed."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+
+def run(*command, folder=None, **variables):
+    """A command in a process in which the example package is installed."""
+    path = os.pathsep.join([FOLDER, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**user_environment(), "PYTHONPATH": path, **variables}
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=folder, env=environment, timeout=300
+    )
+
+
+def test_help_lists_the_names_and_imports_no_plug_in():
+    code = (
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print([name for name in ('mindspore', 'fcnlab_example') if name in sys.modules]))\n"
+        "sys.argv = ['fcnlab.train', '--help']\n"
+        "runpy.run_module('fcnlab.train', run_name='__main__')\n"
+    )
+    done = run("-c", code)
+    assert done.stdout.strip().endswith("[]"), done.stderr
+    assert "sign_sgd" in done.stdout
+    assert "stripes" in done.stdout
+
+
+def test_only_what_is_chosen_is_imported():
+    code = (
+        "import sys, fcnlab\n"
+        "config = fcnlab.compose(['schedule=steps', 'schedule.factor=0.2'])\n"
+        "found = [name for name in sys.modules if name.startswith(('fcnlab_example.', 'mindspore'))]\n"
+        "print(config.schedule.factor, found)"
+    )
+    assert run("-c", code).stdout.strip() == "0.2 ['fcnlab_example.schedules']"
+
+
+def test_the_keys_of_every_kind_are_typed_and_flat():
+    config = compose(WORDS)
+    flat = configuration.flatten(config)
+    assert {key: str(flat[key]) for key in KEYS} == KEYS
+    assert not hasattr(config.arch, "width")
+    assert not hasattr(config.optimizer, "weight_decay")
+    assert not hasattr(config.schedule, "warmup_steps")
+    assert config.dataset.images == 4  # of a class that derives from ours
+    assert config.dataset.num_classes == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("arch.width=0.5", ["arch.width", "no such key with the arch"]),
+        ("arch.dept=1", ["arch.dept", "did you mean arch.depth"]),
+        ("loss.alpha=much", ["loss.alpha", "much"]),
+        ("dataset.wide=64", ["dataset.wide=64", "at most 32"]),
+        ("augment.shade.strength=2", ["augment.shade.strength=2.0", "at most 1"]),
+        ("augment.shade.strength=much", ["augment.shade.strength", "much"]),
+        ("augment.shade.strenght=1", ["augment.shade.strenght", "no such key", "strength"]),
+        ("augment.shad.strength=1", ["augment.shad.strength", "no such key"]),
+        ("augment.extra=[]", ["augment.shade.strength", "augment.extra=[shade]"]),
+    ],
+)
+def test_a_mistake_in_a_key_is_one_line(word, words):
+    text = refused(compose, *WORDS, word)
+    assert all(part in text for part in words), text
+
+
+def test_a_transform_that_is_not_used_leaves_no_trace():
+    assert "shade" not in configuration.to_yaml(compose(["schedule=steps"]))
+
+
+def test_a_configuration_goes_to_another_process_and_back(tmp_path):
+    """As a trial's does; the classes are derived there again."""
+    (tmp_path / "config.pickle").write_bytes(pickle.dumps(compose(WORDS)))
+    code = (
+        "import pickle, sys\n"
+        "config = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(config.loss.alpha, config.augment.shade.strength, type(config.arch).__name__)\n"
+    )
+    done = run("-c", code, str(tmp_path / "config.pickle"))
+    assert done.stdout.strip() == "0.3 0.25 arch:stack", done.stderr
+
+
+@dataclass
+class PlainConfig:
+    strength: float = 0.5
+
+
+class Plain:
+    Config = PlainConfig
+
+
+def test_what_a_notebook_registers_is_selectable_with_its_keys():
+    LOSSES.register("plain", Plain)
+    try:
+        config = compose(["loss=plain", "loss.strength=0.7"])
+        assert (config.loss.name, config.loss.strength) == ("plain", 0.7)
+        assert "loss.strenght" in refused(compose, "loss=plain", "loss.strenght=1")
+    finally:
+        del LOSSES._registered["plain"]
+
+
+def install(folder, group, name, source):
+    """Another package, with one plug-in."""
+    (folder / "other-2.0.dist-info").mkdir()
+    (folder / "other-2.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 2.0\n")
+    (folder / "other-2.0.dist-info" / "entry_points.txt").write_text(
+        f"[fcnlab.{group}]\n{name} = other_package:Plugin\n"
+    )
+    (folder / "other_package.py").write_text(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import not_installed", ["loss 'mine'", "other_package:Plugin", "other 2.0", "not_installed"]),
+        ("", ["loss 'mine'", "other_package:Plugin"]),
+        ("class Plugin:\n    Config = 1", ["loss", "mine", "no dataclass"]),
+        ("class Plugin:\n    class Config: pass", ["loss", "mine", "no dataclass"]),
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass C:\n    x: int\nclass Plugin:\n    Config = C",
+            ["mine", "cannot be used", "default"],
+        ),
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass C:\n    x: object = open\nclass Plugin: Config = C",
+            ["mine", "cannot be used"],
+        ),
+    ],
+)
+def test_a_plug_in_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, source, words):
+    install(tmp_path, "losses", "mine", source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "other_package", raising=False)
+    text = refused(compose, "loss=mine")
+    assert all(part in text for part in words), text
+    monkeypatch.delitem(sys.modules, "other_package", raising=False)
+
+
+@pytest.mark.parametrize("name", ["adam", "sign_sgd"])
+def test_a_name_that_two_packages_have_is_refused(tmp_path, monkeypatch, name):
+    install(tmp_path, "optimizers", name, "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = refused(compose, f"optimizer={name}")
+    assert "declared more than once" in text
+    assert "other 2.0" in text
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """A training with a plug-in of every kind, from the command line, recorded in MLflow."""
+    folder = tmp_path_factory.mktemp("training")
+    done = run("-m", "fcnlab.train", *WORDS, *SHORT, "hydra.run.dir=first", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def losses(folder):
+    return journal.history(folder / journal.FILE)["train/loss"]
+
+
+def test_a_training_records_the_keys(training):
+    run_entry = next(entry for entry in journal.read(training / "first" / journal.FILE) if entry.kind == "run")
+    assert {key: run_entry.fields["params"][key] for key in KEYS} == KEYS
+    assert journal.is_finished(training / "first")
+
+
+def test_it_is_reproduced_by_another_process_with_the_same_graphs(training):
+    words = ["from_run=first", "tracking=none", "hydra.run.dir=again"]
+    done = run("-m", "fcnlab.train", *words, folder=training)
+    assert done.returncode == 0, done.stderr
+    assert losses(training / "again") == losses(training / "first")
+
+
+def test_it_is_loaded_and_evaluated(training, monkeypatch, tmp_path):
+    from fcnlab.evaluate import evaluate
+
+    monkeypatch.chdir(training)
+    network = fcnlab.load("first")
+    assert network.metadata["arch"]["depth"] == 3
+    assert network.predict(np.zeros((40, 50, 3), np.uint8)).shape == (40, 50)
+    words = ["checkpoint=first", "dataset=stripes", "dataset.wide=4", f"output={tmp_path}"]
+    measured = evaluate(configuration.compose(words, "evaluate"))
+    assert measured.confusion.counts.sum() == 4 * 64 * 64
+    assert (tmp_path / "metrics.json").is_file()
+
+
+def test_it_is_exported_where_that_is_possible(training, monkeypatch, tmp_path):
+    from fcnlab.export import export
+
+    monkeypatch.chdir(training)
+    path = export(configuration.compose(["checkpoint=first", "format=mindir", f"output={tmp_path}/x.mindir"], "export"))
+    assert path.is_file()
+    with pytest.raises(ExportError, match="stack"):
+        export(configuration.compose(["checkpoint=first", "format=onnx", f"output={tmp_path}/x.onnx"], "export"))
+
+
+def test_it_is_served_by_mlflow(training):
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{training / 'mlflow.db'}")
+    (found,) = client.search_runs([item.experiment_id for item in client.search_experiments()])
+    (model,) = found.outputs.model_outputs
+    (model,) = [client.get_logged_model(model.model_id)]
+    served = mlflow.pyfunc.load_model(model.artifact_location)
+    assert served.predict(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 64, 64)
+    assert "fcnlab-example==1.0" in (Path(model.artifact_location) / "requirements.txt").read_text()
+
+
+@pytest.mark.slow
+def test_it_goes_on_and_refuses_what_cannot_change(training):
+    done = run("-m", "fcnlab.train", "resume=again", "trainer.epochs=3", "schedule.factor=0.2", folder=training)
+    assert done.returncode == 1
+    assert "schedule.factor=0.2" in done.stderr
+    done = run("-m", "fcnlab.train", "resume=again", "trainer.epochs=3", folder=training)
+    assert done.returncode == 0, done.stderr
+    assert len(losses(training / "again")) == 6
+
+
+@pytest.mark.slow
+def test_its_keys_are_swept_and_compared(training):
+    words = [
+        "loss.alpha=0.2,0.8",
+        "augment.shade.strength=0.1,0.9",
+        "dataset.scratch=/var/tmp",
+        "hydra.sweep.dir=sweep",
+    ]
+    done = run("-m", "fcnlab.train", "-m", *WORDS, *SHORT, *words, folder=training)
+    assert done.returncode == 0, done.stderr
+    done = run("-m", "fcnlab.compare", "sweep=sweep", "output=table", folder=training, COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    table = (training / "table" / "comparison.md").read_text()
+    assert (
+        "loss.alpha=0.2, augment.shade.strength=0.1" in table or "augment.shade.strength=0.1, loss.alpha=0.2" in table
+    )
+    assert "scratch" not in table
+    trial = json.loads((training / "sweep" / "trials" / "0.json").read_text())
+    assert trial["status"] == "finished"
