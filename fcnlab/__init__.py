@@ -16,7 +16,7 @@ from typing import Any
 
 from fcnlab import environment
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {
     "build_model": "fcnlab.models",

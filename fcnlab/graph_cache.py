@@ -75,7 +75,7 @@ class GraphCache:
         try:
             document = self.describe(cell, *inputs)
         except UndescribedError as error:
-            log.info("the graph of %s is compiled anew each time: it holds %s", type(cell).__name__, error)
+            log.info("%s: this graph is compiled anew each time, since it holds %s", _name(cell), error)
             cell.compile(*inputs)
             return False
         entry = self._folder / digest(document)
@@ -92,6 +92,8 @@ class GraphCache:
         if stored is not None:
             with suppress(OSError):  # another process was faster, or the disk is full: that costs the reuse
                 self._keep(entry, stored, document)
+        if loaded:
+            log.info("%s: this graph was compiled by an earlier process (%s)", _name(cell), entry.name)
         return loaded
 
     def describe(self, cell: nn.Cell, *inputs: Tensor) -> dict[str, Any]:
@@ -206,6 +208,10 @@ class _Workplace:
 
 
 _workplace = _Workplace()
+
+
+def _name(cell: nn.Cell) -> str:
+    return type(cell).__name__.lstrip("_")
 
 
 def _times(folder: Path) -> dict[Path, int]:
