@@ -274,3 +274,27 @@ def test_its_keys_are_swept_and_compared(training):
     assert "scratch" not in table
     trial = json.loads((training / "sweep" / "trials" / "0.json").read_text())
     assert trial["status"] == "finished"
+
+
+def test_the_source_and_the_version_of_a_plug_in_are_in_the_name_of_a_graph(tmp_path, monkeypatch):
+    """Its whole package, since what it imports from there takes part."""
+    from fcnlab.graph_key import describe_code
+    from fcnlab.registry import Origin
+
+    package = tmp_path / "edited_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "parts.py").write_text("factor = 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import edited_package
+
+    described = [describe_code([Origin("edited", "1.0", "edited_package.parts")])]
+    described.append(describe_code([Origin("edited", "1.0", "edited_package.parts")]))
+    assert described[0] == described[1]
+    (package / "parts.py").write_text("factor = 3\n")  # of the same size
+    described.append(describe_code([Origin("edited", "1.0", "edited_package.parts")]))
+    described.append(describe_code([Origin("edited", "1.1", "edited_package.parts")]))
+    (tmp_path / "needed-3.0.dist-info").mkdir()
+    described.append(describe_code([Origin("edited", "1.1", "edited_package.parts")]))
+    assert all(described.count(item) == 1 for item in described[2:])
+    assert edited_package.__name__ in sys.modules
