@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from fcnlab import files
 from fcnlab.errors import TrackingError
-from fcnlab.metrics import names
 from fcnlab.tracking.lock import FolderLock
 
 log = logging.getLogger(__name__)
@@ -211,6 +210,8 @@ def history(path: Path, class_names: Sequence[str] = ()) -> dict[str, list[tuple
         path: The journal.
         class_names: Of the training, for a journal of an older version: see `fcnlab.metrics.names.read_all`.
     """
+    from fcnlab.metrics import names  # not at the top: it brings OpenCV, and this module is part of every command's start
+
     series: dict[str, list[tuple[int, float]]] = {}
     for entry in read(path):
         if entry.kind == "metrics":
