@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -35,7 +36,7 @@ from fcnlab.config.schema import (
 )
 from fcnlab.config.validation import validate
 from fcnlab.errors import ConfigError
-from fcnlab.registry import REGISTRIES
+from fcnlab.registry import REGISTRIES, TRANSFORMS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -53,8 +54,16 @@ def config_folder() -> Path:
 
 
 def register_schemas() -> None:
-    """Tell Hydra the typed classes, and make every plug-in's ``Config`` selectable by its name."""
+    """Tell Hydra the typed classes, and make every plug-in's ``Config`` selectable by its name.
+
+    It takes long enough to be done again only after other plug-ins have been installed or registered.
+    """
     store = ConfigStore.instance()
+    # `validate` refuses a name that both this package and another have.
+    others = {group: sorted({*registry.additional()} - {*registry.builtin()}) for group, registry in REGISTRIES.items()}
+    known = (others, TRANSFORMS.additional())
+    if _registered.get(store) == known:
+        return
     store.store(name="config_schema", node=root_schema())
     unnamed = {"override_dirname": {"exclude_keys": list(keys_with(Role.ANEW, Config()))}}
     store.store(name="trial_folders", node={"hydra": {"job": {"config": unnamed}}})
@@ -64,9 +73,14 @@ def register_schemas() -> None:
         for name, schema in options.items():
             # Not a group of its own, which `--help` would list beside the real ones.
             store.store(name=f"schema_{group}_{name}", node=schema)
-    for group, registry in REGISTRIES.items():
-        for name in set(registry.additional()) - set(registry.builtin()):  # `validate` refuses a name that both have
-            store.repo.setdefault(group, {})[f"{name}.yaml"] = PluginNode(group, name)
+    for group, names in others.items():
+        kept = {name: node for name, node in store.repo.get(group, {}).items() if not isinstance(node, PluginNode)}
+        store.repo[group] = kept | {f"{name}.yaml": PluginNode(group, name) for name in names}
+    _registered[store] = known
+
+
+_registered: WeakKeyDictionary[ConfigStore, Any] = WeakKeyDictionary()
+"""The plug-ins that a store of Hydra's knows."""
 
 
 def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:

@@ -210,7 +210,8 @@ def history(path: Path, class_names: Sequence[str] = ()) -> dict[str, list[tuple
         path: The journal.
         class_names: Of the training, for a journal of an older version: see `fcnlab.metrics.names.read_all`.
     """
-    from fcnlab.metrics import names  # not at the top: it brings OpenCV, and this module is part of every command's start
+    # Not at the top: it brings OpenCV, and this module is part of every command's start.
+    from fcnlab.metrics import names
 
     series: dict[str, list[tuple[int, float]]] = {}
     for entry in read(path):
