@@ -41,7 +41,7 @@ def markdown(comparison: Comparison, short: bool = False) -> str:
         short: Without the classes and the explanation.
     """
     classes = [] if short else comparison.class_names
-    metric = comparison.monitor.removeprefix("val/")
+    metric = _cell(comparison.monitor.removeprefix("val/"))
     header = ["group", "n", f"{metric} (mean ± sd)", "difference (95 % interval)", "pairs", "p"]
     header += [f"IoU {_cell(name)}" for name in classes] + ["parameters", "time", "images/s"]
     lines = [header, ["---"] * len(header)]

@@ -26,12 +26,12 @@ _MAX_CLASSES = 6
 def show(comparison: Comparison, console: Console) -> None:
     """Print a table of the groups, one of the classes, and what to know about them."""
     metric = escape(comparison.monitor.removeprefix("val/"))
-    table = Table(title=f"{metric} by {', '.join(comparison.axes) or 'seed'}", title_justify="left")
+    table = Table(title=f"{metric} by {escape(', '.join(comparison.axes)) or 'seed'}", title_justify="left")
     table.add_column("group", overflow="fold", min_width=8)
     for name in ("n", "mean ± sd", "difference, 95 % interval", "pairs", "p", "parameters", "time", "images/s"):
         table.add_column(name, justify="right")
     for group in comparison.groups:
-        row = [group.label or "all", counted(group), mean_and_spread(group, comparison.monitor)]
+        row = [escape(group.label) or "all", counted(group), mean_and_spread(group, comparison.monitor)]
         row += [difference(comparison, group), pairs(comparison, group), probability(comparison, group)]
         row += [f"{group.parameters:,}" if group.parameters else "", duration(group), rate(group)]
         table.add_row(*row, style="bold" if group is comparison.best else None)
@@ -66,5 +66,5 @@ def _class_table(comparison: Comparison) -> Table:
         table.add_column(escape(name), justify="right", overflow="fold")
     for group in comparison.groups:
         if group.trials:
-            table.add_row(group.label or "all", *(mean_and_spread(group, f"{IOU}{name}") for name in names))
+            table.add_row(escape(group.label) or "all", *(mean_and_spread(group, f"{IOU}{name}") for name in names))
     return table

@@ -111,3 +111,18 @@ def test_the_history_is_of_what_ended(tmp_path):
 def test_without_a_value_there_are_tables_and_no_pictures(tmp_path):
     paths = write_report(compare([trial(None)]), tmp_path)
     assert {path.suffix for path in paths} == {".md", ".csv"}
+
+
+def test_a_setting_that_looks_like_markup_is_shown_as_it_is():
+    """A list of class names is no style of rich's, and a | no column of Markdown's."""
+    words = {"tags": {"hydra.overrides": "dataset.class_names=[bold,cell]"}}
+    trials = [
+        trial(0.5 + 0.01 * seed, seed=seed, dataset__class_names=names, **words)
+        for names in ("['bold', 'cell']", "['bold', 'a|b']")
+        for seed in (1, 2)
+    ]
+    found = compare(trials)
+    output = io.StringIO()
+    show(found, Console(file=output, width=200))
+    assert "['bold', 'cell']" in output.getvalue()
+    assert "a\\|b" in markdown(found)
