@@ -74,10 +74,14 @@ def describe_code(origins: Sequence[Origin]) -> dict[str, Any]:
     """The source code that the graph is compiled from.
 
     That is all of this package, the script that runs and every other loaded module that was not installed. With
-    plug-ins, it is also all of their packages, and the version of everything that was installed.
+    plug-ins, it is also all of their packages, the values of their variables, and the version of everything that was
+    installed.
 
     Args:
         origins: Of the plug-ins whose code takes part.
+
+    Raises:
+        UndescribedError: If a variable of theirs is of a kind whose content cannot be seen.
     """
     package = Path(fcnlab.__file__).parent
     script = Path(sys.argv[0])
@@ -89,8 +93,33 @@ def describe_code(origins: Sequence[Origin]) -> dict[str, Any]:
     if origins:
         described["plugins"] = [list(origin) for origin in origins]
         described["packages"] = {origin.module: _digest_package(origin.module) for origin in origins}
+        described["values"] = _describe_modules({origin.module.partition(".")[0] for origin in origins}, package)
         described["installed"] = sorted(_installed())
     return described
+
+
+def _describe_modules(packages: set[str], own: Path) -> dict[str, Any]:
+    """The values of the variables of modules, which a graph may have as constants, and which may be set at run time.
+
+    Args:
+        packages: Names of packages, all of whose loaded modules are described. So are those that were not installed.
+        own: This package's folder, whose modules set none.
+    """
+    loose = {str(path) for path in _sources_not_installed(own)}
+    described = {}
+    for name, module in sorted(sys.modules.items()):
+        if name.partition(".")[0] in packages or (getattr(module, "__file__", None) in loose and name != "__main__"):
+            values = {key: value for key, value in vars(module).items() if _is_plain(value) and key[:2] != "__"}
+            described[name] = _Description().of(values)
+    return described
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is data, at least from outside."""
+    return value is None or isinstance(value, _PLAIN)
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, np.ndarray, np.generic, Tensor)
 
 
 class _Description:
@@ -114,7 +143,7 @@ class _Description:
     def _of_new(self, value: Any) -> Any:
         if isinstance(value, nn.Cell):
             parts = {key: item for key, item in sorted(vars(value).items()) if key not in self._internal}
-            return [_class(value), value.training, self._of_items(parts)]
+            return [_class(value), value.training, self._of_items(_class_values(type(value))), self._of_items(parts)]
         if isinstance(value, Parameter):
             return [value.name, list(value.shape), str(value.dtype), bool(value.requires_grad)]
         if isinstance(value, Tensor):
@@ -146,6 +175,13 @@ class _Description:
 
     def _of_items(self, items: Mapping[Any, Any]) -> list[Any]:
         return [[self.of(key), self.of(item)] for key, item in items.items()]
+
+
+def _class_values(cls: type) -> dict[str, Any]:
+    """The data among the attributes of a cell's class, up to MindSpore's own."""
+    own = [part for part in cls.__mro__ if not part.__module__.startswith(("mindspore", "builtins"))]
+    found = {key: value for part in reversed(own) for key, value in vars(part).items() if key[:2] != "__"}
+    return {key: value for key, value in sorted(found.items()) if _is_plain(value)}
 
 
 def _attributes(thing: Any) -> dict[str, Any]:

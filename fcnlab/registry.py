@@ -61,8 +61,21 @@ class Registry:
             ConfigError: If the name is taken.
         """
         if name in self.names():
-            raise ConfigError(f"{self.kind} '{name}' is registered already; choose another name")
+            raise ConfigError(
+                f"{self.kind} '{name}' is registered already; choose another name, or take back what this session "
+                "registered with unregister"
+            )
         self._registered[name] = factory
+
+    def unregister(self, name: str) -> None:
+        """Take back what `register` added, so that a notebook's cell can be run again.
+
+        Raises:
+            ConfigError: If nothing was registered under the name at run time.
+        """
+        if name not in self._registered:
+            raise ConfigError(f"{self.kind} '{name}' was not registered in this session")
+        del self._registered[name]
 
     def names(self) -> list[str]:
         """All known names, sorted."""

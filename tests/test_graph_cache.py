@@ -194,6 +194,15 @@ def test_a_closure_and_a_plain_object_are_described_by_what_they_hold():
     assert all(described.count(item) == 1 for item in described)
 
 
+def test_an_attribute_of_a_cell_s_class_is_described():
+    before = describe_cell(Scale())
+    Scale.bias = 1
+    try:
+        assert describe_cell(Scale()) != before
+    finally:
+        del Scale.bias
+
+
 def test_what_cannot_be_described_is_compiled_anew(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert compiled(tmp_path, Scale(more=iter([1]))) == (False, SCALED)

@@ -15,7 +15,7 @@ from conftest import refused, user_environment
 import fcnlab
 from fcnlab import compose
 from fcnlab import config as configuration
-from fcnlab.errors import ExportError
+from fcnlab.errors import ConfigError, ExportError
 from fcnlab.registry import LOSSES
 from fcnlab.tracking import journal
 
@@ -136,7 +136,23 @@ def test_what_a_notebook_registers_is_selectable_with_its_keys():
         assert (config.loss.name, config.loss.strength) == ("plain", 0.7)
         assert "loss.strenght" in refused(compose, "loss=plain", "loss.strenght=1")
     finally:
-        del LOSSES._registered["plain"]
+        LOSSES.unregister("plain")
+    with pytest.raises(ConfigError, match="not registered"):
+        LOSSES.unregister("plain")
+
+
+def test_a_notebook_s_cell_can_be_run_again_with_other_keys():
+    class Other:
+        @dataclass
+        class Config:
+            size: int = 3
+
+    for factory, key in ((Plain, "strength"), (Other, "size")):
+        LOSSES.register("plain", factory)
+        try:
+            assert hasattr(compose(["loss=plain", f"loss.{key}=1"]).loss, key)
+        finally:
+            LOSSES.unregister("plain")
 
 
 def install(folder, group, name, source):
@@ -208,6 +224,7 @@ def test_it_is_reproduced_by_another_process_with_the_same_graphs(training):
     done = run("-m", "fcnlab.train", *words, folder=training)
     assert done.returncode == 0, done.stderr
     assert losses(training / "again") == losses(training / "first")
+    assert done.stdout.count("compiled by an earlier process") == 2, done.stdout
 
 
 def test_it_is_loaded_and_evaluated(training, monkeypatch, tmp_path):
@@ -295,6 +312,10 @@ def test_the_source_and_the_version_of_a_plug_in_are_in_the_name_of_a_graph(tmp_
     described.append(describe_code([Origin("edited", "1.0", "edited_package.parts")]))
     described.append(describe_code([Origin("edited", "1.1", "edited_package.parts")]))
     (tmp_path / "needed-3.0.dist-info").mkdir()
+    described.append(describe_code([Origin("edited", "1.1", "edited_package.parts")]))
+    from edited_package import parts
+
+    parts.factor = 4  # as a variable of the environment may set it
     described.append(describe_code([Origin("edited", "1.1", "edited_package.parts")]))
     assert all(described.count(item) == 1 for item in described[2:])
     assert edited_package.__name__ in sys.modules

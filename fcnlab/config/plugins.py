@@ -177,7 +177,8 @@ def _with_sections(name: str, sections: tuple[tuple[str, type], ...]) -> type:
 def _published(cls: type, name: str) -> type:
     """A class under a name of this module."""
     cls.__module__, cls.__qualname__ = __name__, name
-    return globals().setdefault(name, cls)
+    globals()[name] = cls
+    return cls
 
 
 def __getattr__(name: str) -> type:

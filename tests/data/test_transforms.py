@@ -304,7 +304,7 @@ def test_a_transform_of_another_package_joins_in():
         np.testing.assert_array_equal(inverted.image, 255 - plain.image)
         assert compose(["augment.extra=[invert]"]).augment.extra == ["invert"]
     finally:
-        del TRANSFORMS._factories["invert"]
+        TRANSFORMS.unregister("invert")
     with pytest.raises(ConfigError, match="unknown transform 'inverse'"):
         compose(["augment.extra=[inverse]"])
 
