@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import inspect
 import json
 import os
 import platform
@@ -99,18 +99,24 @@ def describe_code(origins: Sequence[Origin]) -> dict[str, Any]:
 
 
 def _describe_modules(packages: set[str], own: Path) -> dict[str, Any]:
-    """The values of the variables of modules, which a graph may have as constants, and which may be set at run time.
+    """What modules hold now: the code that was loaded, which may be older than its file, and the values of variables.
 
     Args:
         packages: Names of packages, all of whose loaded modules are described. So are those that were not installed.
-        own: This package's folder, whose modules set none.
+        own: This package's folder, whose modules are not: the methods of its cells are described with the cells.
     """
     loose = {str(path) for path in _sources_not_installed(own)}
     described = {}
     for name, module in sorted(sys.modules.items()):
         if name.partition(".")[0] in packages or (getattr(module, "__file__", None) in loose and name != "__main__"):
-            values = {key: value for key, value in vars(module).items() if _is_plain(value) and key[:2] != "__"}
-            described[name] = _Description().of(values)
+            held = {key: value for key, value in sorted(vars(module).items()) if key[:2] != "__"}
+            functions = {key: value for key, value in held.items() if _is_code(value)}
+            classes = {
+                key: value for key, value in held.items() if isinstance(value, type) and value.__module__ == name
+            }
+            values = {key: value for key, value in held.items() if _is_plain(value)}
+            members = {key: _class_members(value) for key, value in classes.items()}
+            described[name] = _Description().of([functions, members, values])
     return described
 
 
@@ -128,22 +134,23 @@ class _Description:
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no id is used twice
-        self._internal = {*vars(nn.Cell())} - {"_cells", "_params", "training"}
 
     def of(self, value: Any) -> Any:
         """The description of any value."""
         if value is None or isinstance(value, bool | int | float | complex | str):
             return repr(value)
-        if id(value) in self._seen:
-            return ["again", self._seen[id(value)]]
-        self._seen[id(value)] = len(self._kept)
-        self._kept.append(value)
+        # Whether two equal constants are one object differs between code that was compiled and code that was read.
+        if not isinstance(value, tuple | bytes | frozenset | types.CodeType):
+            if id(value) in self._seen:
+                return ["again", self._seen[id(value)]]
+            self._seen[id(value)] = len(self._kept)
+            self._kept.append(value)
         return self._of_new(value)
 
     def _of_new(self, value: Any) -> Any:
         if isinstance(value, nn.Cell):
-            parts = {key: item for key, item in sorted(vars(value).items()) if key not in self._internal}
-            return [_class(value), value.training, self._of_items(_class_values(type(value))), self._of_items(parts)]
+            parts = {key: item for key, item in sorted(vars(value).items()) if key not in _OF_THE_PROCESS}
+            return [_class(value), self._of_items(_class_members(type(value))), self._of_items(parts)]
         if isinstance(value, Parameter):
             return [value.name, list(value.shape), str(value.dtype), bool(value.requires_grad)]
         if isinstance(value, Tensor):
@@ -165,30 +172,62 @@ class _Description:
         if isinstance(value, types.MethodType):
             return [self.of(value.__func__), self.of(value.__self__)]
         if isinstance(value, types.FunctionType):
-            closure = list(inspect.getclosurevars(value).nonlocals.values())
-            if value.__module__.startswith("mindspore."):  # it numbers its own by the time at which they are made
-                closure = [item for item in closure if not isinstance(item, int | str)]
-            return [value.__module__, value.__qualname__, self.of(closure), self.of(value.__defaults__)]
-        if hasattr(value, "__dict__") or hasattr(type(value), "__slots__"):
-            return [_class(value), self._of_items(_attributes(value))]
-        raise UndescribedError(f"a {_class(value)}")
+            return self._of_function(value)
+        if isinstance(value, types.CodeType):
+            return [value.co_code.hex(), self.of(value.co_consts), self.of(value.co_names), self.of(value.co_varnames)]
+        if isinstance(value, functools.partial):
+            return [self.of(value.func), self.of(value.args), self.of(value.keywords)]
+        if type(value).__module__.startswith("mindspore"):
+            if not hasattr(value, "__dict__"):
+                raise UndescribedError(f"a {_class(value)}")
+            return [_class(value), self._of_items(dict(sorted(vars(value).items())))]
+        try:  # what another process would need to have the same
+            reduced = value.__reduce_ex__(4)
+        except Exception as error:
+            raise UndescribedError(f"a {_class(value)}") from error
+        if isinstance(reduced, str):
+            return [_class(value), reduced]
+        make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+        of_content = [None if part is None else list(part) for part in (items, pairs)]
+        return [_class(value), self.of(make), self.of(arguments), self.of(state), self.of(of_content)]
+
+    def _of_function(self, function: types.FunctionType) -> Any:
+        if function.__module__.startswith("mindspore"):
+            # It numbers its own by the time at which they are made, and its code follows from its version.
+            closure = [cell.cell_contents for cell in function.__closure__ or () if _is_set(cell)]
+            closure = [item for item in closure if not isinstance(item, int | str)]
+            return [function.__module__, function.__qualname__, self.of(closure)]
+        closure = [cell.cell_contents for cell in function.__closure__ or () if _is_set(cell)]
+        held = (closure, function.__defaults__, function.__kwdefaults__, function.__code__)
+        return [function.__module__, function.__qualname__, *map(self.of, held)]
 
     def _of_items(self, items: Mapping[Any, Any]) -> list[Any]:
         return [[self.of(key), self.of(item)] for key, item in items.items()]
 
 
-def _class_values(cls: type) -> dict[str, Any]:
-    """The data among the attributes of a cell's class, up to MindSpore's own."""
+_OF_THE_PROCESS = {*vars(nn.Cell())} - {"_cells", "_params", "_buffers", "training", "requires_grad", "cell_type"}
+"""What MindSpore notes in a cell while it compiles it, and other bookkeeping of its own."""
+
+
+def _class_members(cls: type) -> dict[str, Any]:
+    """The methods and the data of a cell's class, up to MindSpore's own."""
     own = [part for part in cls.__mro__ if not part.__module__.startswith(("mindspore", "builtins"))]
-    found = {key: value for part in reversed(own) for key, value in vars(part).items() if key[:2] != "__"}
-    return {key: value for key, value in sorted(found.items()) if _is_plain(value)}
+    found = {key: value for part in reversed(own) for key, value in vars(part).items() if key not in _OF_A_CLASS}
+    return {key: value for key, value in sorted(found.items()) if _is_plain(value) or _is_code(value)}
 
 
-def _attributes(thing: Any) -> dict[str, Any]:
-    """The attributes of an object, wherever its class keeps them."""
-    slots = [name for cls in type(thing).__mro__ for name in getattr(cls, "__slots__", ())]
-    found = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
-    return dict(sorted((found | getattr(thing, "__dict__", {})).items()))
+_OF_A_CLASS = ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__annotations__")
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, types.FunctionType)
+
+
+def _is_set(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # of a variable that was not assigned yet
+        return False
 
 
 def _array(array: np.ndarray) -> list[Any]:

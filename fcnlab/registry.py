@@ -131,13 +131,17 @@ class Registry:
             module, attribute = self._builtin[name].split(":")
             return getattr(import_module(module), attribute)
         (found,) = self._declared(name)
+        origin = f"{self.kind} '{name}': {found.value} of {_owner(found)}"
         try:
-            return found.load()
-        except (ImportError, AttributeError) as error:
+            factory = found.load()
+        except (Exception, SystemExit) as error:
             raise ConfigError(
-                f"{self.kind} '{name}': cannot be imported from {found.value} of {_owner(found)} "
-                f"({type(error).__name__}: {first_line(error)}); install what it needs, or mend that package"
+                f"{origin} cannot be imported ({type(error).__name__}: {first_line(error)}); install what it needs, or "
+                "mend that package"
             ) from error
+        if not callable(factory):
+            raise ConfigError(f"{origin} is no class or function but {type(factory).__name__}; mend that package")
+        return factory
 
     def _declared(self, name: str) -> list[EntryPoint]:
         """The entry points of a name, one for each place that it may be imported from."""

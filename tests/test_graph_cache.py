@@ -1,12 +1,16 @@
 """Graphs of an earlier process: faster, and never another's."""
 
+import collections
+import functools
 import hashlib
 import json
 import logging
 import os
 import subprocess
 import sys
+import types
 
+import mindspore as ms
 import numpy as np
 import pytest
 import stored_cells
@@ -16,7 +20,7 @@ from stored_cells import VALUES, Scale, Wrong, compiled
 from fcnlab.config.schema import SCHEMAS, Config, leaves
 from fcnlab.device import configure
 from fcnlab.graph_cache import MAX_ENTRIES, GraphCache
-from fcnlab.graph_key import describe_cell
+from fcnlab.graph_key import UndescribedError, describe_cell
 from fcnlab.user_cache import cache_folder
 
 SCRIPT = """
@@ -194,18 +198,71 @@ def test_a_closure_and_a_plain_object_are_described_by_what_they_hold():
     assert all(described.count(item) == 1 for item in described)
 
 
-def test_an_attribute_of_a_cell_s_class_is_described():
-    before = describe_cell(Scale())
-    Scale.bias = 1
+def scale_class(factor):
+    class Closed(Scale):
+        def construct(self, values):
+            return values * factor
+
+    return Closed
+
+
+def with_buffer(value):
+    cell = Scale()
+    cell.register_buffer("kept", Tensor([value], ms.float32))
+    return cell
+
+
+def with_class_attribute(value):
+    return type("Scale", (Scale,), {"bias": value, "__module__": Scale.__module__})()
+
+
+class Slotted:
+    __slots__ = ("__hidden",)
+
+    def __init__(self, hidden):
+        self.__hidden = hidden
+
+
+def either(first):
+    if first:
+        return lambda value: value + 1
+    return lambda value: value - 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: scale_class(value)(),
+        with_buffer,
+        with_class_attribute,
+        lambda value: Scale(more=functools.partial(max, value)),
+        lambda value: Scale(more=functools.partial(max, key=value)),
+        lambda value: Scale(more=Slotted(value)),
+        lambda value: Scale(more=collections.deque([value])),
+        lambda value: Scale(more=type("Own", (collections.deque,), {})([value])),
+        lambda value: Scale(more=either(value == 1.0)),
+        lambda value: Scale(more={"requires_grad": value}),
+        lambda value: Scale(more=types.SimpleNamespace(depth=value)),
+    ],
+)
+def test_a_value_is_described_wherever_a_cell_keeps_it(make):
     try:
-        assert describe_cell(Scale()) != before
-    finally:
-        del Scale.bias
+        one, again, other = (describe_cell(make(value)) for value in (1.0, 1.0, 2.0))
+    except UndescribedError:
+        return  # it is compiled anew each time, which is never wrong
+    assert one == again
+    assert one != other
+
+
+def test_an_attribute_that_is_called_like_one_of_mindspore_s_is_described():
+    cells = [Scale(), Scale()]
+    cells[1].requires_grad = 2.0
+    assert describe_cell(cells[0]) != describe_cell(cells[1])
 
 
 def test_what_cannot_be_described_is_compiled_anew(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    assert compiled(tmp_path, Scale(more=iter([1]))) == (False, SCALED)
+    assert compiled(tmp_path, Scale(more=(number for number in [1]))) == (False, SCALED)
     assert not entries(tmp_path)
     assert "compiled anew each time" in caplog.text
 

@@ -16,7 +16,7 @@ import fcnlab
 from fcnlab import compose
 from fcnlab import config as configuration
 from fcnlab.errors import ConfigError, ExportError
-from fcnlab.registry import LOSSES
+from fcnlab.registry import LOSSES, REGISTRIES
 from fcnlab.tracking import journal
 
 FOLDER = str(Path(__file__).with_name("example_plugin"))
@@ -170,6 +170,14 @@ def install(folder, group, name, source):
     [
         ("import not_installed", ["loss 'mine'", "other_package:Plugin", "other 2.0", "not_installed"]),
         ("", ["loss 'mine'", "other_package:Plugin"]),
+        ("raise RuntimeError('no licence')", ["loss 'mine'", "RuntimeError: no licence"]),
+        ("class Plugin", ["loss 'mine'", "SyntaxError"]),
+        ("import sys; sys.exit(7)", ["loss 'mine'", "SystemExit: 7"]),
+        ("Plugin = 3", ["loss 'mine'", "no class or function but int"]),
+        (
+            "from dataclasses import dataclass as d\n@d\nclass C:\n    num_classes: int = 1\nclass Plugin: Config = C",
+            ["loss=mine", "num_classes", "another name"],
+        ),
         ("class Plugin:\n    Config = 1", ["loss", "mine", "no dataclass"]),
         ("class Plugin:\n    class Config: pass", ["loss", "mine", "no dataclass"]),
         (
@@ -189,6 +197,28 @@ def test_a_plug_in_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, source
     text = refused(compose, "loss=mine")
     assert all(part in text for part in words), text
     monkeypatch.delitem(sys.modules, "other_package", raising=False)
+
+
+def test_a_required_key_is_asked_for(tmp_path, monkeypatch):
+    source = "from dataclasses import dataclass\n@dataclass\nclass C:\n    size: int = '???'\nclass Plugin: Config = C"
+    install(tmp_path, "losses", "mine", source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "other_package", raising=False)
+    assert refused(compose, "loss=mine") == "loss.size: give a value, as in loss.size=..."
+    assert compose(["loss=mine", "loss.size=3"]).loss.size == 3
+    monkeypatch.delitem(sys.modules, "other_package", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("group", "kept"), [("schedule", {}), ("optimizer", {"lr"}), ("loss", {}), ("arch", {"width"})]
+)
+def test_what_declares_no_keys_is_given_none_of_ours(group, kept):
+    registry = REGISTRIES[group]
+    registry.register("keyless", lambda *args, **keys: None)
+    try:
+        assert set(configuration.options(getattr(compose([f"{group}=keyless"]), group))) == kept
+    finally:
+        registry.unregister("keyless")
 
 
 @pytest.mark.parametrize("name", ["adam", "sign_sgd"])

@@ -229,6 +229,10 @@ def from_node(node: DictConfig) -> Any:
     if "dataset" in node and OmegaConf.is_missing(node.dataset, "name"):
         known = ", ".join(REGISTRIES["dataset"].names())
         raise ConfigError(f"dataset: choose one, as in dataset=<name>; known are {known}")
+    missing = OmegaConf.missing_keys(node)
+    if missing:
+        key = min(missing)
+        raise ConfigError(f"{key}: give a value, as in {key}=...")
     try:
         config = OmegaConf.to_object(node)
     except OmegaConfBaseException as error:

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigNode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fcnlab.config.schema import BASES, SCHEMAS, UNDECLARED, AugmentConfig, Config
+from fcnlab.config.schema import BASES, RESERVED, SCHEMAS, UNDECLARED, AugmentConfig, Config
 from fcnlab.errors import ConfigError, first_line
 from fcnlab.registry import REGISTRIES, TRANSFORMS, Registry
 
@@ -137,12 +137,18 @@ def _declared(group: str, registry: Registry, name: str) -> type | None:
     if declared is None:
         return None
     if not (isinstance(declared, type) and dataclasses.is_dataclass(declared)):
-        raise ConfigError(f"{group}: the Config of {name} is no dataclass; give it the decorator @dataclass")
+        raise ConfigError(f"{group}={name}: its Config is no dataclass; give it the decorator @dataclass")
+    reserved = [item.name for item in dataclasses.fields(declared) if item.name in RESERVED[group]]
+    if reserved:
+        raise ConfigError(
+            f"{group}={name}: its Config has a key {reserved[0]}, which every {registry.kind} is called with anyway; "
+            "give the key another name"
+        )
     try:
         OmegaConf.structured(declared())
     except Exception as error:  # OmegaConf raises what it likes for a type that it does not know
         raise ConfigError(
-            f"{group}: the Config of {name} cannot be used ({first_line(error)}); every key needs a default and a type "
+            f"{group}={name}: its Config cannot be used ({first_line(error)}); every key needs a default and a type "
             "that OmegaConf knows"
         ) from error
     return declared

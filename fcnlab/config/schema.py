@@ -521,8 +521,18 @@ BASES: dict[str, type] = {
 }
 """What every option of these groups has, whichever package it is of."""
 
-UNDECLARED: dict[str, type] = {**BASES, "arch": ArchConfig, "optimizer": OptimizerConfig, "schedule": ScheduleConfig}
+UNDECLARED: dict[str, type] = {**BASES, "arch": ArchConfig}
 """The keys of an option of another package that declares none."""
+
+RESERVED: dict[str, tuple[str, ...]] = {
+    "arch": ("num_classes", "seed", "in_channels"),
+    "dataset": (),
+    "augment": ("augment", "ignore_index"),
+    "optimizer": ("parameters",),
+    "schedule": ("step", "total_steps"),
+    "loss": ("ignore_index", "num_classes"),
+}
+"""What the objects of a group are called with beside their own keys, so that no key of theirs can have such a name."""
 
 
 def leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:

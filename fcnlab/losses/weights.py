@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from mindspore import Parameter, Tensor
@@ -10,23 +9,31 @@ from mindspore import dtype as mstype
 
 from fcnlab.errors import ConfigError
 
+RANGE = (1e-15, 1e15)
+"""Of a class weight that is not 0: sums of as many as an image has pixels stay numbers in float32, and so do their
+squares."""
+
 CONFIGURED = "configured_"
 """How the name of a parameter begins whose value comes from the configuration."""
 
 
 def check_class_weights(class_weights: Sequence[float], num_classes: int) -> None:
-    """Refuse class weights that define no weighted mean.
+    """Refuse class weights that define no weighted mean in float32.
 
     Raises:
-        ConfigError: If their number is not ``num_classes``, or one is negative or not finite, or all are 0.
+        ConfigError: If their number is not ``num_classes``, all are 0, or one is neither 0 nor within `RANGE`.
     """
     values = list(class_weights)
     if len(values) != num_classes:
         raise ConfigError(
             f"loss.class_weights must have one weight for each of {num_classes} classes, not {len(values)}"
         )
-    if not all(0 <= weight < math.inf for weight in values) or sum(values) == 0:
-        raise ConfigError(f"loss.class_weights must be numbers from 0 up, not all of them 0; got {values}")
+    smallest, largest = RANGE
+    if not all(weight == 0 or smallest <= weight <= largest for weight in values) or not any(values):
+        raise ConfigError(
+            f"loss.class_weights={values}: give numbers from {smallest:g} to {largest:g}, or 0 for classes that do not "
+            "count, but not for all"
+        )
 
 
 def weights_parameter(class_weights: Sequence[float] | None, num_classes: int) -> Parameter | None:

@@ -66,7 +66,7 @@ class Step:
     """Gives scripted losses; its network is real, as checkpoints are written from it."""
 
     network = build_model("fcn32s", num_classes=2, width=1 / 64)
-    parameters_dict = network.parameters_dict
+    parameters_dict = state = network.parameters_dict
 
     def __init__(self, losses=None):
         self.losses = iter(losses or [])
