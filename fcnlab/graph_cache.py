@@ -74,8 +74,9 @@ class GraphCache:
         """
         try:
             document = self.describe(cell, *inputs)
-        except UndescribedError as error:
-            log.info("%s: this graph is compiled anew each time, since it holds %s", _name(cell), error)
+        except Exception as error:  # of whatever a plug-in holds: it costs the reuse, and not the training
+            why = f"it holds {error}" if isinstance(error, UndescribedError) else f"{type(error).__name__}: {error}"
+            log.info("%s: this graph is compiled anew each time (%s)", _name(cell), why)
             cell.compile(*inputs)
             return False
         entry = self._folder / digest(document)

@@ -260,9 +260,20 @@ def test_an_attribute_that_is_called_like_one_of_mindspore_s_is_described():
     assert describe_cell(cells[0]) != describe_cell(cells[1])
 
 
-def test_what_cannot_be_described_is_compiled_anew(tmp_path, caplog):
+class Nested:
+    """Deeper than Python's recursion goes."""
+
+    def __init__(self, depth):
+        self.inner = None
+        for _ in range(depth):
+            outer = Nested(0)
+            outer.inner, self.inner = self.inner, outer
+
+
+@pytest.mark.parametrize("make", [lambda: (number for number in [1]), lambda: Nested(5000)])
+def test_what_cannot_be_described_is_compiled_anew(tmp_path, caplog, make):
     caplog.set_level(logging.INFO)
-    assert compiled(tmp_path, Scale(more=(number for number in [1]))) == (False, SCALED)
+    assert compiled(tmp_path, Scale(more=make())) == (False, SCALED)
     assert not entries(tmp_path)
     assert "compiled anew each time" in caplog.text
 
