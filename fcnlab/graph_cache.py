@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from fcnlab.graph_key import UndescribedError, describe_cell, describe_code, describe_inputs, describe_machine, digest
+from fcnlab.data.fingerprint import digest_of
+from fcnlab.graph_key import UndescribedError, describe_cell, describe_code, describe_inputs, describe_machine
 from fcnlab.registry import Origin
 from fcnlab.user_cache import cache_folder
 
@@ -79,7 +80,7 @@ class GraphCache:
             log.info("%s: this graph is compiled anew each time (%s)", _name(cell), why)
             cell.compile(*inputs)
             return False
-        entry = self._folder / digest(document)
+        entry = self._folder / digest_of([document])
         with _workplace.lock:
             found = self._fetch(entry)
             try:

@@ -28,11 +28,6 @@ _CONTEXT = ("mode", "device_target", "deterministic", "enable_graph_kernel", "gr
 _VARIABLES = ("MS_", "MINDSPORE_", "GRAPH_")
 
 
-def digest(document: Mapping[str, Any]) -> str:
-    """The digest of a description, 32 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 class UndescribedError(Exception):
     """A cell holds something that cannot be described, so that no stored graph can be known to be its own."""
 
@@ -110,13 +105,13 @@ def _describe_modules(packages: set[str], own: Path) -> dict[str, Any]:
     for name, module in sorted(sys.modules.items()):
         if name.partition(".")[0] in packages or (getattr(module, "__file__", None) in loose and name != "__main__"):
             held = {key: value for key, value in sorted(vars(module).items()) if key[:2] != "__"}
-            functions = {key: value for key, value in held.items() if _is_code(value)}
+            values = {key: value for key, value in held.items() if _is_plain(value) or _is_code(value)}
             classes = {
-                key: value for key, value in held.items() if isinstance(value, type) and value.__module__ == name
+                key: _class_members(value)
+                for key, value in held.items()
+                if isinstance(value, type) and value.__module__ == name
             }
-            values = {key: value for key, value in held.items() if _is_plain(value)}
-            members = {key: _class_members(value) for key, value in classes.items()}
-            described[name] = _Description().of([functions, members, values])
+            described[name] = _Description().of([values, classes])
     return described
 
 
