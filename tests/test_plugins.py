@@ -324,29 +324,42 @@ def test_its_keys_are_swept_and_compared(training):
     assert trial["status"] == "finished"
 
 
-def test_the_source_and_the_version_of_a_plug_in_are_in_the_name_of_a_graph(tmp_path, monkeypatch):
-    """Its whole package, since what it imports from there takes part."""
-    from fcnlab.graph_key import describe_code
-    from fcnlab.registry import Origin
+def test_the_source_and_the_version_of_a_plug_in_are_in_the_name_of_a_graph(tmp_path):
+    """Its whole package, since what it imports from there takes part.
 
+    A process of its own describes it, since the modules of other tests are loaded here and would be described as well.
+    """
     package = tmp_path / "edited_package"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "parts.py").write_text("factor = 2\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import edited_package
-
-    described = [describe_code([Origin("edited", "1.0", "edited_package.parts")])]
-    described.append(describe_code([Origin("edited", "1.0", "edited_package.parts")]))
+    script = tmp_path / "describe.py"
+    script.write_text(_DESCRIBES_AN_EDITED_PACKAGE)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    described = json.loads(done.stdout)
     assert described[0] == described[1]
-    (package / "parts.py").write_text("factor = 3\n")  # of the same size
-    described.append(describe_code([Origin("edited", "1.0", "edited_package.parts")]))
-    described.append(describe_code([Origin("edited", "1.1", "edited_package.parts")]))
-    (tmp_path / "needed-3.0.dist-info").mkdir()
-    described.append(describe_code([Origin("edited", "1.1", "edited_package.parts")]))
-    from edited_package import parts
-
-    parts.factor = 4  # as a variable of the environment may set it
-    described.append(describe_code([Origin("edited", "1.1", "edited_package.parts")]))
     assert all(described.count(item) == 1 for item in described[2:])
-    assert edited_package.__name__ in sys.modules
+    assert len(described) == 6
+
+
+_DESCRIBES_AN_EDITED_PACKAGE = """
+import json
+from pathlib import Path
+
+import edited_package
+from fcnlab.graph_key import describe_code
+from fcnlab.registry import Origin
+
+first, second = (Origin("edited", version, "edited_package.parts") for version in ("1.0", "1.1"))
+described = [describe_code([first]), describe_code([first])]
+Path("edited_package/parts.py").write_text("factor = 3\\n")  # of the same size
+described += [describe_code([first]), describe_code([second])]
+Path("needed-3.0.dist-info").mkdir()
+described.append(describe_code([second]))
+from edited_package import parts
+
+parts.factor = 4  # as a variable of the environment may set it
+described.append(describe_code([second]))
+print(json.dumps(described))
+"""
