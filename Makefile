@@ -47,14 +47,15 @@ ui: $(VENV)/installed ## look at the runs in a browser
 	$(BIN)/mlflow ui $(ARGS)
 
 test: $(VENV)/installed-test ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/installed-slow ## run the tests that take minutes: PostgreSQL and Chromium where they are installed
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-lint: $(VENV)/installed-test ## check style and formatting
+lint: $(VENV)/installed-test ## check style, formatting and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/installed-test ## put the formatting right
 	$(BIN)/ruff check --fix .

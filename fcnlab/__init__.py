@@ -14,17 +14,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from fcnlab import environment
+from fcnlab.core import environment
 
 __version__ = "0.2.0"
 
 _LAZY = {
     "build_model": "fcnlab.models",
-    "compose": "fcnlab.reproduce",
-    "load": "fcnlab.loading",
+    "compose": "fcnlab.experiment.reproduce",
+    "load": "fcnlab.experiment.loading",
+    "FcnlabError": "fcnlab.core.errors",
 }
 
-__all__ = ["__version__", "build_model", "compose", "load", "train"]
+__all__ = ["FcnlabError", "__version__", "build_model", "compose", "load", "train"]
 
 environment.prepare()
 

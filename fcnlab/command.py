@@ -15,9 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
 from fcnlab import config as configuration
-from fcnlab import interrupts
 from fcnlab.config import Config
-from fcnlab.errors import FcnlabError
+from fcnlab.core import interrupts
+from fcnlab.core.errors import FcnlabError
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT

@@ -17,13 +17,13 @@ from rich.console import Console
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.config import CompareConfig
-from fcnlab.errors import ConfigError, FcnlabError, TrackingError
+from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError
 
 if TYPE_CHECKING:
     from fcnlab.comparison import Comparison
-    from fcnlab.sweeps.record import SweepRecord
+    from fcnlab.comparison.trials import Trial
+    from fcnlab.sweeps.manifest import SweepRecord
     from fcnlab.tracking.store import Store
-    from fcnlab.tracking.trials import Trial
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def compare(config: CompareConfig) -> Comparison:
 
 
 def _read(store: Store, config: CompareConfig) -> list[Trial]:
-    from fcnlab.tracking.trials import read_trials
+    from fcnlab.comparison.trials import read_trials
 
     sweep = config.sweep
     if sweep is not None and Path(sweep).is_dir():
@@ -100,11 +100,11 @@ def _read_sweep_folder(folder: Path) -> list[Trial]:
 
 
 def _record_of(folder: Path) -> SweepRecord:
-    from fcnlab.sweeps import record
+    from fcnlab.sweeps import manifest
 
-    found = record.read(folder)
+    found = manifest.read(folder)
     if found is None:
-        raise ConfigError(f"sweep={folder}: is no sweep's folder: it has no {record.FILE}")
+        raise ConfigError(f"sweep={folder}: is no sweep's folder: it has no {manifest.FILE}")
     return found
 
 
@@ -142,7 +142,7 @@ def _what_there_is(trials: Sequence[Trial], monitor: str) -> str:
 
 def _log(found: Comparison, store: Store, config: CompareConfig) -> None:
     from fcnlab import comparison
-    from fcnlab.tracking import journal
+    from fcnlab.recording import journal
 
     run_id = config.log_to
     if run_id == PARENT:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.config import DatasetConfig, EvaluateConfig
-from fcnlab.errors import ConfigError, FcnlabError
+from fcnlab.core.errors import ConfigError, FcnlabError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,13 +41,14 @@ def evaluate(config: EvaluateConfig) -> Measurement:
     # Not at the top: `--help` and a wrong key should not wait for MindSpore.
     from rich import get_console
 
-    from fcnlab import device
+    from fcnlab.core import device
+    from fcnlab.core.progress import tracked
+    from fcnlab.experiment.loading import load
     from fcnlab.inference.measurement import Measurement, measure
-    from fcnlab.loading import load
+    from fcnlab.inference.report import write_report
     from fcnlab.metrics import BoundaryF1, ConfusionMatrix, PartitionScores
     from fcnlab.metrics.names import told_apart
-    from fcnlab.progress import tracked
-    from fcnlab.tracking.evaluation_report import RunLog, write_report
+    from fcnlab.tracking.evaluation_log import RunLog
 
     device.configure(config.device, key="device")
     network = load(config.checkpoint, config.tracking.uri)

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.config import ExportConfig
-from fcnlab.errors import ExportError, FcnlabError
-from fcnlab.files import replacing
+from fcnlab.core.errors import ExportError, FcnlabError
+from fcnlab.core.files import replacing
 
 if TYPE_CHECKING:
     from fcnlab.inference import TrainedNetwork
@@ -45,9 +45,9 @@ def export(config: ExportConfig) -> Path:
     """
     configuration.validate(config)
     # Not at the top: `--help` and a wrong key should not wait for MindSpore.
-    from fcnlab import device
+    from fcnlab.core import device
+    from fcnlab.experiment.loading import load
     from fcnlab.kernels import stock_operators
-    from fcnlab.loading import load
 
     device.configure(config.device, key="device")
     with stock_operators():  # what other programs know
@@ -155,7 +155,7 @@ def _runner(file_format: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     import mindspore as ms
     from mindspore import Tensor
 
-    from fcnlab.loading import read_network
+    from fcnlab.experiment.loading import read_network
 
     loaded = read_network(path, str(path))
     loaded.network.set_inputs(Tensor(shape=[None, loaded.channels, None, None], dtype=ms.float32))

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.config import PredictConfig
-from fcnlab.errors import FcnlabError
+from fcnlab.core.errors import FcnlabError
 
 if TYPE_CHECKING:
     from fcnlab.inference.prediction import Outcome
@@ -36,11 +36,11 @@ def predict(config: PredictConfig) -> Outcome:
     # Not at the top: `--help` and a wrong key should not wait for MindSpore.
     from rich import get_console
 
-    from fcnlab import device
-    from fcnlab.data.sources import find
+    from fcnlab.core import device
+    from fcnlab.core.progress import tracked
+    from fcnlab.data.image_sources import find
+    from fcnlab.experiment.loading import checkpoint_file, read_network
     from fcnlab.inference.prediction import Options, Outcome, OutputFolder, fingerprint, label_all, list_pictures
-    from fcnlab.loading import checkpoint_file, read_network
-    from fcnlab.progress import tracked
 
     folder = Path(config.output).expanduser()
     sources = find(config.input, without=folder)

@@ -17,11 +17,11 @@ from omegaconf import DictConfig
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.config import PrepareConfig
-from fcnlab.errors import ConfigError, DataError, FcnlabError
+from fcnlab.core.errors import ConfigError, DataError, FcnlabError
 
 if TYPE_CHECKING:
     from fcnlab.preparation.checking import Findings
-    from fcnlab.preparation.sources import Source
+    from fcnlab.preparation.originals import Source
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +43,17 @@ def prepare(config: PrepareConfig) -> Path:
     _check_keys(config)
     from rich import get_console
 
+    from fcnlab.core.progress import tracked
     from fcnlab.data.channels import to_rgb
-    from fcnlab.palette import palette
-    from fcnlab.preparation import preview, sources, writing
-    from fcnlab.progress import tracked
+    from fcnlab.drawing.palette import palette
+    from fcnlab.preparation import originals, preview, writing
 
     root = Path(config.root).expanduser()
     with _unpacked(Path(config.source).expanduser()) as folder:
         if root.resolve() == folder.resolve() or folder.resolve() in root.resolve().parents:
             raise ConfigError(f"root={config.root}: lies in the source, which stays as it is; give another folder")
-        source = sources.find(config, folder)
-        for line in sources.missing(config, source):
+        source = originals.find(config, folder)
+        for line in originals.missing(config, source):
             log.warning(line)
         splits = _split(source, config)
         validation = set(splits["val"])
@@ -96,8 +96,8 @@ def check(config: PrepareConfig) -> Findings:
     """
     from rich import get_console
 
+    from fcnlab.core.progress import tracked
     from fcnlab.preparation import checking
-    from fcnlab.progress import tracked
 
     if not config.root or not Path(config.root).expanduser().is_dir():
         raise ConfigError(f"root={config.root}: give the folder to look at")
@@ -116,13 +116,13 @@ def check(config: PrepareConfig) -> Findings:
 def _write_records(root: Path) -> None:
     from fcnlab.config.schema import FolderConfig
     from fcnlab.data.folder import Folder
-    from fcnlab.preparation import records
+    from fcnlab.preparation import mindrecord_shards
 
     config = FolderConfig(root=str(root), train_list=str(root / "train.txt"), val_list=str(root / "val.txt"))
     for split in ("train", "val"):
         files = Folder(config, split)
-        samples = [records.Files(name, files.path_of(name), files.label_of(name)) for name in files.names]
-        written = records.write_split(root, split, samples)
+        samples = [mindrecord_shards.Files(name, files.path_of(name), files.label_of(name)) for name in files.names]
+        written = mindrecord_shards.write_split(root, split, samples)
         log.info("%s %s", root / f"{split}.mindrecord", "was written" if written else "holds the same already")
 
 
@@ -133,7 +133,7 @@ def _check_keys(config: PrepareConfig) -> None:
         if not getattr(config, key):
             raise ConfigError(f"{key}: give a value, as in {key}=...")
     if not Path(config.source).expanduser().exists():
-        from fcnlab.preparation.sources import LICENCES
+        from fcnlab.preparation.originals import LICENCES
 
         hint = LICENCES.get(config.dataset.name)
         raise ConfigError(f"source={config.source}: is not there{f'; {hint}' if hint else ''}")
@@ -154,7 +154,7 @@ def _check_keys(config: PrepareConfig) -> None:
 
 @contextmanager
 def _unpacked(source: Path) -> Iterator[Path]:
-    from fcnlab.preparation.sources import ARCHIVES, unpack
+    from fcnlab.preparation.originals import ARCHIVES, unpack
 
     if source.is_dir():
         yield source

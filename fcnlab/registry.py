@@ -22,7 +22,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-from fcnlab.errors import ConfigError, first_line
+from fcnlab.core.errors import ConfigError, first_line
 
 
 class Origin(NamedTuple):
@@ -174,7 +174,7 @@ DATASETS = Registry(
     "fcnlab.datasets",
     {
         "cells": "fcnlab.data.cells:Cells",
-        "folder": "fcnlab.data.records:folder",
+        "folder": "fcnlab.data.mindrecord:folder",
         "isbi2012": "fcnlab.data.isbi2012:isbi2012",
         "voc2012": "fcnlab.data.voc2012:Voc2012",
         "camvid": "fcnlab.data.camvid:Camvid",

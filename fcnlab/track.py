@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fcnlab import command
-from fcnlab.errors import FcnlabError
-from fcnlab.tracking import journal
+from fcnlab.core.errors import FcnlabError
+from fcnlab.recording import journal
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -54,7 +54,7 @@ def _run_folders(given: Path) -> list[Path]:
 
 
 def _sync(folder: Path, uri: str | None) -> str:
-    from fcnlab.tracking.uploader import sync  # not at the top: --help should not wait for MLflow
+    from fcnlab.tracking.journal_sender import sync  # not at the top: --help should not wait for MLflow
 
     return sync(folder, uri)
 

@@ -10,8 +10,6 @@ import logging
 import sys
 import types
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +18,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fcnlab import command, reproduce, resume
+from fcnlab import command
 from fcnlab import config as configuration
-from fcnlab.config import Config
-from fcnlab.errors import ConfigError, FcnlabError, first_line
-from fcnlab.sweeps import record as sweep_record
-from fcnlab.tracking import journal, upload_process
+from fcnlab.core.errors import FcnlabError, first_line
+from fcnlab.experiment import reproduce, resume
+from fcnlab.experiment.run import import_mlflow_beside, train
+from fcnlab.sweeps import manifest
 
 if TYPE_CHECKING:
-    from fcnlab.training.callbacks import Callback
-    from fcnlab.training.trainer import Trainer, TrainResult
+    from fcnlab.training.trainer import TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -37,106 +34,10 @@ _LAUNCHERS = ("joblib", "ray", "submitit")
 """Packages whose own errors say that a job was lost, as when its process is killed, or that there is no cluster."""
 
 
-def train(
-    config: Config,
-    folder: Path | str | None = None,
-    overrides: Sequence[str] = (),
-    callbacks: Sequence[Callback] = (),
-    trial: int | None = None,
-) -> TrainResult:
-    """Train what a configuration describes.
-
-    Args:
-        config: From `fcnlab.compose`, or built by hand.
-        folder: Where the checkpoints and the journal go; by default a new folder below ``outputs``. With
-            ``config.resume`` it is the one that is gone on with.
-        overrides: What Hydra was told to change, for the record.
-        callbacks: Told what happens, after the recorder.
-        trial: Its number, if it is a trial of the sweep ``config.sweep.id``.
-
-    Returns:
-        The losses, the best evaluation, the checkpoints and the MLflow run.
-
-    Raises:
-        FcnlabError: For everything that the user can mend.
-    """
-    configuration.validate(config)
-    import_mlflow_beside(config)
-    # Not at the top: `--help` and a wrong key should not wait for MindSpore and MLflow.
-    import mindspore as ms
-    from rich import get_console
-
-    from fcnlab import assembly, device
-    from fcnlab.tracking.recorder import Recorder
-    from fcnlab.training.console import ConsoleProgress
-
-    device.configure(config.trainer.device, config.trainer.mode)
-    ms.set_seed(config.seed)  # for networks of other packages; ours, the data and dropout have generators of their own
-    interrupted = resume.find(config, Path(folder) if folder else None) if config.resume is not None else None
-    wanted, config = config.resume, replace(config, resume=None)  # how it came to be is no part of what is recorded
-    if interrupted is not None:
-        folder = interrupted.folder
-    folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    if interrupted is None:
-        journal.refuse_occupied(folder)
-    data = assembly.build_data(config)
-    config = assembly.settle_class_weights(config, data)
-    network = assembly.build_network(config)
-    inputs = assembly.describe_inputs(config, data)
-    parameters = sum(parameter.size for parameter in network.trainable_params())
-    draw = upload_process.draw if config.tracking.name == "mlflow" else None
-    recorder = Recorder(config, folder, inputs, parameters, overrides, interrupted is not None, trial, draw)
-    trainer = assembly.build_trainer(
-        config, network, data, folder, [ConsoleProgress(get_console()), recorder, *callbacks]
-    )
-    if interrupted is not None:
-        interrupted.check(config, inputs)
-        if interrupted.state is not None:
-            trainer.restore(interrupted.state)
-            if trainer.done and journal.is_finished(folder):
-                return _finished(trainer, wanted, folder)
-    elif config.from_run is not None:
-        reproduce.compare_inputs(config, inputs)
-    log.info("%s with %s parameters%s", config.arch.name, f"{parameters:,}", _width(config))
-    log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), folder)
-    size = config.dataset.crop_size
-    trainer.compile((config.dataset.channels, size, size))  # before the store is asked: MLflow is imported meanwhile
-    upload = None
-    if config.tracking.name == "mlflow":
-        from fcnlab.tracking.upload import MLflowUpload
-
-        upload = MLflowUpload(config, folder)  # asks the store: not before everything else is known to be right
-        trainer.callbacks.append(upload)
-    result = trainer.fit()
-    result.run_id = upload.run_id if upload else None
-    return result
-
-
-def import_mlflow_beside(config: Config) -> None:
-    """Start the process that sends to MLflow, so that it is ready when MindSpore is imported and the network made."""
-    if config.tracking.name == "mlflow":
-        upload_process.shared()
-
-
-def _width(config: Config) -> str:
-    """For the log; an architecture of another package may have none."""
-    width = getattr(config.arch, "width", None)
-    return "" if width is None else f", width {width:g}"
-
-
-def _finished(trainer: Trainer, wanted: str, folder: Path) -> TrainResult:
-    if wanted != resume.AUTO:
-        raise ConfigError(
-            f"resume={wanted}: the training in {folder} is finished; raise trainer.epochs or trainer.max_steps to go on"
-        )
-    log.info("%s: is finished already, after step %d", folder, trainer.progress.steps)
-    return trainer.result()
-
-
 def _main() -> None:
     """Hydra's command line, composing on ``conf/train.yaml`` or on what ``from_run`` or ``resume`` recorded."""
     words = sys.argv[1:]
-    if sweep_record.is_multirun(words):
+    if manifest.is_multirun(words):
         _sweep(words)
     else:
         resume.refuse_occupied(words)  # before Hydra writes into it
@@ -152,7 +53,7 @@ def _sweep(words: Sequence[str]) -> None:
     from fcnlab.sweeps import search, sweep
 
     resume.output_words(words, reproduce.compose)  # refuses what goes on with one training
-    record, words = sweep_record.begin(words)
+    record, words = manifest.begin(words)
     sweep.current = sweep.Sweep(record)
     search.register()
     try:

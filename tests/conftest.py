@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from fcnlab import compose
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 
 TINY = [
     "arch.width=0.03125",

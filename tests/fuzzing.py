@@ -9,11 +9,11 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["fcnlab.data.decode", "fcnlab.models.weights"]):
-    from fcnlab.checkpoint_header import read_metadata
+with atheris.instrument_imports(include=["fcnlab.data.decode", "fcnlab.models.checkpoint"]):
+    from fcnlab.core.checkpoint_header import read_metadata
     from fcnlab.data.decode import read_image, read_label
-    from fcnlab.models.weights import read_weights
-from fcnlab.errors import FcnlabError
+    from fcnlab.models.checkpoint import read_weights
+from fcnlab.core.errors import FcnlabError
 
 TARGETS = {
     "images": [

@@ -1,6 +1,6 @@
 """Trainings that were recorded but never made."""
 
-from fcnlab.tracking.journal import Journal
+from fcnlab.recording.journal import Journal
 
 SWEEP = "ab" * 16
 

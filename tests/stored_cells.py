@@ -14,8 +14,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from fcnlab.device import configure
-from fcnlab.graph_cache import GraphCache
+from fcnlab.core.device import configure
+from fcnlab.experiment.graph_cache import GraphCache
 
 VALUES = np.array([3.0, 5.0], np.float32)
 

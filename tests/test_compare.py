@@ -11,11 +11,11 @@ from fcnlab import compare as module
 from fcnlab.compare import compare
 from fcnlab.comparison.report import counted
 from fcnlab.config import compose
-from fcnlab.errors import FcnlabError
+from fcnlab.core.errors import FcnlabError
+from fcnlab.recording.journal import Journal
+from fcnlab.sweeps.manifest import SweepRecord
 from fcnlab.sweeps.outcome import Outcome
-from fcnlab.sweeps.record import SweepRecord
-from fcnlab.tracking.journal import Journal
-from fcnlab.tracking.uploader import sync
+from fcnlab.tracking.journal_sender import sync
 
 
 @pytest.fixture

@@ -14,14 +14,15 @@ from tiny_network import ARCH, compile_once, save_checkpoint
 
 import fcnlab
 from fcnlab import config as configuration
-from fcnlab.checkpoint_header import read_metadata
+from fcnlab.core.checkpoint_header import read_metadata
+from fcnlab.core.errors import CheckpointError, ConfigError, FcnlabError
 from fcnlab.data.cells import Cells
 from fcnlab.data.dataset import Sample
-from fcnlab.errors import CheckpointError, ConfigError, FcnlabError
 from fcnlab.evaluate import evaluate
 from fcnlab.inference.measurement import ImageResult, Measurement, WorstImage
+from fcnlab.inference.report import write_report
 from fcnlab.metrics import BoundaryF1, ConfusionMatrix
-from fcnlab.tracking.evaluation_report import RunLog, write_report
+from fcnlab.tracking.evaluation_log import RunLog
 
 CELLS = ["dataset=cells", "dataset.num_train=2", "dataset.num_val=3", "dataset.image_size=64"]
 

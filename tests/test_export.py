@@ -11,9 +11,9 @@ from tiny_network import ARCH, MEAN, METADATA, STD, save_checkpoint
 
 import fcnlab
 from fcnlab import config as configuration
-from fcnlab import device
 from fcnlab import export as module
-from fcnlab.errors import ConfigError, ExportError
+from fcnlab.core import device
+from fcnlab.core.errors import ConfigError, ExportError
 from fcnlab.export import export
 
 SIZES = ((32, 32), (97, 130), (64, 200))

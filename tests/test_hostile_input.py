@@ -23,15 +23,15 @@ from PIL import Image
 
 import fcnlab
 from fcnlab import config as configuration
-from fcnlab import resume
-from fcnlab.checkpoint_header import read_metadata
 from fcnlab.config.schema import FolderConfig
+from fcnlab.core.checkpoint_header import read_metadata
+from fcnlab.core.errors import CheckpointError, ConfigError, DataError, FcnlabError
 from fcnlab.data import image_files
 from fcnlab.data.decode import read_image, read_label
 from fcnlab.data.folder import Folder
-from fcnlab.errors import CheckpointError, ConfigError, DataError, FcnlabError
+from fcnlab.experiment import resume
 from fcnlab.models import build_model
-from fcnlab.models.weights import read_weights, save_weights
+from fcnlab.models.checkpoint import read_weights, save_weights
 from fcnlab.training.state import Progress, StateFolder, read_state
 
 MANY = {
@@ -428,7 +428,7 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path, checkpoints, name):
      {"name": "fcn8s", "num_classes": 2, "width": 0.1, "command": "x"}],
 )  # fmt: skip
 def test_a_checkpoint_of_no_network_that_can_be_built_is_one_line(tmp_path, arch):
-    from fcnlab.models.weights import save_parameters
+    from fcnlab.models.checkpoint import save_parameters
 
     save_parameters(tmp_path / "a.safetensors", {}, {"arch": arch}, {"x": np.zeros(2, np.float32)})
     with pytest.raises(CheckpointError, match="describes no network") as caught:

@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY, compose_tiny, user_environment
 
 import fcnlab
-from fcnlab import assembly
+from fcnlab.experiment import assembly
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.state import StateFolder
 

@@ -15,9 +15,9 @@ from conftest import refused, user_environment
 import fcnlab
 from fcnlab import compose
 from fcnlab import config as configuration
-from fcnlab.errors import ConfigError, ExportError
+from fcnlab.core.errors import ConfigError, ExportError
+from fcnlab.recording import journal
 from fcnlab.registry import LOSSES, REGISTRIES
-from fcnlab.tracking import journal
 
 FOLDER = str(Path(__file__).with_name("example_plugin"))
 
@@ -348,7 +348,7 @@ import json
 from pathlib import Path
 
 import edited_package
-from fcnlab.graph_key import describe_code
+from fcnlab.experiment.graph_key import describe_code
 from fcnlab.registry import Origin
 
 first, second = (Origin("edited", version, "edited_package.parts") for version in ("1.0", "1.1"))

@@ -13,7 +13,7 @@ from tiny_network import METADATA, compile_once, save_checkpoint, some_image
 
 import fcnlab
 from fcnlab import config as configuration
-from fcnlab.errors import ConfigError, DataError
+from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.predict import predict
 
 

@@ -15,10 +15,10 @@ from conftest import refused
 from PIL import Image
 
 import fcnlab
-from fcnlab import assembly
 from fcnlab.config import compose
-from fcnlab.errors import FcnlabError
+from fcnlab.core.errors import FcnlabError
 from fcnlab.evaluate import evaluate
+from fcnlab.experiment import assembly
 from fcnlab.predict import predict
 from fcnlab.prepare import check, prepare
 

@@ -8,7 +8,7 @@ import pytest
 from fcnlab import registry as registries
 from fcnlab.config import compose
 from fcnlab.config.schema import DatasetConfig
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.registry import REGISTRIES, Registry
 
 

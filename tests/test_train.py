@@ -13,10 +13,10 @@ from conftest import user_environment
 from mlflow import MlflowClient
 
 import fcnlab
-from fcnlab import assembly
 from fcnlab.config import config_folder
-from fcnlab.errors import FcnlabError, TrackingError, TrainingError
-from fcnlab.tracking import journal
+from fcnlab.core.errors import FcnlabError, TrackingError, TrainingError
+from fcnlab.experiment import assembly
+from fcnlab.recording import journal
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.state import StateFolder
 

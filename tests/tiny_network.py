@@ -4,8 +4,8 @@ import numpy as np
 from mindspore import Tensor
 
 import fcnlab
-from fcnlab import loading
-from fcnlab.models.weights import save_weights
+from fcnlab.experiment import loading
+from fcnlab.models.checkpoint import save_weights
 
 ARCH = {"name": "fcn8s", "num_classes": 3, "width": 1 / 32, "norm": "batch", "dropout": 0.5}
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]

@@ -59,7 +59,7 @@ def _rate(library: str, side: int) -> float:
 
         multiply = partial(torch.mm, torch.from_numpy(a), torch.from_numpy(b), out=torch.empty(side, side))
     else:
-        from fcnlab import device
+        from fcnlab.core import device
 
         device.configure("cpu")
         import mindspore as ms

@@ -113,7 +113,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="calls of each")
     arguments = parser.parse_args()
 
-    from fcnlab import device, kernels
+    from fcnlab import kernels
+    from fcnlab.core import device
 
     device.configure("cpu")
     import mindspore as ms

@@ -81,7 +81,8 @@ def train_bare(config: Config, root: Path) -> None:
     import numpy as np
     from mindspore import Tensor
 
-    from fcnlab import assembly, device
+    from fcnlab.core import device
+    from fcnlab.experiment import assembly
 
     device.configure("cpu")
     data, network = assembly.build_data(config), assembly.build_network(config)

@@ -30,14 +30,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="of each")
     arguments = parser.parse_args()
 
-    from fcnlab import device  # before MindSpore, whose warnings it silences
+    from fcnlab.core import device  # before MindSpore, whose warnings it silences
 
     # isort: split
     from mindspore import Tensor
 
     from fcnlab.data import normalise
     from fcnlab.data.cells import generate
-    from fcnlab.data.sources import find
+    from fcnlab.data.image_sources import find
     from fcnlab.inference import TrainedNetwork
     from fcnlab.inference.prediction import Options, Outcome, OutputFolder, label_all, list_pictures
     from fcnlab.models import build_model

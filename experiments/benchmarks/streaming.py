@@ -67,13 +67,13 @@ def write_records(root: Path) -> float:
     """Of both splits; the seconds it took."""
     from fcnlab.config.schema import FolderConfig
     from fcnlab.data.folder import Folder
-    from fcnlab.preparation import records
+    from fcnlab.preparation import mindrecord_shards
 
     began = time.perf_counter()
     for split in ("train", "val"):
         files = Folder(FolderConfig(root=str(root), val_list=str(root / "val.txt")), split)
-        samples = [records.Files(name, files.path_of(name), files.label_of(name)) for name in files.names]
-        records.write_split(root, split, samples)
+        samples = [mindrecord_shards.Files(name, files.path_of(name), files.label_of(name)) for name in files.names]
+        mindrecord_shards.write_split(root, split, samples)
     return time.perf_counter() - began
 
 
@@ -82,7 +82,8 @@ def run(root: Path, stored: str, steps: int, width: float) -> dict[str, object]:
     import psutil
 
     import fcnlab
-    from fcnlab import assembly, device
+    from fcnlab.core import device
+    from fcnlab.experiment import assembly
     from fcnlab.training.callbacks import Callback
 
     memory = psutil.Process().memory_info

@@ -26,7 +26,7 @@ NORMALISATION = {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 def network(arguments: argparse.Namespace) -> Any:
     """An untrained network whose score layers are drawn too, so that logits depend on the image."""
-    from fcnlab import device  # before MindSpore, whose warnings it silences
+    from fcnlab.core import device  # before MindSpore, whose warnings it silences
 
     # isort: split
     from mindspore import Tensor

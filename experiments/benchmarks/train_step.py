@@ -154,7 +154,7 @@ def _network(configuration: Configuration) -> Any:
 
 def measure(subject_name: str, configuration: Configuration) -> Timing:
     """Time in this process."""
-    from fcnlab import device
+    from fcnlab.core import device
 
     device.configure("cpu")
     generator = np.random.default_rng(0)

@@ -13,10 +13,10 @@ from typing import Any
 
 from fcnlab import config as configuration
 from fcnlab.comparison.significance import Difference, adjusted, paired_difference
+from fcnlab.comparison.trials import Trial, parse
 from fcnlab.config.roles import Role
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.metrics.names import higher_is_better
-from fcnlab.tracking.trials import Trial, parse
 
 IOU = "val/iou/"
 

@@ -6,10 +6,10 @@ import csv
 import math
 from pathlib import Path
 
-from fcnlab.comparison import figures
+from fcnlab.comparison import charts
 from fcnlab.comparison.groups import IOU, Comparison, Group, why_left_out
-from fcnlab.files import replacing
-from fcnlab.progress import clock
+from fcnlab.core.files import replacing
+from fcnlab.core.progress import clock
 
 _SUMMARY = ("val/mean_iou", "val/pixel_accuracy", "val/mean_accuracy", "val/frequency_weighted_iou", "val/loss")
 
@@ -28,7 +28,7 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
         temporary.write_text(markdown(comparison), encoding="utf-8")
     _write_rows(folder / "comparison.csv", _group_rows(comparison))
     _write_rows(folder / "trials.csv", _trial_rows(comparison))
-    return [folder / name for name in ("comparison.md", "comparison.csv", "trials.csv")] + figures.draw(
+    return [folder / name for name in ("comparison.md", "comparison.csv", "trials.csv")] + charts.draw(
         comparison, folder
     )
 

@@ -35,7 +35,7 @@ from fcnlab.config.schema import (
     role_of,
 )
 from fcnlab.config.validation import validate
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.registry import REGISTRIES, TRANSFORMS
 
 PACKAGE = Path(__file__).resolve().parents[1]

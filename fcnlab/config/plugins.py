@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab.config.schema import BASES, RESERVED, SCHEMAS, UNDECLARED, AugmentConfig, Config
-from fcnlab.errors import ConfigError, first_line
+from fcnlab.core.errors import ConfigError, first_line
 from fcnlab.registry import REGISTRIES, TRANSFORMS, Registry
 
 _AUGMENT, _ROOT, _SLOTTED = "augment", "root", "slotted"

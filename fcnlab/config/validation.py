@@ -13,8 +13,8 @@ from omegaconf import MISSING
 
 from fcnlab.config.messages import unknown_key
 from fcnlab.config.schema import MEDIAN_FREQUENCY, Config, DatasetConfig, TrackingConfig, leaves
-from fcnlab.credentials import has_password
-from fcnlab.errors import ConfigError
+from fcnlab.core.credentials import has_password
+from fcnlab.core.errors import ConfigError
 from fcnlab.registry import REGISTRIES, TRANSFORMS
 
 _BOUNDS = {

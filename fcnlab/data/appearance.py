@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from fcnlab.core.errors import ConfigError
 from fcnlab.data.channels import by_fours, full_range, look_up
 from fcnlab.data.dataset import Sample, Transform
-from fcnlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import AugmentConfig

@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import require_split
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.lists import read_lines
 from fcnlab.data.pairs import Pairs, natural, root_of
-from fcnlab.errors import DataError
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import CamvidConfig

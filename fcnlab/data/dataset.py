@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fcnlab.core.errors import DataError
 from fcnlab.data.background import map_ahead
 from fcnlab.data.fingerprint import digest, digest_of
-from fcnlab.errors import DataError
 
 SPLITS = ("train", "val")
 """The splits that every data set has."""

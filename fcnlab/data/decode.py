@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fcnlab import environment
-from fcnlab.errors import DataError
+from fcnlab.core import environment
+from fcnlab.core.errors import DataError
 
 MAX_PIXELS = environment.MAX_PIXELS
 """Height times width of the largest image or label that is decoded, such as 16384 x 8192: a small file can claim a size

@@ -11,7 +11,7 @@ import yaml
 
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import FolderConfig, keys_with
-from fcnlab.errors import DataError
+from fcnlab.core.errors import DataError
 from fcnlab.metrics.names import why_refused
 
 FILE = "dataset.yaml"

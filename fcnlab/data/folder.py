@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import require_split
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import ARRAY
 from fcnlab.data.pairs import Pairs, natural, root_of, some
-from fcnlab.errors import DataError
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import FolderConfig, PairedFilesConfig

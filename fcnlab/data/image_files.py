@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fcnlab.core.errors import DataError
 from fcnlab.data import decode
 from fcnlab.data.channels import in_bits, is_plain, with_axis
-from fcnlab.errors import DataError
 
 ARRAY = ".npy"
 """An image as a numpy array, H x W x C or H x W, uint8 or uint16."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import Dataset, Sample, require_split
 from fcnlab.data.decode import count_pages, read_file, read_page
 from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.data.folder import PairedFiles
 from fcnlab.data.pairs import Labelling, root_of
-from fcnlab.errors import DataError
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import Isbi2012Config

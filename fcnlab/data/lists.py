@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcnlab.errors import DataError
+from fcnlab.core.errors import DataError
 
 
 def read_lines(path: Path) -> list[str]:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from fcnlab.core.errors import DataError
 from fcnlab.data.background import map_ahead
 from fcnlab.data.channels import full_range
 from fcnlab.data.dataset import Dataset, Sample, Transform
-from fcnlab.errors import DataError
 
 
 class Batch(NamedTuple):

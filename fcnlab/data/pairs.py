@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 
 from fcnlab.config.schema import DatasetConfig
+from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data import image_files
 from fcnlab.data.background import map_ahead
 from fcnlab.data.dataset import Dataset, Sample
 from fcnlab.data.decode import read_file, read_label
 from fcnlab.data.fingerprint import digest, digest_of
 from fcnlab.data.remembered import stamp_of
-from fcnlab.errors import ConfigError, DataError
 
 
 class Pairs(Dataset):

@@ -21,11 +21,11 @@ import numpy as np
 
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import keys_with
+from fcnlab.core.cache_folder import cache_folder
+from fcnlab.core.files import replacing
 from fcnlab.data.dataset import Dataset, Sample, Wrapper
 from fcnlab.data.file_times import identity
 from fcnlab.data.fingerprint import digest, digest_of
-from fcnlab.files import replacing
-from fcnlab.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
 

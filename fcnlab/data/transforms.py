@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from fcnlab.core.errors import ConfigError
 from fcnlab.data.channels import by_fours, full_range, look_up
 from fcnlab.data.dataset import Sample
-from fcnlab.errors import ConfigError
 from fcnlab.registry import TRANSFORMS
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import require_split
 from fcnlab.data.lists import read_names
 from fcnlab.data.pairs import Pairs, root_of
-from fcnlab.errors import DataError
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import Voc2012Config

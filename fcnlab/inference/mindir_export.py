@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from fcnlab.errors import ExportError
+from fcnlab.core.errors import ExportError
 from fcnlab.inference.tiling import GRID
 from fcnlab.models.fcn import FCN
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnlab.errors import ExportError
+from fcnlab.core.errors import ExportError
 from fcnlab.models.vgg import BLOCKS
 
 OPSET = 17

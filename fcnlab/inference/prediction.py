@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fcnlab.core.errors import ConfigError, DataError
+from fcnlab.core.files import replacing
 from fcnlab.data.background import map_ahead
 from fcnlab.data.channels import to_rgb
-from fcnlab.data.sources import Picture, Source
-from fcnlab.errors import ConfigError, DataError
-from fcnlab.files import replacing
-from fcnlab.inference.pictures import write_mask, write_overlay
+from fcnlab.data.image_sources import Picture, Source
+from fcnlab.drawing.label_maps import write_mask, write_overlay
 from fcnlab.inference.trained import TrainedNetwork
 
 log = logging.getLogger(__name__)

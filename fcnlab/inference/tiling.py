@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.models.vgg import BLOCKS
 
 GRID = 2 ** len(BLOCKS)

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from mindspore import Tensor, nn
 
+from fcnlab.core.errors import CheckpointError
 from fcnlab.data.channels import by_fours, is_plain, with_axis
 from fcnlab.data.loader import normalise
-from fcnlab.errors import CheckpointError
+from fcnlab.drawing.palette import palette
 from fcnlab.inference.forward import ForwardPass, Output
 from fcnlab.inference.tiling import GRID, Tile, overlap, tiles
 from fcnlab.models.fcn import FCN
-from fcnlab.palette import palette
 
 DEFAULT_TILE = 1408
 """Side of a tile in pixels: at width 1, a forward pass of this size takes less than 2 GiB beside the weights."""

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from fcnlab.environment import cpu_flags, describe_cpu
-from fcnlab.user_cache import cache_folder
+from fcnlab.core.cache_folder import cache_folder
+from fcnlab.core.environment import cpu_flags, describe_cpu
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ Those that are `SummedLoss`, as all of these are, also say how the loss of many 
 that ``val/loss`` is the loss of all validation images as one batch: what training minimises.
 """
 
+from fcnlab.losses.class_weights import check_class_weights
 from fcnlab.losses.cross_entropy import CrossEntropy, Focal
 from fcnlab.losses.dice import Combined, Dice
 from fcnlab.losses.sums import SummedLoss
-from fcnlab.losses.weights import check_class_weights
 
 __all__ = ["Combined", "CrossEntropy", "Dice", "Focal", "SummedLoss", "check_class_weights"]

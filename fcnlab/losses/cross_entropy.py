@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from fcnlab.losses.weights import weights_parameter
+from fcnlab.losses.class_weights import weights_parameter
 
 
 class _PixelLoss(nn.Cell):

@@ -8,8 +8,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from fcnlab.losses.class_weights import weights_parameter
 from fcnlab.losses.cross_entropy import CrossEntropy, Focal
-from fcnlab.losses.weights import weights_parameter
 
 
 class Dice(nn.Cell):

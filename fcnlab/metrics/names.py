@@ -15,6 +15,17 @@ from typing import TypeVar
 
 _Point = TypeVar("_Point")
 
+SUMMARY = {
+    "val/mean_iou": "mean IoU",
+    "val/pixel_accuracy": "pixel accuracy",
+    "val/mean_accuracy": "mean accuracy",
+    "val/frequency_weighted_iou": "frequency-weighted IoU",
+}
+"""The four metrics of an evaluation, and what people call them."""
+
+IOU = "val/iou/"
+"""What the name of a class's IoU begins with."""
+
 _MARK = ":"
 _WRITTEN_OUT = re.compile(r"\A[. ]|(?<= ) | \Z|[^\w.\- ]")
 """What does not stand for itself in a part of a recorded name.

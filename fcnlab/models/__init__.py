@@ -7,7 +7,7 @@ from typing import Any
 
 from mindspore import nn
 
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.models.fcn import FCN
 from fcnlab.models.vgg import VGG16Encoder
 from fcnlab.registry import ARCHITECTURES

@@ -11,7 +11,7 @@ from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.ops import functional as F
 
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.models.layers import BilinearUpsampling, SameConv2d
 from fcnlab.models.vgg import VGG16Encoder, scaled
 

@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fcnlab.core.errors import DataError
 from fcnlab.data.decode import decode, read_image, read_label
 from fcnlab.data.pairs import some
-from fcnlab.errors import DataError
 from fcnlab.metrics.names import why_refused
 
 _LARGEST_JSON = 256 * 2**20

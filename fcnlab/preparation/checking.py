@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fcnlab.config.schema import DatasetConfig
+from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import Dataset
-from fcnlab.errors import DataError
 from fcnlab.registry import DATASETS
 
 

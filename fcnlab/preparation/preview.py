@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fcnlab.inference.pictures import overlay
-from fcnlab.tracking.figures import plain, save
+from fcnlab.drawing.figures import plain, save
+from fcnlab.drawing.label_maps import overlay
 
 SHOWN = 6
 _DPI = 110

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import yaml
 
+from fcnlab.core.files import replacing
 from fcnlab.data.channels import full_range
 from fcnlab.data.description import FILE
-from fcnlab.files import replacing
-from fcnlab.inference.pictures import write_mask
-from fcnlab.palette import palette
-from fcnlab.preparation.sources import Item, Source
+from fcnlab.drawing.label_maps import write_mask
+from fcnlab.drawing.palette import palette
+from fcnlab.preparation.originals import Item, Source
 
 VOID = 255
 
@@ -139,8 +139,8 @@ def _write_image(folder: Path, item: Item, image: np.ndarray) -> bool:
 
 
 def _same_label(path: Path, label: np.ndarray) -> bool:
+    from fcnlab.core.errors import DataError
     from fcnlab.data.decode import read_label
-    from fcnlab.errors import DataError
 
     try:
         return path.is_file() and np.array_equal(read_label(path, white=1), label)

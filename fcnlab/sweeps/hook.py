@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from fcnlab import command
-from fcnlab.errors import FcnlabError
+from fcnlab.core.errors import FcnlabError
 from fcnlab.sweeps import sweep
 
 

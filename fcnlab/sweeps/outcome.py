@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fcnlab.files import replacing
+from fcnlab.core.files import replacing
 
 FOLDER = "trials"
 _END = "end"

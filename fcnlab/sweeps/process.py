@@ -16,8 +16,8 @@ import rich
 
 from fcnlab import command
 from fcnlab import config as configuration
-from fcnlab.errors import FcnlabError, TrackingError
-from fcnlab.files import replacing
+from fcnlab.core.errors import FcnlabError, TrackingError
+from fcnlab.core.files import replacing
 from fcnlab.sweeps.trial import RESULT, Task
 
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _train(task: Task) -> dict[str, object]:
-    from fcnlab.train import import_mlflow_beside, train
+    from fcnlab.experiment.run import import_mlflow_beside, train
 
     import_mlflow_beside(task.config)
 
@@ -72,8 +72,8 @@ def _train(task: Task) -> dict[str, object]:
 
 
 def _mark_pruned(task: Task) -> None:
+    from fcnlab.recording.tags import PRUNED_TAG
     from fcnlab.tracking.annotation import annotate
-    from fcnlab.tracking.trials import PRUNED_TAG
 
     try:
         annotate(task.folder, task.config.tracking, {PRUNED_TAG: "true"})

@@ -22,19 +22,20 @@ from rich import get_console
 from rich.markup import escape
 from rich.table import Table
 
-from fcnlab import interrupts
+from fcnlab.comparison.trials import Trial, read_folder
 from fcnlab.config import Config, TrackingConfig, check_tracking, one_line
-from fcnlab.credentials import redact
-from fcnlab.errors import TrackingError
+from fcnlab.core import interrupts
+from fcnlab.core.credentials import redact
+from fcnlab.core.errors import TrackingError
+from fcnlab.core.progress import clock
 from fcnlab.metrics import names
-from fcnlab.progress import clock
+from fcnlab.recording import journal, provenance
+from fcnlab.recording.journal import Journal
+from fcnlab.recording.tags import BEST_TAG, REASON_TAG, ROLE_TAG, SWEEP_TAG
 from fcnlab.sweeps import outcome as outcomes
+from fcnlab.sweeps.manifest import SweepRecord, word_of_folder
 from fcnlab.sweeps.outcome import Outcome
-from fcnlab.sweeps.record import SweepRecord, word_of_folder
 from fcnlab.sweeps.trial import is_alone
-from fcnlab.tracking import journal, provenance
-from fcnlab.tracking.journal import Journal
-from fcnlab.tracking.trials import REASON_TAG, ROLE_TAG, SWEEP_TAG, Trial, read_folder
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,6 @@ current: Sweep | None = None
 NO_WORD = "its job ended without a word, so see what the launcher said"
 """Why a trial failed whose job is gone."""
 
-BEST_TAG = "fcnlab.best_run"
 _SECONDS_BETWEEN_LOOKS = 2.0
 _SECONDS_FOR_TRIALS_TO_END = 12.0
 
@@ -107,9 +107,9 @@ class Sweep:
         else:
             self._write_beginning(tracking)
         if tracking.name == "mlflow":
-            from fcnlab.tracking.upload import MLflowUpload
+            from fcnlab.tracking.callback import MLflowCallback
 
-            self._upload = MLflowUpload(Config(tracking=tracking), self.folder, what="sweep")
+            self._upload = MLflowCallback(Config(tracking=tracking), self.folder, what="sweep")
             self._upload.on_start(None)
             self.run_id = self._upload.run_id
         log.info("sweep %s in %s", self.record.id, config.hydra.sweep.dir)
@@ -172,7 +172,7 @@ class Sweep:
         return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
     def _write_beginning(self, tracking: TrackingConfig) -> None:
-        from fcnlab.tracking.recorder import FOLDER_TAG
+        from fcnlab.recording.tags import FOLDER_TAG
 
         axes = {name: redact(",".join(values)) for name, values in self.axes.items()}
         self._journal.append(

@@ -21,15 +21,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab import config as configuration
-from fcnlab import interrupts, reproduce, resume
+from fcnlab.comparison.trials import read_folder
 from fcnlab.config import Config
-from fcnlab.errors import ConfigError, FcnlabError, TrackingError, first_line
+from fcnlab.core import interrupts
+from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError, first_line
+from fcnlab.experiment import reproduce, resume
+from fcnlab.recording import journal
+from fcnlab.recording.tags import REASON_TAG, SWEEP_TAG, TRIAL_TAG
+from fcnlab.sweeps import manifest
 from fcnlab.sweeps import outcome as outcomes
-from fcnlab.sweeps import record
 from fcnlab.sweeps.outcome import Outcome
-from fcnlab.tracking import journal
 from fcnlab.tracking.annotation import annotate, record_failure
-from fcnlab.tracking.trials import REASON_TAG, SWEEP_TAG, TRIAL_TAG, read_folder
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ def _run(node: DictConfig, hydra_config: DictConfig, sweep: Path) -> float:
     outcome = Outcome(int(hydra_config.job.num), overrides, str(folder.resolve()))
     began = time.monotonic()
     try:
-        node.sweep.id = hydra_config.job.env_set.get(record.ID_VARIABLE)
+        node.sweep.id = hydra_config.job.env_set.get(manifest.ID_VARIABLE)
         config = configuration.from_node(node)
         reproduce.check(config, hydra_config.job.config_name)
         config, folder = _gone_on_with(config, folder, sweep)
@@ -110,7 +112,7 @@ def _run(node: DictConfig, hydra_config: DictConfig, sweep: Path) -> float:
             config,
             folder,
             list(hydra_config.overrides.task),
-            ["-m", *(begun.words if (begun := record.read(sweep)) else overrides)],
+            ["-m", *(begun.words if (begun := manifest.read(sweep)) else overrides)],
             OmegaConf.to_container(hydra_config.job_logging, resolve=True),
             is_alone(hydra_config),
             outcome.number,

@@ -1,1 +1,1 @@
-"""The MLflow side: it listens to the trainer through callbacks."""
+"""Carries journals to MLflow and packages trained networks for it. This is the only room that talks to a store."""

@@ -20,8 +20,8 @@ import sqlalchemy
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from fcnlab.credentials import redact
-from fcnlab.errors import RefusedError
+from fcnlab.core.credentials import redact
+from fcnlab.core.errors import RefusedError
 
 _SQLITE = re.compile(r"sqlite(\+\w+)?:")
 _SETTINGS = {"timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements"}

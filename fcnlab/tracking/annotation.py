@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fcnlab.config import TrackingConfig
-from fcnlab.credentials import redact
-from fcnlab.tracking import journal
-from fcnlab.tracking.journal import Journal
+from fcnlab.core.credentials import redact
+from fcnlab.recording import journal
+from fcnlab.recording.journal import Journal
 
 
 def annotate(folder: Path, tracking: TrackingConfig, tags: Mapping[str, str]) -> str | None:
@@ -74,6 +74,6 @@ def record_failure(
 def _send(folder: Path, tracking: TrackingConfig) -> str | None:
     if tracking.name != "mlflow":
         return None
-    from fcnlab.tracking.uploader import sync  # it brings MLflow
+    from fcnlab.tracking.journal_sender import sync  # it brings MLflow
 
     return sync(folder, tracking.uri)

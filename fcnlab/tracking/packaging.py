@@ -18,9 +18,9 @@ from mlflow.types import Schema, TensorSpec
 from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
 import fcnlab
-from fcnlab.checkpoint_header import read_metadata
-from fcnlab.errors import CheckpointError, TrackingError, first_line
-from fcnlab.palette import palette
+from fcnlab.core.checkpoint_header import read_metadata
+from fcnlab.core.errors import CheckpointError, TrackingError, first_line
+from fcnlab.drawing.palette import palette
 from fcnlab.registry import ARCHITECTURES
 
 REQUIREMENTS = ("mindspore", "mlflow", "numpy", "opencv-python-headless", "safetensors")

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from fcnlab.environment import MAX_PIXELS
+from fcnlab.core.environment import MAX_PIXELS
 
 
 class ServedModel(PythonModel):

@@ -36,19 +36,16 @@ from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH,
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from fcnlab.credentials import redact
-from fcnlab.errors import RefusedError, TrackingError, first_line
+from fcnlab.core.credentials import redact
+from fcnlab.core.errors import RefusedError, TrackingError, first_line
+from fcnlab.core.locks import waited_for
+from fcnlab.recording.tags import JOURNAL_TAG, ROLE_TAG, SWEEP_TAG
 from fcnlab.tracking.address import (
     artifact_location,
     database_file,
     misread_location,
     settled,
 )
-from fcnlab.tracking.lock import waited_for
-from fcnlab.tracking.trials import ROLE_TAG, SWEEP_TAG
-
-JOURNAL_TAG = "fcnlab.journal"
-"""Which journal a run was made from, so that a request whose answer was lost does not make a second run."""
 
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _MODEL = "model"

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fcnlab.progress import clock
+from fcnlab.core.progress import clock
 from fcnlab.training.callbacks import Callback, EvaluationRecord, Plan, Status, StepRecord
 from fcnlab.training.evaluation import Evaluation
 

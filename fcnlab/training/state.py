@@ -14,10 +14,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
-from fcnlab.errors import CheckpointError
+from fcnlab.core.errors import CheckpointError
 from fcnlab.metrics import ConfusionMatrix
+from fcnlab.models.checkpoint import read_weights, save_parameters
 from fcnlab.models.finite import first_nonfinite
-from fcnlab.models.weights import read_weights, save_parameters
 from fcnlab.training.callbacks import EvaluationRecord
 from fcnlab.training.evaluation import Evaluation
 

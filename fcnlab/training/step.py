@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from fcnlab.losses.weights import is_configured
+from fcnlab.losses.class_weights import is_configured
 
 
 class _Forward(nn.Cell):

@@ -20,12 +20,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from fcnlab import interrupts
 from fcnlab.config.schema import TrainerConfig
-from fcnlab.errors import CheckpointError, ConfigError, TrainingError
+from fcnlab.core import interrupts
+from fcnlab.core.errors import CheckpointError, ConfigError, TrainingError
 from fcnlab.metrics.names import higher_is_better
+from fcnlab.models.checkpoint import read_weights, save_ckpt, save_weights
 from fcnlab.models.finite import first_nonfinite
-from fcnlab.models.weights import read_weights, save_ckpt, save_weights
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
 from fcnlab.training.evaluation import Compiler, Evaluation, Evaluator, metric_names
 from fcnlab.training.masks import DropoutMasks

@@ -13,8 +13,8 @@ from scipy import stats
 
 from fcnlab.comparison import compare
 from fcnlab.comparison.report import counted, left_out
-from fcnlab.errors import ConfigError
-from fcnlab.tracking.trials import Trial
+from fcnlab.comparison.trials import Trial
+from fcnlab.core.errors import ConfigError
 
 
 def test_seeds_are_repetitions_and_strides_come_in_their_order():

@@ -8,7 +8,7 @@ from made_up_trials import by_arch, by_seed, trial
 from rich.console import Console
 
 from fcnlab.comparison import compare, markdown, show, write_report
-from fcnlab.comparison.figures import _Scale
+from fcnlab.comparison.charts import _Scale
 
 
 def some(count=2):

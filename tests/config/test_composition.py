@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 import fcnlab
 from fcnlab import config as configuration
 from fcnlab.config import Config, compose, composition
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 
 CONF = configuration.config_folder()
 

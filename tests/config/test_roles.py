@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from fcnlab import resume
 from fcnlab.config import compose, recorded_roles
 from fcnlab.config.roles import UNCLASSIFIED, Role
 from fcnlab.config.schema import SCHEMAS, Config, flatten, key, keys_with, leaves, options, role_of
 from fcnlab.data.description import KEYS
 from fcnlab.data.remembered import stamp_of
+from fcnlab.experiment import resume
 
 SECTIONS = [("", Config())]
 SECTIONS += [(f"{group}.", option()) for group, options_ in SCHEMAS.items() for option in options_.values()]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcnlab.config.schema import AugmentConfig
+from fcnlab.core.errors import ConfigError
 from fcnlab.data import Sample
 from fcnlab.data.appearance import apply_gamma, blur, colour_jitter, gamma, jitter_colours, noise
-from fcnlab.errors import ConfigError
 
 VOID = 255
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from fcnlab import assembly, compose
+from fcnlab import compose
 from fcnlab.config.schema import CellsConfig
+from fcnlab.core.errors import ConfigError
 from fcnlab.data.balance import median_frequency, repeat_factors
 from fcnlab.data.cells import Cells
-from fcnlab.errors import ConfigError
+from fcnlab.experiment import assembly
 
 PIXELS = np.array([[80, 20, 0, 0], [100, 0, 0, 0], [50, 25, 25, 0]])
 

@@ -6,8 +6,8 @@ import pytest
 
 from fcnlab import compose
 from fcnlab.config.schema import CamvidConfig
+from fcnlab.core.errors import DataError
 from fcnlab.data.camvid import Camvid
-from fcnlab.errors import DataError
 
 SPLITS = {"train": ["0001TP_006690", "0001TP_006720"], "val": ["0016E5_07959"], "test": ["Seq05VD_f00000"]}
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fcnlab.config.schema import CellsConfig
+from fcnlab.core.errors import DataError
 from fcnlab.data import Cached, cells
 from fcnlab.data.cells import Cells
-from fcnlab.errors import DataError
 
 
 @pytest.fixture(scope="module")

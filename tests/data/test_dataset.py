@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
+from fcnlab.core.errors import DataError
 from fcnlab.data import Cached, Dataset, Sample
-from fcnlab.errors import DataError
 
 
 class Counting(Dataset):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fcnlab import compose
-from fcnlab.errors import DataError
+from fcnlab.core.errors import DataError
 from fcnlab.registry import DATASETS
 
 TEXT = """

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from fcnlab.config.schema import FolderConfig
+from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data import Cached
 from fcnlab.data.decode import read_image, read_label
 from fcnlab.data.folder import Folder
-from fcnlab.errors import ConfigError, DataError
 
 
 def grey(value: int, height: int = 8, width: int = 6) -> np.ndarray:

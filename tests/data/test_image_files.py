@@ -9,8 +9,8 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fcnlab.core.errors import DataError
 from fcnlab.data import image_files
-from fcnlab.errors import DataError
 
 BITS = {np.uint8: 8, np.uint16: 16}
 

@@ -6,8 +6,8 @@ import pytest
 
 from fcnlab import compose
 from fcnlab.config.schema import Isbi2012Config
+from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data.isbi2012 import Isbi2012
-from fcnlab.errors import ConfigError, DataError
 from fcnlab.registry import DATASETS
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcnlab.config.schema import AugmentConfig
+from fcnlab.core.errors import DataError
 from fcnlab.data import Dataset, EvalLoader, Sample, TrainLoader, TrainTransform, normalise
-from fcnlab.errors import DataError
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

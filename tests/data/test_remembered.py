@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fcnlab.config.schema import FolderConfig
+from fcnlab.core.errors import DataError
 from fcnlab.data import Cached, Dataset, Sample, file_times, remembered
 from fcnlab.data.folder import Folder
 from fcnlab.data.remembered import Remembered
-from fcnlab.errors import DataError
 
 
 @pytest.fixture

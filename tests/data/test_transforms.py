@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from fcnlab import compose
 from fcnlab.config.schema import AugmentConfig, CellsConfig
+from fcnlab.core.errors import ConfigError
 from fcnlab.data import Sample, TrainTransform
 from fcnlab.data.cells import Cells
 from fcnlab.data.transforms import adjust, crop_window, flip, resize, rotate90
-from fcnlab.errors import ConfigError
 from fcnlab.registry import TRANSFORMS
 
 IGNORE = 255

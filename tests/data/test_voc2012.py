@@ -7,9 +7,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from fcnlab.config.schema import Voc2012Config
+from fcnlab.core.errors import DataError
 from fcnlab.data.voc2012 import Voc2012, read_mat
-from fcnlab.errors import DataError
-from fcnlab.palette import palette
+from fcnlab.drawing.palette import palette
 
 TRAIN, VAL, ONLY_SBD = ["2007_000032", "2007_000039"], ["2007_000033", "2007_000042"], ["2008_000008", "2008_000019"]
 

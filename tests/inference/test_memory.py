@@ -46,7 +46,7 @@ import sys
 
 import fcnlab
 import numpy as np
-from fcnlab import device
+from fcnlab.core import device
 from fcnlab.inference import TrainedNetwork
 
 device.configure("cpu")

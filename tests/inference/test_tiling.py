@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mindspore import Tensor
 
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.inference.tiling import overlap, spans, tiles
 from fcnlab.models import FCN
 

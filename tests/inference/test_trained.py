@@ -6,9 +6,9 @@ from mindspore import Tensor
 from tiny_network import ARCH, MEAN, METADATA, STD, save_checkpoint, some_image
 
 import fcnlab
-from fcnlab.errors import CheckpointError
+from fcnlab.core.errors import CheckpointError
 from fcnlab.inference.forward import ForwardPass
-from fcnlab.models.weights import save_weights
+from fcnlab.models.checkpoint import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from loss_formulas import VOID, WEIGHTS, dice, focal, softmax
 from mindspore import Tensor
 
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.losses import Combined, CrossEntropy, Dice, Focal
 
 LOSSES = {

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fcnlab.errors import DataError
+from fcnlab.core.errors import DataError
 from fcnlab.preparation.annotations import VOID, Coco, from_colours, from_labelme, from_values
 
 CLASSES = ["background", "cell", "nucleus"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.sweeps import search
 from fcnlab.sweeps.outcome import Outcome
 

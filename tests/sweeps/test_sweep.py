@@ -18,13 +18,13 @@ from hydra import initialize_config_dir
 from mlflow import MlflowClient
 from omegaconf import read_write
 
+from fcnlab.comparison.trials import read_folder
 from fcnlab.config import config_folder, register_schemas
-from fcnlab.errors import FcnlabError
-from fcnlab.sweeps import outcome, record
-from fcnlab.sweeps.record import SweepRecord
+from fcnlab.core.errors import FcnlabError
+from fcnlab.recording import journal
+from fcnlab.sweeps import manifest, outcome
+from fcnlab.sweeps.manifest import SweepRecord
 from fcnlab.sweeps.sweep import Sweep, planned
-from fcnlab.tracking import journal
-from fcnlab.tracking.trials import read_folder
 
 SMALL = [*TINY, "arch=fcn32s", "trainer.ckpt=false", "tracking.overlays=0", "tracking.system_metrics_every=null"]
 LONG = ["trainer.epochs=100000", "trainer.eval_every=10", "trainer.checkpoint_epochs=5"]
@@ -76,7 +76,7 @@ def runs(folder):
 
 
 def sweep_folder(folder):
-    (found,) = (path.parent for path in (folder / "multirun").rglob(record.FILE))
+    (found,) = (path.parent for path in (folder / "multirun").rglob(manifest.FILE))
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fcnlab import compose
-from fcnlab.errors import FcnlabError
+from fcnlab.core.errors import FcnlabError
 from fcnlab.sweeps import trial
 from fcnlab.sweeps.outcome import Outcome, allow_to_run, ask_to_end, read_all
 from fcnlab.sweeps.trial import RESULT, Task

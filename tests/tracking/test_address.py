@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from sqlalchemy.engine import make_url
 
 import fcnlab.tracking.address as module
-from fcnlab.errors import FcnlabError, RefusedError
+from fcnlab.core.errors import FcnlabError, RefusedError
 from fcnlab.tracking.address import artifact_location, database_file, default_store, settled, store_uri, ui_command
 from fcnlab.tracking.store import Store
 

@@ -16,9 +16,9 @@ import yaml
 from tiny_checkpoint import ARCH, METADATA, expected_labels, save_checkpoint, some_images
 
 import fcnlab
-from fcnlab.errors import CheckpointError, TrackingError
-from fcnlab.models.weights import save_weights
-from fcnlab.palette import palette
+from fcnlab.core.errors import CheckpointError, TrackingError
+from fcnlab.drawing.palette import palette
+from fcnlab.models.checkpoint import save_weights
 from fcnlab.tracking import packaging
 from fcnlab.tracking.packaging import package
 from fcnlab.tracking.served_model import ServedModel

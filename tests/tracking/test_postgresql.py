@@ -15,7 +15,7 @@ from local_server import free_port, tracking_server
 from mlflow import MlflowClient
 
 import fcnlab
-from fcnlab.tracking.uploader import sync
+from fcnlab.tracking.journal_sender import sync
 
 pytestmark = [
     pytest.mark.slow,

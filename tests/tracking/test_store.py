@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fcnlab.errors import TrackingError
+from fcnlab.core.errors import TrackingError
 from fcnlab.tracking.store import Store
 
 

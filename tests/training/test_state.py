@@ -8,8 +8,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from fcnlab import files
-from fcnlab.errors import CheckpointError
+from fcnlab.core import files
+from fcnlab.core.errors import CheckpointError
 from fcnlab.metrics import ConfusionMatrix
 from fcnlab.training.callbacks import EvaluationRecord
 from fcnlab.training.evaluation import Evaluation
@@ -110,7 +110,7 @@ def test_a_disk_that_does_not_take_it_leaves_those_before(tmp_path, monkeypatch,
 
 
 def test_weights_alone_are_no_state(tmp_path):
-    from fcnlab.models.weights import save_parameters
+    from fcnlab.models.checkpoint import save_parameters
 
     save_parameters(tmp_path / "best.safetensors", parameters(), DOCUMENT)
     with pytest.raises(CheckpointError, match=r"holds no whole state of a training .*init_from"):

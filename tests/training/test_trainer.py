@@ -10,11 +10,11 @@ from mindspore import Tensor
 
 import fcnlab
 from fcnlab.config.schema import TrainerConfig
-from fcnlab.errors import ConfigError, TrainingError
+from fcnlab.core.errors import ConfigError, TrainingError
 from fcnlab.losses import CrossEntropy
 from fcnlab.metrics import ConfusionMatrix
 from fcnlab.models import build_model
-from fcnlab.models.weights import read_weights, save_parameters
+from fcnlab.models.checkpoint import read_weights, save_parameters
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.evaluation import Evaluation
 from fcnlab.training.optimizers import Adam

@@ -18,7 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from fcnlab.errors import ConfigError
+from fcnlab.core.errors import ConfigError
 from fcnlab.metrics.names import higher_is_better
 from fcnlab.sweeps import outcome as outcomes
 from fcnlab.sweeps.search import open_study

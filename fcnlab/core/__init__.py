@@ -1,0 +1,1 @@
+"""What every other room uses and no user sees: errors, files, locks, interrupts, the machine and its caches."""

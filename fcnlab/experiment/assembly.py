@@ -1,0 +1,201 @@
+"""From a configuration to objects: each function reads its own group and asks the registry by name."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+import fcnlab
+from fcnlab import kernels
+from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
+from fcnlab.config.roles import Role
+from fcnlab.config.schema import ArchConfig
+from fcnlab.core.environment import describe_cpu
+from fcnlab.data.balance import median_frequency, repeat_factors
+from fcnlab.data.dataset import Cached, Dataset
+from fcnlab.data.loader import EvalLoader, TrainLoader
+from fcnlab.data.remembered import Remembered
+from fcnlab.data.transforms import TrainTransform
+from fcnlab.drawing.palette import palette
+from fcnlab.models import build_model
+from fcnlab.models.checkpoint import initialise_from, read_weights
+from fcnlab.recording.inputs import Input
+from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
+from fcnlab.training.callbacks import Callback
+from fcnlab.training.evaluation import Compiler, Evaluator
+from fcnlab.training.step import TrainStep
+from fcnlab.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+COMPILED = {"arch": ARCHITECTURES, "loss": LOSSES, "optimizer": OPTIMIZERS}
+"""The groups of the configuration whose objects become part of compiled graphs."""
+
+
+class Data(NamedTuple):
+    """Both splits of a data set."""
+
+    train: Dataset
+    val: Dataset
+
+
+def build_data(config: Config) -> Data:
+    """Open both splits, and read every file once to find what is wrong before anything is trained.
+
+    Files that were found good by an earlier process, and are as they were, are not read for that again.
+
+    Raises:
+        DataError: Naming the first file, key or value that is wrong.
+    """
+    factory = DATASETS.get(config.dataset.name)
+    limit = config.dataset.cache_mib
+    splits = [Remembered(Cached(factory(config.dataset, split), limit)) for split in Data._fields]
+    for split in splits:
+        split.check()
+    return Data(*splits)
+
+
+def settle_class_weights(config: Config, data: Data) -> Config:
+    """The configuration with numbers in place of ``loss.class_weights=median_frequency``, so that they are recorded."""
+    if getattr(config.loss, "class_weights", None) != MEDIAN_FREQUENCY:
+        return config
+    weights = median_frequency(data.train.class_pixels(config.dataset.num_classes))
+    absent = [name for name, weight in zip(class_names(config), weights, strict=True) if weight == 0]
+    if absent:
+        log.warning("no training label has %s: weight 0", ", ".join(absent))
+    log.info("loss.class_weights=%s, by median frequency", [round(weight, 4) for weight in weights])
+    return replace(config, loss=replace(config.loss, class_weights=weights))
+
+
+def describe_inputs(config: Config, data: Data) -> list[Input]:
+    """What a run says of the images it was made from."""
+    return [
+        Input(config.dataset.name, context, split.fingerprint(), split.source, len(split))
+        for context, split in zip(("training", "validation"), data, strict=True)
+    ]
+
+
+def build_network(config: Config) -> nn.Cell:
+    """The network, with the weights of ``init_from`` if that is set.
+
+    Raises:
+        CheckpointError: If ``init_from`` cannot be read or does not fit.
+    """
+    network = build_model(**architecture(config), seed=config.seed)
+    if config.init_from:
+        arrays, _ = read_weights(Path(config.init_from))
+        left = initialise_from(network, arrays, f"init_from={config.init_from}")
+        log.info("weights from %s; initialised anew: %s", config.init_from, ", ".join(left) or "nothing")
+    return network
+
+
+def architecture(config: Config) -> dict[str, Any]:
+    """The arguments of `fcnlab.build_model`, which a checkpoint carries along."""
+    channels = {} if config.dataset.channels == 3 else {"in_channels": config.dataset.channels}
+    own = options(config.arch, *(["stride"] if isinstance(config.arch, ArchConfig) else []))
+    return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **own, **channels}
+
+
+def build_step(config: Config, network: nn.Cell) -> TrainStep:
+    """The loss, the optimizer and the update that ties them to the network."""
+    optimizer = OPTIMIZERS.get(config.optimizer.name)(network.trainable_params(), **options(config.optimizer, "lr"))
+    return TrainStep(
+        network, build_loss(config), optimizer, config.trainer.clip_norm, config.trainer.skip_nonfinite > 0
+    )
+
+
+def build_loss(config: Config) -> nn.Cell:
+    """The loss over logits and labels."""
+    return LOSSES.get(config.loss.name)(
+        ignore_index=config.dataset.ignore_index, num_classes=config.dataset.num_classes, **options(config.loss)
+    )
+
+
+def graph_compiler(config: Config) -> Compiler | None:
+    """What compiles the graphs of a training; None where nothing is compiled.
+
+    Args:
+        config: With settled values, as a training has them: whatever shapes a graph is a part of its name.
+    """
+    if config.trainer.mode != "graph":
+        return None
+    parts = [(registry, getattr(config, group).name) for group, registry in COMPILED.items()]
+    others = [registry.origin(name) for registry, name in parts if not registry.is_builtin(name)]
+    if not config.trainer.compile_cache or None in others:  # registered at run time: nobody knows its source
+        return lambda cell, *inputs: cell.compile(*inputs)
+    from fcnlab.experiment.graph_cache import GraphCache
+
+    return GraphCache(keys_with(Role.SHAPES_GRAPH, config), others).compile
+
+
+def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, callbacks: list[Callback]) -> Trainer:
+    """Everything together."""
+    compiler = graph_compiler(config)
+    dataset = config.dataset
+    pixels = {"mean": dataset.mean, "std": dataset.std}
+    loader = TrainLoader(
+        data.train,
+        TrainTransform(config.augment, dataset.crop_size, dataset.ignore_index),
+        batch_size=config.trainer.batch_size,
+        crops_per_image=dataset.crops_per_image,
+        seed=config.seed,
+        num_workers=dataset.num_workers,
+        repeats=_repeats(config, data),
+        **pixels,
+    )
+    names = class_names(config)
+    evaluator = Evaluator(
+        network,
+        build_loss(config),
+        EvalLoader(data.val, **pixels),
+        channels=dataset.channels,
+        num_classes=dataset.num_classes,
+        ignore_index=dataset.ignore_index,
+        class_names=names,
+        keep=config.tracking.overlays,
+        compiler=compiler,
+    )
+    schedule = partial(SCHEDULES.get(config.schedule.name), **options(config.schedule))
+    metadata = {
+        "arch": architecture(config),
+        "class_names": names,
+        "ignore_index": dataset.ignore_index,
+        "palette": dataset.palette or palette(dataset.num_classes).tolist(),
+        "normalisation": pixels,
+        "bits": dataset.bits,
+        "seed": config.seed,
+        "versions": {"fcnlab": fcnlab.__version__, "mindspore": ms.__version__},
+        "cpu": describe_cpu(),
+        "kernels": kernels.describe(),
+    }
+    return Trainer(
+        build_step(config, network),
+        loader,
+        evaluator,
+        lambda step, total_steps: config.optimizer.lr * schedule(step, total_steps),
+        config.trainer,
+        folder / "checkpoints",
+        metadata,
+        callbacks,
+        compiler,
+    )
+
+
+def _repeats(config: Config, data: Data) -> np.ndarray | None:
+    """How often each training image is drawn, by the rarest of its classes."""
+    threshold = config.dataset.rare_threshold
+    if threshold == 0:
+        return None
+    return repeat_factors(data.train.class_pixels(config.dataset.num_classes), threshold)
+
+
+def class_names(config: Config) -> list[str]:
+    """The names given, or ``class_0``, ``class_1``, ..."""
+    return config.dataset.class_names or [f"class_{index}" for index in range(config.dataset.num_classes)]

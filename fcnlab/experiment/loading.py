@@ -1,0 +1,116 @@
+"""Trained networks, ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mindspore import nn
+
+from fcnlab.config.schema import ArchConfig, FolderConfig
+from fcnlab.core.errors import CheckpointError, ConfigError, first_line
+from fcnlab.inference.trained import TrainedNetwork
+from fcnlab.models import build_model
+from fcnlab.models.checkpoint import load_weights, read_weights
+
+_LARGEST = {
+    argument: cls.__dataclass_fields__[key].metadata["maximum"]
+    for argument, cls, key in (
+        ("width", ArchConfig, "width"),
+        ("num_classes", FolderConfig, "num_classes"),
+        ("in_channels", FolderConfig, "channels"),
+    )
+}
+"""The bounds of the configuration, by argument of `build_model`."""
+
+
+def load(source: str | Path, tracking_uri: str | None = None) -> TrainedNetwork:
+    """Build the network that a checkpoint describes, with its weights, in evaluation mode.
+
+    Args:
+        source: A ``.safetensors`` checkpoint of this package or the output folder of a training, ``runs:/<run id>``
+            for the best one of an MLflow run (``runs:/<run id>/<artifact path>`` for another), or a registered model,
+            ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+        tracking_uri: Where runs and registered models are; by default ``MLFLOW_TRACKING_URI``, else ``mlflow.db``.
+
+    Returns:
+        A cell from normalised images to logits, whose ``predict(image)`` gives the label map of a plain image.
+
+    Raises:
+        CheckpointError: If it cannot be found or read, or does not say which network it is of.
+    """
+    with checkpoint_file(source, tracking_uri) as path:
+        return read_network(path, str(source))
+
+
+def read_network(path: Path, source: str) -> TrainedNetwork:
+    """Build the network of a checkpoint file.
+
+    Args:
+        path: The file.
+        source: What errors call it.
+
+    Raises:
+        CheckpointError: As `load` does.
+    """
+    arrays, metadata = read_weights(path)
+    return TrainedNetwork(restore(arrays, metadata, source), metadata, source)
+
+
+def restore(arrays: dict[str, Any], metadata: dict[str, Any], source: str) -> nn.Cell:
+    """The network itself, from what `read_weights` read.
+
+    Raises:
+        CheckpointError: If it is not said which network that is, or the weights are another's.
+    """
+    if "arch" not in metadata:
+        raise CheckpointError(f"{source}: does not say which network it is of; use build_model(...) and init_from")
+    network = _build(metadata["arch"], source)
+    load_weights(network, arrays, source)
+    return network.set_train(False)
+
+
+def _build(arch: Any, source: str) -> nn.Cell:
+    """Build what a file describes, which may be anybody's: nothing larger than a configuration may ask for."""
+    try:
+        for key, largest in _LARGEST.items():
+            if key in arch and not arch[key] <= largest:
+                raise ValueError(f"{key} is {arch[key]}")
+        return build_model(**arch)
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: describes no network that can be built ({first_line(error)})") from error
+
+
+@contextmanager
+def checkpoint_file(source: str | Path, tracking_uri: str | None = None) -> Iterator[Path]:
+    """Find what `load` takes, and fetch it if it is elsewhere.
+
+    Yields:
+        The checkpoint's file; a copy that was fetched is gone afterwards.
+
+    Raises:
+        CheckpointError: If it cannot be found.
+    """
+    if not str(source).startswith(("runs:/", "models:/")):
+        yield _in_folder(Path(source).expanduser(), str(source))
+        return
+    from fcnlab.tracking.download import download  # it imports MLflow
+
+    with TemporaryDirectory(prefix="fcnlab-") as folder:
+        yield _in_folder(download(str(source), tracking_uri, folder), str(source))
+
+
+def _in_folder(path: Path, source: str) -> Path:
+    """A file as it is; of a training's output folder or an MLflow model the checkpoint that is in it."""
+    if not path.is_dir():
+        return path
+    best = path / "checkpoints" / "best.safetensors"
+    found = [best] if best.is_file() else sorted((path / "artifacts").glob("*.safetensors"))
+    if not found:
+        raise CheckpointError(
+            f"{source}: is a folder with neither checkpoints/best.safetensors nor a model's artifacts; give the file"
+        )
+    return found[0]

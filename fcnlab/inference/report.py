@@ -1,0 +1,78 @@
+"""The folder of tables and pictures that an evaluation leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fcnlab.core.errors import DataError
+from fcnlab.drawing.confusion_matrix import draw_confusion_matrix, write_confusion_csv
+from fcnlab.drawing.side_by_side import comparison, write_png
+
+if TYPE_CHECKING:
+    from fcnlab.inference.measurement import Measurement
+
+log = logging.getLogger(__name__)
+
+_MOST_BYTES = 200
+"""Of a sample's name, in the name of a file, which may have 255."""
+
+FILES = ("metrics.json", "classes.csv", "images.csv", "confusion_matrix.png", "confusion_matrix.csv", "worst")
+"""What `write_report` writes."""
+
+
+def write_report(measurement: Measurement, description: Mapping[str, Any], folder: Path, palette: np.ndarray) -> None:
+    """Write everything that was measured.
+
+    Args:
+        measurement: What was measured.
+        description: Of what and how, for ``metrics.json``.
+        folder: Made when missing; what an earlier evaluation left there is replaced.
+        palette: The classes' colours, C x 3 uint8 RGB.
+
+    Raises:
+        FcnlabError: If the disk does not take it.
+    """
+    confusion, names = measurement.confusion, measurement.class_names
+    report = {**description, "metrics": measurement.metrics}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        columns = (confusion.iou, confusion.dice, measurement.boundary.scores, confusion.counts.sum(axis=1))
+        rows = ([name, *(row.tolist() for row in values)] for name, *values in zip(names, *columns, strict=True))
+        _write_csv(folder / "classes.csv", ["class", "iou", "dice", "boundary_f1", "pixels"], rows)
+        _write_csv(folder / "images.csv", ["image", "mean_iou", "pixel_accuracy"], measurement.images)
+        draw_confusion_matrix(confusion.counts, names, folder / "confusion_matrix.png")
+        write_confusion_csv(confusion.counts, names, folder / "confusion_matrix.csv")
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder}: cannot write ({error.strerror}); choose another output"
+        ) from error
+    for stale in (folder / "worst").glob("*.png"):  # of an earlier evaluation into the same folder
+        stale.unlink()
+    for rank, (result, sample, prediction) in enumerate(measurement.worst, start=1):
+        picture = comparison(
+            sample.image,
+            sample.label,
+            prediction,
+            num_classes=len(names),
+            ignore_index=confusion.ignore_index,
+            class_colours=palette,
+        )
+        # The rank tells them apart, and images.csv has the whole names.
+        name = re.sub(r"[^\w\-.]", "_", result.name).encode()[-_MOST_BYTES:].decode(errors="ignore")
+        write_png(folder / "worst" / f"{rank:02d}-{name}-iou-{result.mean_iou:.4f}.png", picture)
+
+
+def _write_csv(path: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,156 @@
+"""The description of a run that MLflow shows on its page: one screen of Markdown."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from fcnlab.config import Config
+from fcnlab.core.credentials import redact
+from fcnlab.core.environment import describe_cpu
+from fcnlab.metrics.names import IOU, SUMMARY
+from fcnlab.recording.provenance import DIFF_FILE, GitState
+
+if TYPE_CHECKING:
+    from fcnlab.recording.inputs import Input
+    from fcnlab.training.callbacks import EvaluationRecord, Status
+
+_METRICS = {"val/loss": "loss", **SUMMARY}
+
+# Together these keep a note below the 8000 characters that MLflow takes.
+_MAX_CLASSES = 24
+_MAX_NAME = 24
+_MAX_LINE = 120
+_MAX_COMMAND = 1500
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known of a run from its start.
+
+    Attributes:
+        config: The whole configuration.
+        parameters: How many the network has.
+        inputs: The images that are trained and validated on.
+        words: The command line; empty in a notebook.
+        git: The state of the code, if it is in a repository.
+    """
+
+    config: Config
+    parameters: int
+    inputs: Sequence[Input]
+    words: Sequence[str]
+    git: GitState | None
+
+
+def render(
+    summary: Summary, status: Literal["running"] | Status, seconds: float = 0.0, best: EvaluationRecord | None = None
+) -> str:
+    """The description, at the start and again at the end.
+
+    Args:
+        summary: What is known from the start.
+        status: Of the run, now.
+        seconds: From its start until now.
+        best: The best evaluation so far.
+
+    Returns:
+        Markdown without passwords. The id of the run is left open: put it in the place of ``{run_id}``.
+    """
+    paragraphs = [
+        _network(summary),
+        _inputs(summary.inputs),
+        "**Status:** running" if status == "running" else f"**Status:** {status} after {_duration(seconds)}",
+        *(_result(summary.config.trainer.monitor, best) if best is not None else []),
+        f"**Machine:** {_escape(f'{socket.gethostname()}, {describe_cpu()}', _MAX_LINE)}",
+        _code(summary.git),
+        f"**Reproduce:**\n\n{_fenced('python -m fcnlab.train from_run={run_id}')}",
+    ]
+    if summary.words:
+        command = redact(shlex.join(summary.words))
+        command = command if len(command) <= _MAX_COMMAND else f"{command[: _MAX_COMMAND - 1]}…"
+        paragraphs.append(f"It was started by\n\n{_fenced(command)}")
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _network(summary: Summary) -> str:
+    arch = summary.config.arch
+    width = f" of width {arch.width:g}" if hasattr(arch, "width") else ""  # another package's may have none
+    return f"**{_escape(arch.name)}**{width}, {summary.parameters:,} parameters, seed {summary.config.seed}"
+
+
+def _inputs(inputs: Sequence[Input]) -> str:
+    rows = [[_escape(item.name), item.context, f"{item.images:,}", _escape(item.digest, _MAX_LINE)] for item in inputs]
+    return _table(["data", "for", "images", "digest"], rows)
+
+
+def _result(monitor: str, best: EvaluationRecord) -> list[str]:
+    metrics = best.evaluation.metrics
+    classes = {name.removeprefix(IOU): value for name, value in metrics.items() if name.startswith(IOU)}
+    return [
+        f"**Best** by {_escape(monitor)}, at step {best.step:,} (epoch {best.epoch:,})",
+        _table(_METRICS.values(), [[_number(metrics.get(name, math.nan)) for name in _METRICS]]),
+        *_class_table(classes),
+    ]
+
+
+def _class_table(classes: Mapping[str, float]) -> list[str]:
+    """Three classes a row, so that it stays on one screen; the lowest ones if there are too many."""
+    shown = dict(classes)
+    if len(classes) > _MAX_CLASSES:
+        shown = dict(sorted(classes.items(), key=lambda item: item[1])[:_MAX_CLASSES])
+    cells = [cell for name, value in shown.items() for cell in (_escape(name), _number(value))]
+    rows = [cells[start : start + 6] for start in range(0, len(cells), 6)]
+    columns = max(map(len, rows), default=0)
+    paragraphs = [_table(["class", "IoU"] * (columns // 2), [row + [""] * (columns - len(row)) for row in rows])]
+    if len(classes) > len(shown):
+        paragraphs.append(f"The {len(shown)} lowest of {len(classes)} classes.")
+    return paragraphs if rows else []
+
+
+def _code(git: GitState | None) -> str:
+    if git is None:
+        return "**Code:** not in a git repository"
+    branch = f" on {_escape(git.branch, _MAX_LINE)}" if git.branch else ""
+    changes = {
+        False: "",
+        True: f", **with changes that are not committed: see {DIFF_FILE} among the artifacts**",
+        None: ", **perhaps with changes that are not committed: git could not tell**",
+    }
+    return f"**Code:** commit `{git.commit[:12]}`{branch}{changes[git.dirty]}"
+
+
+def _table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    header = list(header)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _fenced(text: str) -> str:
+    """A block that is shown as it is, whatever backticks it holds."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(longest + 1, 3)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _escape(text: str, longest: int = _MAX_NAME) -> str:
+    """One line with nothing that Markdown acts on, be it GitHub's or the one of MLflow's pages, which is older."""
+    text = " ".join(text.split())
+    text = text if len(text) <= longest else f"{text[: longest // 2]}…{text[1 - longest // 2 :]}"
+    # An underscore between letters is one; and a backslash would not do everywhere.
+    return re.sub(r"[\\`*{}\[\]<>()#+!|~&@:]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

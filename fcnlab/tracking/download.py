@@ -1,0 +1,60 @@
+"""Fetches checkpoints from runs and from the model registry."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+
+from fcnlab.core.credentials import redact
+from fcnlab.core.errors import CheckpointError, TrackingError, first_line
+from fcnlab.tracking.address import default_store, settled
+
+
+def download(uri: str, tracking_uri: str | None, folder: str) -> Path:
+    """Fetch the checkpoint of a run, or a registered model.
+
+    Args:
+        uri: ``runs:/<run id>[/<artifact path>]``, ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+        tracking_uri: The store; None: the one that MLflow has been told of, or the default.
+        folder: Where the copy goes.
+
+    Returns:
+        The copied file or folder.
+
+    Raises:
+        CheckpointError: If it cannot be fetched.
+    """
+    if uri.startswith("runs:/") and uri.rstrip("/").count("/") == 1:
+        uri = f"{uri.rstrip('/')}/checkpoints/best.safetensors"
+    try:
+        tracking_uri = _settled(tracking_uri)
+        place = _place_of_model(uri, tracking_uri) if uri.startswith("models:/") and tracking_uri else uri
+        return Path(download_artifacts(artifact_uri=place, dst_path=folder, tracking_uri=tracking_uri))
+    except TrackingError as error:
+        raise CheckpointError(f"{uri}: {error}") from error
+    except (MlflowException, OSError) as error:
+        raise CheckpointError(f"{uri}: {redact(first_line(error))}; is MLFLOW_TRACKING_URI right?") from error
+
+
+def _settled(tracking_uri: str | None) -> str | None:
+    """The address of the store as every other command finds it; None where MLflow has been told of one."""
+    if tracking_uri:
+        return settled(tracking_uri)
+    if mlflow.is_tracking_uri_set() or os.environ.get("MLFLOW_REGISTRY_URI"):
+        return None
+    return default_store()
+
+
+def _place_of_model(uri: str, registry_uri: str) -> str:
+    """The place of a registered model's files; MLflow itself would look where its environment says, not here."""
+    client = MlflowClient(registry_uri, registry_uri)
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    name, _, version = name.partition("/")
+    if alias:
+        version = client.get_model_version_by_alias(name, alias).version
+    return client.get_model_version_download_uri(name, version)

@@ -1,0 +1,176 @@
+"""Sends a journal to MLflow while it grows, from a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fcnlab.core.errors import RefusedError, TrackingError
+from fcnlab.recording import journal
+from fcnlab.tracking.address import store_uri, ui_command
+from fcnlab.tracking.journal_sender import JournalSender, RunDeletedError, begun_in
+from fcnlab.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE = 30.0
+
+
+class JournalFollower:
+    """Sends what a journal holds by now, again and again until its training ends.
+
+    The store may go away and come back: nobody has to wait for it but the end, and that only for a while.
+
+    Args:
+        folder: The output folder of a training or a sweep.
+        uri: The store; None: the one that the journal was begun in, then as `store_uri` finds it.
+        experiment: Its name, made when missing.
+        interval: Seconds between two requests.
+
+    Raises:
+        TrackingError: If the store cannot be reached now, or has the experiment as deleted.
+    """
+
+    def __init__(self, folder: Path, uri: str | None, experiment: str, interval: float) -> None:
+        self.folder = folder
+        self.interval = interval
+        self.has_begun = False
+        self._status = "KILLED"
+        self._wake = threading.Event()
+        self._finish = threading.Event()
+        self._give_up = threading.Event()
+        self._away: TrackingError | None = None
+        self._thread = threading.Thread(target=self._work, name="fcnlab-upload", daemon=True)
+        with _way_out():
+            self._store = Store(uri or begun_in(folder) or store_uri(None))
+            self._store.open_experiment(experiment)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the journal that the store does not have yet."""
+        return self._uploader.unsent
+
+    def start(self) -> dict[str, str]:
+        """Make the run, or find it, and begin to send.
+
+        Returns:
+            ``run_id``, and what to type to look at it as ``shown``.
+
+        Raises:
+            TrackingError: If the store cannot be reached, or another process sends this journal.
+        """
+        try:
+            self._uploader = JournalSender(self.folder, self._store)
+            run_id = self._open()
+        except TrackingError as error:
+            self._away = error
+            raise
+        self._thread.start()
+        self.has_begun = True
+        return {"run_id": run_id, "shown": ui_command(self._store.uri)}
+
+    def wake(self, interval: float | None = None) -> None:
+        """Send now what there is.
+
+        Args:
+            interval: Seconds between two requests from now on; None: as before.
+        """
+        self.interval = interval or self.interval
+        self._wake.set()
+
+    def end(self, status: str, patience: float, in_a_hurry: bool = False) -> str | None:
+        """Send the rest, and the status if the journal does not say it.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            patience: Seconds to wait for a store that is away.
+            in_a_hurry: Whether to wait no longer for one that is there, either.
+
+        Returns:
+            Why not everything is in the store; None if it is.
+        """
+        self._status = status
+        self._finish.set()
+        self._wake.set()
+        deadline = time.monotonic() + patience
+        while self._thread.is_alive() and (time.monotonic() < deadline or not (self._away or in_a_hurry)):
+            self._thread.join(0.1)
+        self._give_up.set()
+        return str(self._away or "no time left") if self._away or self._thread.is_alive() else None
+
+    def _open(self) -> str:
+        try:
+            with _way_out():
+                return self._uploader.open()
+        except TrackingError:
+            self._uploader.close()
+            raise
+
+    def _work(self) -> None:
+        try:
+            self._send_until_the_end()
+        except Exception as error:  # a bug must cost neither the training nor the end's waiting
+            log.exception("the upload ended")
+            self._away = TrackingError(f"the upload ended: {error!r}")
+        finally:
+            self._uploader.close()
+
+    def _send_until_the_end(self) -> None:
+        pause = self.interval
+        while not self._give_up.is_set():
+            self._wake.clear()  # before sending: what is written later is another round's
+            finishing = self._finish.is_set()
+            try:
+                self._uploader.advance()
+                if finishing:
+                    self._uploader.end(self._status)
+                self._mark_back()
+                pause = self.interval
+                if finishing:
+                    return
+            except RunDeletedError as error:
+                log.warning("%s; the training goes on, recorded in %s", error, self.folder / journal.FILE)
+                return
+            except TrackingError as error:
+                if not (self.folder / journal.FILE).exists():
+                    self._end_without_journal()
+                    return
+                pause = min(pause * 2, _LONGEST_PAUSE) if self._away else 1.0
+                self._mark_away(error)
+            if self._finish.is_set():
+                self._give_up.wait(1.0 if self._away else 0.0)
+            else:
+                self._wake.wait(pause)
+
+    def _end_without_journal(self) -> None:
+        """Whoever deleted it ended the training by that, and there is nothing left to send but how it ended."""
+        self._finish.wait()
+        try:
+            self._uploader.end(self._status)
+        except TrackingError as error:
+            log.warning("%s; run %s stays unended there", error, self._uploader.run_id)
+
+    def _mark_away(self, error: TrackingError) -> None:
+        if self._away is None:
+            log.warning("%s; the training goes on and is recorded in %s", error, self.folder / journal.FILE)
+        self._away = error
+
+    def _mark_back(self) -> None:
+        if self._away is not None:
+            log.info("the tracking store is back and has everything again")
+        self._away = None
+
+
+@contextmanager
+def _way_out() -> Iterator[None]:
+    """Add to what goes wrong at the start what the user can do about it."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except TrackingError as error:
+        raise TrackingError(f"{error}; set tracking.uri=... or train without it: tracking=none") from error

@@ -1,0 +1,260 @@
+"""From a run's journal to a tracking store, each entry once and in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fcnlab.core.checkpoint_header import read_digest
+from fcnlab.core.credentials import redact
+from fcnlab.core.errors import CheckpointError, RefusedError, TrackingError
+from fcnlab.core.locks import FolderLock
+from fcnlab.recording import journal
+from fcnlab.recording.journal import Entry
+from fcnlab.tracking.address import store_uri
+from fcnlab.tracking.packaging import package
+from fcnlab.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+_BATCH = 900  # points a request: MLflow takes 1000
+_SECONDS_FOR_ANOTHER = 10.0
+"""What a process that is ending, as its training was killed, may take to send the rest."""
+
+
+class RunDeletedError(RefusedError):
+    """Somebody deleted the run from the store."""
+
+
+class JournalSender:
+    """Sends a journal from where the last upload stopped, each entry once and in order.
+
+    How far it got is kept beside the journal, so that another process can go on. An entry whose outcome is unknown is
+    sent again, in the way that the store recognises it by.
+
+    Args:
+        folder: The run's output folder.
+        store: Where to.
+
+    Raises:
+        TrackingError: If another process sends this journal, or there is none.
+    """
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder = folder
+        self.store = store
+        self.run_id: str | None = None
+        self.ended = False
+        self._path = folder / journal.FILE
+        self._offset = 0
+        self._unsure = True
+        try:
+            self._lock = FolderLock.wait(folder / ".upload.lock", _SECONDS_FOR_ANOTHER)
+        except BlockingIOError as error:
+            raise TrackingError(f"{folder}: another process is sending this journal already") from error
+        except OSError as error:
+            raise TrackingError(f"{folder}: cannot send its journal ({error.strerror})") from error
+        self._load_position()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the journal that the store does not have yet."""
+        return self._path.stat().st_size - self._offset
+
+    def open(self) -> str:
+        """Make the run, or find it.
+
+        Returns:
+            Its id.
+
+        Raises:
+            TrackingError: If the store cannot be reached or the journal has no beginning.
+        """
+        if self.run_id is None:
+            first = next(journal.read(self._path), None)
+            if first is None or first.kind != "run":
+                raise TrackingError(f"{self._path}: does not begin with a run; nothing can be sent")
+            fields = first.fields
+            self.run_id = self.store.open_run(
+                fields["journal"], fields["experiment"], fields["name"], fields["tags"], fields["time"]
+            )
+            self._save_position(0)
+        return self.run_id
+
+    def advance(self) -> None:
+        """Send everything that the journal holds by now.
+
+        Raises:
+            RunDeletedError: If the run is gone.
+            TrackingError: If the store cannot be reached; the next call goes on from there.
+        """
+        if self._path.exists() and not self.unsent:
+            return
+        journal.sync(self._path)
+        points: list[tuple[str, float, int, int]] = []
+        reached = self._offset
+        for entry in journal.read(self._path, self._offset):
+            if entry.kind == "metrics":
+                step, moment = entry.fields["step"], entry.fields["time"]
+                points += [(name, value, moment, step) for name, value in entry.fields["values"].items()]
+                reached = entry.end
+                if len(points) < _BATCH:
+                    continue
+            if points:
+                self._send_points(points, reached)
+                points = []
+            if entry.kind != "metrics":
+                self._attempt(lambda entry=entry: self._send(entry), entry.end)
+        if points:
+            self._send_points(points, reached)
+
+    def end(self, status: str) -> None:
+        """End a run whose journal does not say how it ended.
+
+        Raises:
+            TrackingError: If the store cannot be reached.
+        """
+        if not self.ended:
+            self.store.end_run(self.run_id, status, int(time.time() * 1000))
+
+    def close(self) -> None:
+        """Let another process send."""
+        self._lock.release()
+
+    def _send_points(self, points: list[tuple[str, float, int, int]], end: int) -> None:
+        try:
+            self._attempt(lambda: self.store.log_metrics(self.run_id, points, self._unsure), end, skip_refused=False)
+        except RunDeletedError:
+            raise
+        except RefusedError:  # one bad point must not cost the others
+            for point in points:
+                self._attempt(lambda point=point: self.store.log_metrics(self.run_id, [point], True), self._offset)
+            self._save_position(end)
+
+    def _attempt(self, send: Callable[[], None], end: int, skip_refused: bool = True) -> None:
+        """Send, and remember that the journal up to ``end`` is in the store."""
+        try:
+            send()
+        except RefusedError as error:
+            if self.store.is_deleted(self.run_id):
+                raise RunDeletedError(f"run {self.run_id} was deleted from the store") from error
+            if not skip_refused:
+                raise
+            log.warning("%s; left out there, kept in %s", error, self._path)
+        except TrackingError:
+            self._unsure = True
+            raise
+        self._unsure = False
+        self._save_position(end)
+
+    def _send(self, entry: Entry) -> None:
+        fields, store, run_id = entry.fields, self.store, self.run_id
+        if entry.kind == "run":
+            store.log_params(run_id, fields["params"])
+        elif entry.kind == "tags":
+            store.set_tags(run_id, {key: text.replace("{run_id}", run_id) for key, text in fields["values"].items()})
+        elif entry.kind == "inputs":
+            store.log_inputs(run_id, fields["datasets"])
+        elif entry.kind == "artifact" and self._is_there(fields["path"]):
+            store.log_artifact(run_id, self.folder / fields["path"], fields["to"])
+        elif entry.kind == "image" and self._is_there(fields["path"]):
+            path = self.folder / fields["path"]
+            store.log_image(run_id, path, fields["key"], fields["step"], fields["time"], self._unsure)
+        elif entry.kind == "model" and self._is_there(fields["checkpoint"]):
+            self._send_model(fields)
+        elif entry.kind == "resume":
+            self.ended = False
+            store.resume_run(run_id)
+        elif entry.kind == "end":
+            self.ended = True
+            store.end_run(run_id, journal.MLFLOW_STATUS[fields["status"]], fields["time"])
+
+    def _send_model(self, fields: dict[str, Any]) -> None:
+        folder, checkpoint = self.folder / "model", self.folder / fields["checkpoint"]
+        try:
+            digest = read_digest(checkpoint) or ""
+            if folder.is_dir() and not _is_packaged(folder, checkpoint.name, digest):
+                shutil.rmtree(folder)  # of an earlier best
+            if not folder.is_dir():
+                package(checkpoint, folder)
+        except CheckpointError as error:
+            log.warning("no MLflow model was made: %s", error)
+            return
+        model_id = self.store.log_model(self.run_id, folder, digest)
+        if fields["register"] is not None:
+            name, alias = fields["register"]["name"], fields["register"]["alias"]
+            outcome = self.store.register_model(self.run_id, model_id, **fields["register"])
+            log.info("model registry, %s@%s: %s", name, alias, outcome)
+
+    def _is_there(self, path: str) -> bool:
+        if (self.folder / path).exists():
+            return True
+        log.warning("%s is gone and cannot be sent", self.folder / path)
+        return False
+
+    def _load_position(self) -> None:
+        position = journal.read_position(self.folder)
+        if position.get("store") == redact(self.store.uri):  # in another store, everything is still to be sent
+            self.run_id, self._offset, self.ended = position["run_id"], position["offset"], position["ended"]
+
+    def _save_position(self, offset: int) -> None:
+        self._offset = offset
+        position = {"store": redact(self.store.uri), "run_id": self.run_id, "offset": offset, "ended": self.ended}
+        temporary = self.folder / f"{journal.POSITION}.partial"
+        try:
+            temporary.write_text(json.dumps(position), encoding="utf-8")
+            temporary.replace(self.folder / journal.POSITION)
+        except OSError as error:
+            # On a full disk the training ends by the journal's own error; what was sent twice is recognised.
+            log.debug("%s: %s", temporary, error)
+
+
+def sync(folder: Path, uri: str | None = None) -> str:
+    """Send what a store does not have yet of a run whose training is over.
+
+    A training that ended without a word, killed or cut off, is recorded as KILLED.
+
+    Args:
+        folder: The run's output folder.
+        uri: The store; by default the one it was begun in, then as `store_uri` finds it.
+
+    Returns:
+        The run's id there.
+
+    Raises:
+        TrackingError: If there is no journal, the training still runs, or the store cannot be reached.
+    """
+    if not (folder / journal.FILE).is_file():
+        raise TrackingError(f"{folder}: holds no {journal.FILE}; give the output folder of a training")
+    if journal.is_being_written(folder):
+        raise TrackingError(f"{folder}: its training is still running, and sends by itself")
+    uploader = JournalSender(folder, Store(uri or begun_in(folder) or store_uri(None)))
+    try:
+        run_id = uploader.open()
+        uploader.advance()
+        uploader.end("KILLED")
+    finally:
+        uploader.close()
+    return run_id
+
+
+def begun_in(folder: Path) -> str | None:
+    """The store that a journal's upload was begun in; None if there is none or only the environment knows it whole."""
+    recorded = journal.read_position(folder).get("store")
+    if recorded and "***" in recorded:
+        if redact(store_uri(None)) != recorded:
+            raise TrackingError(f"{folder}: was begun in {recorded}; set MLFLOW_TRACKING_URI to it, or give --uri")
+        return None
+    return recorded
+
+
+def _is_packaged(folder: Path, name: str, digest: str) -> bool:
+    try:
+        return read_digest(folder / "artifacts" / name) == digest
+    except CheckpointError:
+        return False

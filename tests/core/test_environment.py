@@ -1,0 +1,185 @@
+"""What is set before MindSpore loads."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fcnlab.core import device, environment
+from fcnlab.core.environment import ISA, PROTOBUF
+
+AVX512 = {"avx2", "avx512f"}
+
+
+@pytest.mark.parametrize(
+    ("version", "machine", "flags", "expected"),
+    [
+        ("2.8.0", "x86_64", AVX512, False),
+        ("2.9.0", "x86_64", AVX512, True),
+        ("2.10.0", "x86_64", AVX512, True),
+        ("3.0", "x86_64", AVX512, True),
+        ("2.10.0", "x86_64", {"avx2"}, False),
+        ("2.10.0", "aarch64", AVX512, False),
+    ],
+)
+def test_only_onednn_3_on_avx512_needs_the_cap(version, machine, flags, expected):
+    assert environment.needs_cap(version, machine, flags) is expected
+
+
+_WITHOUT_HOME = """
+import os, pwd, stat, sys
+def nobody(uid): raise KeyError(uid)
+pwd.getpwuid = nobody
+os.environ.pop("HOME", None)
+import fcnlab
+from fcnlab.core import environment
+from fcnlab.core.cache_folder import cache_folder
+import mlflow.environment_variables  # which asks for a home folder on import
+folder = cache_folder("kernels")
+home = os.environ["HOME"]
+assert stat.S_IMODE(os.stat(home).st_mode) == 0o700, home
+assert os.fork() or sys.exit()  # which leaves it there
+os.wait()
+assert os.path.isdir(home)
+print(home, folder, len(environment._notices), sep="|")
+"""
+
+
+@pytest.mark.parametrize("chosen", [None, "chosen"])
+def test_without_a_home_folder_there_is_a_private_one_for_a_while(tmp_path, chosen):
+    """As in a container whose user has a number and no entry among the users."""
+    variables = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
+    variables |= {"TMPDIR": str(tmp_path)} | ({"XDG_CACHE_HOME": str(tmp_path / chosen)} if chosen else {})
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_HOME], capture_output=True, text=True, env=variables, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    home, folder, notices = done.stdout.strip().split("|")
+    assert home.startswith(f"{tmp_path}/fcnlab-home-")
+    assert folder == f"{tmp_path / chosen if chosen else home + '/.cache'}/fcnlab/kernels"
+    assert (int(notices) == 0) == bool(chosen)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def affected_machine(monkeypatch):
+    monkeypatch.setattr(environment, "version", lambda package: "2.10.0")
+    monkeypatch.setattr(environment.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(environment, "cpu_flags", lambda: AVX512)
+    monkeypatch.delitem(sys.modules, "mindspore", raising=False)
+    monkeypatch.setattr(environment, "_notices", [])
+
+
+PIXELS, LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS", str(environment.MAX_PIXELS)
+BARS = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+
+
+@pytest.mark.usefixtures("affected_machine")
+def test_the_cap_is_set_and_announced():
+    variables = {}
+    environment.prepare(variables)
+    assert variables == {ISA: "AVX2", PROTOBUF: "python", "GLOG_v": "3", PIXELS: LIMIT, BARS: "false"}
+    assert len(environment._notices) == 1
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in environment._notices[0]
+
+
+@pytest.mark.usefixtures("affected_machine")
+def test_the_users_own_settings_stay():
+    chosen = {ISA: "AVX512_CORE", PROTOBUF: "python", "GLOG_v": "1", PIXELS: "1000", BARS: "true"}
+    variables = dict(chosen)
+    environment.prepare(variables)
+    assert variables == chosen
+    assert not environment._notices
+
+
+def test_the_notice_is_logged_once(caplog, monkeypatch):
+    monkeypatch.setattr(environment, "_notices", ["capped"])
+    with caplog.at_level("INFO"):
+        device.configure("cpu")
+        device.configure("cpu")
+    assert [record.message for record in caplog.records if record.name == "fcnlab.core.environment"] == ["capped"]
+
+
+USE = """
+import json, os, sys
+from pathlib import Path
+
+ORDER
+import mindspore as ms
+import numpy as np
+from google.protobuf.internal import api_implementation
+from mlflow.entities import Metric
+from mlflow.utils.proto_json_utils import message_to_json, parse_dict
+
+from fcnlab.core.errors import CheckpointError
+from fcnlab.models.checkpoint import read_weights
+
+# What MindSpore does with protobuf: its own checkpoints and exported graphs, whole and damaged.
+ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+network = ms.nn.Dense(3, 2)
+images = ms.Tensor(np.ones((1, 3), np.float32))
+expected = network(images).asnumpy()
+ms.save_checkpoint(network, "network.ckpt")
+assert set(read_weights(Path("network.ckpt"))[0]) == {"weight", "bias"}
+Path("damaged.ckpt").write_bytes(b"not a checkpoint at all" * 10)
+try:
+    read_weights(Path("damaged.ckpt"))
+    raise AssertionError("a damaged checkpoint was read")
+except CheckpointError:
+    pass
+ms.export(network, images, file_name="network", file_format="MINDIR")
+exported = ms.nn.GraphCell(ms.load("network.mindir"))(images).asnumpy()
+np.testing.assert_allclose(exported, expected, rtol=1e-6)
+
+# What MLflow does with it: messages to and from a server.
+sent = message_to_json(Metric("loss", 0.5, timestamp=1, step=2).to_proto())
+received = Metric("", 0.0, 0, 0).to_proto()
+parse_dict(json.loads(sent), received)
+assert Metric.from_proto(received) == Metric("loss", 0.5, timestamp=1, step=2)
+
+import google.protobuf
+assert google.protobuf is sys.modules["google.protobuf"]
+print(api_implementation.Type(), os.environ.get(VARIABLE))
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "variable", "expected"),
+    [
+        ("import fcnlab, mlflow", None, ["python", "python"]),
+        ("import mlflow, fcnlab", None, ["upb", "None"]),
+        ("import mlflow, fcnlab", "python", ["python", "python"]),  # in a child of a process of the first kind
+    ],
+    ids=["before", "after", "after-inherited"],
+)
+def test_mlflow_and_mindspore_work_together_in_either_order(first, variable, expected, tmp_path):
+    done = run(USE.replace("ORDER", first), variable, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == expected
+
+
+def test_a_mindspore_that_cannot_load_leaves_protobuf_as_it_was(tmp_path):
+    (tmp_path / "mindspore.py").write_text("from google.protobuf import message\nraise ImportError('broken')")
+    code = """
+import mlflow, os, sys
+before = {name: module for name, module in sys.modules.items() if name.startswith("google.protobuf")}
+try:
+    import fcnlab
+    raise AssertionError("MindSpore was not imported")
+except ImportError as error:
+    assert str(error) == "broken"
+after = {name: module for name, module in sys.modules.items() if name.startswith("google.protobuf")}
+assert before and before == after
+print(os.environ.get(VARIABLE))
+"""
+    done = run(code, "upb", tmp_path)
+    assert (done.returncode, done.stdout.split()) == (0, ["upb"]), done.stderr
+
+
+def run(code, variable, folder):
+    variables = {key: value for key, value in os.environ.items() if key != PROTOBUF}
+    if variable is not None:
+        variables[PROTOBUF] = variable
+    script = [sys.executable, "-c", f"VARIABLE = {PROTOBUF!r}\n{code}"]
+    return subprocess.run(script, capture_output=True, text=True, env=variables, cwd=folder, timeout=120)

@@ -1,0 +1,422 @@
+"""Graphs of an earlier process: faster, and never another's."""
+
+import collections
+import functools
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import types
+
+import mindspore as ms
+import numpy as np
+import pytest
+import stored_cells
+from mindspore import Tensor
+from stored_cells import VALUES, Scale, Wrong, compiled
+
+from fcnlab.config.schema import SCHEMAS, Config, leaves
+from fcnlab.core.cache_folder import cache_folder
+from fcnlab.core.device import configure
+from fcnlab.experiment.graph_cache import MAX_ENTRIES, GraphCache
+from fcnlab.experiment.graph_key import UndescribedError, describe_cell
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from conftest import compose_tiny
+import fcnlab
+from fcnlab.experiment.graph_cache import GraphCache
+
+compiled, loaded = GraphCache.compile, []
+
+def watched(self, cell, *inputs):
+    loaded.append(compiled(self, cell, *inputs))
+    return loaded[-1]
+
+def trained(folder, *words):
+    config = compose_tiny(*words)
+    config.tracking.name = "none"
+    result = fcnlab.train(config, Path(folder))
+    evaluation = result.best.evaluation
+    return [result.losses, evaluation.loss, evaluation.confusion.counts.tolist()]
+
+GraphCache.compile = watched
+folder, *words = sys.argv[1:]
+without = ["trainer.compile_cache=false"]
+print(json.dumps([trained(folder, *words), trained(folder + "-without", *words, *without), loaded]))
+"""
+
+
+def train(folder, name, *overrides):
+    """Train in a process of its own, with the graphs that are kept in a folder and then without.
+
+    Returns:
+        Losses, evaluation and confusion matrix of both trainings, and which of the first one's graphs were loaded.
+    """
+    path = {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    script = folder / "script.py"  # MindSpore opens the program's file, so that `-c` will not do
+    script.write_text(SCRIPT)
+    cache = folder / "cache" / "fcnlab"
+    if not cache.exists():  # the operators need not be compiled again
+        cache.mkdir(parents=True)
+        cache_folder("kernels").mkdir(parents=True, exist_ok=True)
+        (cache / "kernels").symlink_to(cache_folder("kernels"))
+    command = [sys.executable, str(script), str(folder / name), *overrides]
+    environment = {**os.environ, **path, "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A folder in which a training has left its graphs, and weights to start from."""
+    folder = tmp_path_factory.mktemp("warm")
+    *_, loaded = train(folder, "first")
+    assert loaded == [False, False]
+    (folder / "start.safetensors").symlink_to(folder / "first" / "checkpoints" / "last.safetensors")
+    return folder
+
+
+def test_learning_rates_and_seeds_are_compiled_once_and_compute_what_they_say(warm):
+    with_cache, without, loaded = train(warm, "second", "optimizer.lr=0.02", "seed=5")
+    assert loaded == [True, True]
+    assert with_cache == without
+    assert len(list((warm / "cache" / "fcnlab" / "graphs").iterdir())) == 2
+
+
+def test_class_weights_are_those_of_the_own_data_set(warm):
+    """They are computed from the labels: the same word has other numbers elsewhere."""
+    words = ["loss.class_weights=median_frequency", "arch.dropout=0.25"]
+    first, _, loaded = train(warm, "third", *words, "dataset.seed=3")
+    assert loaded == [False, False]
+    with_cache, without, loaded = train(warm, "fourth", *words, "dataset.seed=4")
+    assert loaded == [True, True]
+    assert with_cache == without
+    assert with_cache != first
+
+
+def in_a_process(folder, *words):
+    """What `stored_cells` prints in a process of its own."""
+    command = [sys.executable, stored_cells.__file__, str(folder), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+SCALED, LESS = [7.0, 12.0], [2.0, 4.0]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A folder with the graphs of two cells, which an earlier process compiled."""
+    folder = tmp_path_factory.mktemp("graphs")
+    assert in_a_process(folder, "Scale", "Minus") == [[False, SCALED], [False, LESS]]
+    assert len(list(folder.iterdir())) == 2
+    return folder
+
+
+def test_each_graph_is_found_whatever_was_compiled_before_it(stored):
+    """MindSpore numbers graphs by their order, which is another one when a training only evaluates."""
+    words = ["Minus", "Minus", "plain:Minus", "Scale", "Minus"]
+    assert in_a_process(stored, *words) == [[True, LESS], [True, LESS], [True, SCALED], [True, LESS]]
+
+
+def test_the_value_of_a_parameter_is_an_input_and_another_constant_another_graph(stored):
+    found = in_a_process(stored, "Scale:weight=4", "Scale", "Scale:factor=3")
+    assert found == [[True, [25.0, 42.0]], [True, SCALED], [False, [10.0, 17.0]]]
+
+
+def test_a_graph_that_others_store_makes_none_wrong(stored):
+    """MindSpore has then counted further than is known here."""
+    found = in_a_process(stored, "Scale", "foreign:Minus", "Scale", "Minus")
+    assert [value for _, value in found] == [SCALED, SCALED, LESS]
+    assert found[0][0]
+
+
+def test_a_graph_that_mindspore_cannot_read_is_made_anew(tmp_path):
+    in_a_process(tmp_path, "Scale")
+    (entry,) = tmp_path.iterdir()
+    cut = (entry / "graph.mindir").read_bytes()[:100]
+    (entry / "graph.mindir").write_bytes(cut)
+    script = (entry / "compile_dependency.hash").read_bytes()
+    record = json.loads((entry / "entry.json").read_text())
+    record["digest"] = hashlib.sha256(script + cut).hexdigest()
+    (entry / "entry.json").write_text(json.dumps(record))
+    assert in_a_process(tmp_path, "Scale") == [[False, SCALED]]
+    assert in_a_process(tmp_path, "Scale") == [[True, SCALED]]
+
+
+@pytest.fixture(autouse=True)
+def graph_mode():
+    configure("cpu", "graph")
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("other", "settings"),
+    [
+        ({"factor": 3.0}, {}),
+        ({"offset": (1.0, 3.0)}, {}),
+        ({"more": [1, {"a": (2, 3)}]}, {}),
+        ({"more": np.float32(1)}, {}),
+        ({"more": lambda: 1}, {}),
+        ({}, {"loss.gamma": 2.0}),
+    ],
+)
+def test_another_constant_has_an_entry_of_its_own(tmp_path, other, settings):
+    compiled(tmp_path, Scale())
+    compiled(tmp_path, Scale(weight=3.0))
+    assert len(entries(tmp_path)) == 1
+    cell = Scale(**other)
+    assert compiled(tmp_path, cell, **settings)[1] == (VALUES * cell.factor + cell.offset.asnumpy()).tolist()
+    assert len(entries(tmp_path)) == 2
+
+
+def test_a_closure_and_a_plain_object_are_described_by_what_they_hold():
+    def scaler(factor):
+        return lambda value: value * factor
+
+    class Settings:
+        def __init__(self, depth):
+            self.depth = depth
+
+    described, again = (
+        [
+            describe_cell(Scale(more=item))
+            for item in (scaler(1), scaler(2), Settings(1), Settings(2), Scale(1), Scale(2))
+        ]
+        for _ in range(2)
+    )
+    assert described == again
+    assert all(described.count(item) == 1 for item in described)
+
+
+def scale_class(factor):
+    class Closed(Scale):
+        def construct(self, values):
+            return values * factor
+
+    return Closed
+
+
+def with_buffer(value):
+    cell = Scale()
+    cell.register_buffer("kept", Tensor([value], ms.float32))
+    return cell
+
+
+def with_class_attribute(value):
+    return type("Scale", (Scale,), {"bias": value, "__module__": Scale.__module__})()
+
+
+class Slotted:
+    __slots__ = ("__hidden",)
+
+    def __init__(self, hidden):
+        self.__hidden = hidden
+
+
+def either(first):
+    if first:
+        return lambda value: value + 1
+    return lambda value: value - 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: scale_class(value)(),
+        with_buffer,
+        with_class_attribute,
+        lambda value: Scale(more=functools.partial(max, value)),
+        lambda value: Scale(more=functools.partial(max, key=value)),
+        lambda value: Scale(more=Slotted(value)),
+        lambda value: Scale(more=collections.deque([value])),
+        lambda value: Scale(more=type("Own", (collections.deque,), {})([value])),
+        lambda value: Scale(more=either(value == 1.0)),
+        lambda value: Scale(more={"requires_grad": value}),
+        lambda value: Scale(more=types.SimpleNamespace(depth=value)),
+    ],
+)
+def test_a_value_is_described_wherever_a_cell_keeps_it(make):
+    try:
+        one, again, other = (describe_cell(make(value)) for value in (1.0, 1.0, 2.0))
+    except UndescribedError:
+        return  # it is compiled anew each time, which is never wrong
+    assert one == again
+    assert one != other
+
+
+def test_an_attribute_that_is_called_like_one_of_mindspore_s_is_described():
+    cells = [Scale(), Scale()]
+    cells[1].requires_grad = 2.0
+    assert describe_cell(cells[0]) != describe_cell(cells[1])
+
+
+class Nested:
+    """Deeper than Python's recursion goes."""
+
+    def __init__(self, depth):
+        self.inner = None
+        for _ in range(depth):
+            outer = Nested(0)
+            outer.inner, self.inner = self.inner, outer
+
+
+@pytest.mark.parametrize("make", [lambda: (number for number in [1]), lambda: Nested(5000)])
+def test_what_cannot_be_described_is_compiled_anew(tmp_path, caplog, make):
+    caplog.set_level(logging.INFO)
+    assert compiled(tmp_path, Scale(more=make())) == (False, SCALED)
+    assert not entries(tmp_path)
+    assert "compiled anew each time" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["graph.mindir", "compile_dependency.hash", "entry.json"])
+@pytest.mark.parametrize("content", [b"", b"{}", None])
+def test_a_damaged_entry_is_made_anew(tmp_path, caplog, name, content):
+    cache = GraphCache({}, folder=tmp_path)
+    compiled(tmp_path, Scale())
+    (entry,) = tmp_path.iterdir()
+    whole = cache._fetch(entry)
+    (entry / name).unlink()
+    if content is not None:
+        (entry / name).write_bytes(content)
+    assert cache._fetch(entry) is None
+    assert "is damaged" in caplog.text
+    assert compiled(tmp_path, Scale()) == (False, SCALED)
+    assert entries(tmp_path) == [entry.name]
+    assert cache._fetch(entry).script == whole.script
+
+
+@pytest.mark.parametrize("what", ["format", "script", "package", "version", "variable"])
+def test_edited_code_and_other_versions_have_entries_of_their_own(tmp_path, monkeypatch, what):
+    folder = tmp_path / "graphs"
+    compiled(folder, Scale())
+    if what == "format":
+        monkeypatch.setattr("fcnlab.experiment.graph_cache.FORMAT", 1)
+    elif what == "script":
+        (tmp_path / "other.py").write_text("edited")
+        monkeypatch.setattr(sys, "argv", [str(tmp_path / "other.py")])
+    elif what == "package":
+        monkeypatch.setattr("fcnlab.experiment.graph_key._digest_files", lambda paths, root: "edited")
+    elif what == "version":
+        monkeypatch.setattr("fcnlab.experiment.graph_key.version", lambda name: "3.0")
+    else:
+        monkeypatch.setenv("MS_DEV_JIT_SYNTAX_LEVEL", "0")
+    compiled(folder, Scale())
+    assert len(entries(folder)) == 2
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_but_the_reuse(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert compiled(tmp_path / "file" / "cache", Scale()) == (False, SCALED)
+
+
+def test_a_graph_that_cannot_be_compiled_leaves_no_entry(tmp_path):
+    with pytest.raises(Exception, match="missing"):
+        GraphCache({}, folder=tmp_path).compile(Wrong(), Tensor(VALUES))
+    assert not entries(tmp_path)
+    assert compiled(tmp_path, Scale()) == (False, SCALED)
+    assert len(entries(tmp_path)) == 1
+
+
+def test_the_oldest_entries_go(tmp_path):
+    for index in range(MAX_ENTRIES + 5):
+        entry = tmp_path / f"{index:032x}"
+        entry.mkdir()
+        os.utime(entry, (index, index))
+    compiled(tmp_path, Scale())
+    assert len(entries(tmp_path)) == MAX_ENTRIES
+    assert f"{5:032x}" not in entries(tmp_path)
+
+
+UNTOUCHED = {"resume", "from_run", "sweep.resume", "dataset.name", "augment.extra"}
+"""Keys that name something to go on with, or a plug-in."""
+
+SPECIAL = {
+    "arch.name": ["arch=fcn16s"],
+    "arch.stride": ["arch=fcn32s"],
+    "arch.width": ["arch.width=0.0625"],
+    "dataset.root": ["dataset.root=elsewhere"],
+    "dataset.num_classes": ["dataset.num_classes=3", "dataset.class_names=[]"],
+    "dataset.class_names": ["dataset.class_names=[dark,light]"],
+    "dataset.palette": ["dataset.palette=[[0,0,0],[9,9,9]]"],
+    "dataset.crop_size": ["dataset.crop_size=64"],
+    "dataset.image_size": ["dataset.image_size=96"],
+    "dataset.mean": ["dataset.mean=[0.4,0.5,0.6]"],
+    "dataset.std": ["dataset.std=[0.3,0.2,0.25]"],
+    "augment.scale": ["augment.scale=[0.5,2.0]"],
+    "augment.gamma": ["augment.gamma=[0.5,2.0]"],
+    "optimizer.name": ["optimizer=sgd"],
+    "schedule.name": ["schedule=constant"],
+    "loss.name": ["loss=dice"],
+    "loss.class_weights": ["loss.class_weights=[1.0,3.0]"],
+    "trainer.max_steps": ["trainer.max_steps=3"],
+    "trainer.clip_norm": ["trainer.clip_norm=0.01"],
+    "trainer.monitor": ["trainer.monitor=val/loss"],
+    "trainer.compile_cache": [],
+    "trainer.patience": ["trainer.patience=1"],
+    "trainer.save_every": ["trainer.save_every=1"],
+    "trainer.checkpoint_epochs": ["trainer.checkpoint_epochs=1"],
+    "init_from": ["init_from=start.safetensors"],
+    "sweep.id": ["sweep.id=" + "0" * 32],
+    "sweep.threads": ["sweep.threads=1"],
+    "sweep.search_trial": ["sweep.search_trial=1"],
+    "tracking.name": ["tracking=none"],
+    "tracking.uri": ["tracking.uri=other"],
+    "tracking.experiment": ["tracking.experiment=other"],
+    "tracking.run_name": ["tracking.run_name=other"],
+    "tracking.register_as": ["tracking.register_as=other"],
+    "tracking.alias": ["tracking.alias=other"],
+}
+
+
+def variations():
+    """For each key of the schema the words that change it by itself, in every option of a group that has it."""
+    sections = [("", Config(), [])]
+    for group in ("optimizer", "schedule", "loss"):
+        sections += [(f"{group}.", option(), [f"{group}={name}"]) for name, option in SCHEMAS[group].items()]
+    sections.append(("dataset.", SCHEMAS["dataset"]["cells"](), []))
+    for prefix, section, words in sections:
+        for name, value, metadata in leaves(section, prefix):
+            if name in UNTOUCHED or (not prefix and name.startswith(("optimizer.", "schedule.", "loss.", "dataset."))):
+                continue
+            changed = SPECIAL[name] if name in SPECIAL else [f"{name}={other(value, metadata)}"]
+            yield pytest.param([*words, *changed], id=" ".join([*words, name]))
+
+
+def other(value, metadata):
+    """Another value within the range of a key."""
+    if "choices" in metadata:
+        return next(choice for choice in metadata["choices"] if choice != value)
+    if isinstance(value, bool):
+        return not value
+    candidates = [value + 1, value / 2, value * 2, value + 0.25, value - 1]
+    return next(type(value)(found) for found in candidates if type(value)(found) != value and allowed(found, metadata))
+
+
+def allowed(value, metadata):
+    return (
+        metadata.get("minimum", -np.inf) <= value <= metadata.get("maximum", np.inf)
+        and metadata.get("above", -np.inf) < value < metadata.get("below", np.inf)
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", variations())
+def test_every_key_computes_with_a_warm_cache_what_it_computes_without(warm, request, words):
+    with_cache, without, _ = train(warm, f"key-{abs(hash(request.node.name))}", *words)
+    assert with_cache == without
+
+
+@pytest.mark.parametrize("words", [["optimizer.weight_decay=0.3"]], ids=" ".join)
+def test_some_keys_compute_with_a_warm_cache_what_they_compute_without(warm, words):
+    with_cache, without, _ = train(warm, words[-1], *words)
+    assert with_cache == without

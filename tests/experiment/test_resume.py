@@ -1,0 +1,444 @@
+"""A training that was interrupted, and went on, is the one that was not."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, user_environment
+from mlflow import MlflowClient
+
+import fcnlab
+from fcnlab.core.errors import CheckpointError, ConfigError, DataError, TrackingError
+from fcnlab.experiment import assembly, resume
+from fcnlab.models.checkpoint import read_weights
+from fcnlab.recording import journal
+from fcnlab.recording.journal import Journal
+from fcnlab.recording.tags import TRIAL_TAG
+from fcnlab.training.callbacks import Callback
+from fcnlab.training.state import StateFolder
+
+
+class Interrupting(Callback):
+    """Ctrl-C after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step(self, record):
+        if record.step == self.step:
+            raise KeyboardInterrupt
+
+
+def train_until(config, folder, step):
+    """Train, and be interrupted after a step."""
+    build = assembly.build_trainer
+
+    def built(*arguments):
+        trainer = build(*arguments)
+        trainer.callbacks.append(Interrupting(step))
+        return trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "build_trainer", built)
+        with pytest.raises(KeyboardInterrupt):
+            fcnlab.train(config, folder)
+
+
+def assert_same_end(one, other):
+    """Weights, optimizer, best and everything else of two output folders, bit for bit."""
+    names = sorted(path.name for path in (one / "checkpoints").glob("*.safetensors"))
+    assert {"best.safetensors", "last.safetensors"} < set(names)
+    newest = max(names, key=lambda name: (name.startswith("state_"), name))
+    for name in ("best.safetensors", "last.safetensors", newest):
+        (arrays, document), (expected, reference) = (
+            read_weights(folder / "checkpoints" / name) for folder in (one, other)
+        )
+        assert arrays.keys() == expected.keys()
+        for key, array in expected.items():
+            np.testing.assert_array_equal(arrays[key], array, err_msg=key)
+        for key in ("step", "epoch", "metrics", "progress"):
+            assert document.get(key) == reference.get(key)
+
+
+def points(client, run_id, name):
+    return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+
+
+def assert_same_curves(client, run_id, expected):
+    """Each point of an uninterrupted run is in the store once, and nothing else."""
+    metrics = client.get_run(expected).data.metrics
+    for name in metrics:
+        if name.startswith(("system/", "train/images_per_second", "train/data_wait_fraction")):
+            continue
+        assert sorted(points(client, run_id, name)) == points(client, expected, name), name
+    steps = [step for step, _ in points(client, run_id, "train/images_per_second")]
+    assert sorted(steps) == list(range(1, len(steps) + 1))
+    images = [
+        sorted(item.path.split("+timestamp")[0] for item in client.list_artifacts(run, "images"))
+        for run in (run_id, expected)
+    ]
+    assert images[0] == images[1]
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+MORE = ["arch=fcn32s", "trainer.epochs=6", "trainer.eval_every=3", "dataset.crops_per_image=8", "tracking.overlays=1"]
+"""Six epochs of eight steps."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training that nothing disturbed, in its own store: overrides, working directory and result."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        words = [*TINY, *MORE]
+        yield words, folder, fcnlab.train(fcnlab.compose(words), folder / "whole")
+
+
+def test_interrupted_within_an_epoch_it_ends_as_if_it_had_not_been(whole, tmp_path, monkeypatch):
+    """With dropout, Adam, batch norm, a schedule and augmentation, and in the same MLflow run."""
+    words, folder, result = whole
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    out = tmp_path / "out"
+    train_until(fcnlab.compose(words), out, 29)
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    run_id = client.search_runs(["1"], order_by=["attributes.start_time DESC"])[0].info.run_id
+    assert client.get_run(run_id).info.status == "KILLED"
+    resumed = fcnlab.train(fcnlab.compose([f"resume={run_id}"]))  # by its id the folder is found
+    assert resumed.run_id == run_id != result.run_id
+    assert resumed.losses == result.losses
+    assert resumed.best.evaluation.metrics == result.best.evaluation.metrics
+    assert_same_end(out, folder / "whole")
+    assert_same_curves(client, run_id, result.run_id)
+    assert client.get_run(run_id).data.tags["resumed_at_steps"] == "29"
+    with pytest.raises(ConfigError, match=r"is finished; raise trainer\.epochs"):
+        fcnlab.train(fcnlab.compose([f"resume={out}"]))
+
+
+def command(folder, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fcnlab.train", *words],
+        cwd=folder,
+        env=user_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def steps_recorded(folder):
+    path = folder / journal.FILE
+    return path.read_bytes().count(b'"train/loss"') if path.exists() else 0
+
+
+def kill(process, folder, moment, chance):
+    """SIGKILL after some steps, while a checkpoint is written, or while it starts; whether it was in time."""
+    before = steps_recorded(folder)
+    if moment == "starting":
+        time.sleep(chance.uniform(0.3, 4))
+    else:
+        steps = chance.randint(1, 12)
+        while process.poll() is None and steps_recorded(folder) < before + steps:
+            time.sleep(0.002)
+        while moment == "writing" and process.poll() is None and not partial(folder):
+            pass
+        if moment == "steps":
+            time.sleep(chance.uniform(0, 0.05))
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def partial(folder):
+    """What a killed process was writing."""
+    return list(folder.glob("checkpoints/.*.partial*"))
+
+
+def train_through_kills(folder, words, moments, chance):
+    """Run the same command again and again; returns how often it was killed while it wrote."""
+    torn, words = 0, [*words, "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
+    for number, moment in enumerate(moments):
+        process = command(folder, *words)
+        assert kill(process, folder / "out", moment, chance), f"it ended after {number} kills: {process.returncode}"
+        torn += bool(partial(folder / "out"))
+    process = command(folder, *words)
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert not partial(folder / "out")
+    return torn
+
+
+def test_killed_as_it_writes_it_ends_as_if_it_had_not_been(whole, tmp_path):
+    words, folder, result = whole
+    train_through_kills(tmp_path, [*words, "tracking=none"], ["writing"], random.Random(2))
+    assert_same_end(tmp_path / "out", folder / "whole")
+    history = journal.history(tmp_path / "out" / journal.FILE)
+    assert history["train/loss"] == list(enumerate(result.losses, start=1))
+    for name, values in journal.history(folder / "whole" / journal.FILE).items():
+        if name.startswith("val/") or name == "train/learning_rate":
+            assert history[name] == values
+    assert [step for step, _ in history["train/images_per_second"]] == list(range(1, result.steps + 1))
+
+
+@pytest.mark.slow
+def test_killed_thirty_times_it_ends_as_if_it_had_not_been(tmp_path):
+    """At random moments: while it starts, trains, evaluates and writes."""
+    chance = random.Random(1)
+    words = [*TINY, "trainer.epochs=200", "trainer.eval_every=25", "tracking.overlays=1", "dataset.crops_per_image=4"]
+    process = command(tmp_path, *words, "hydra.run.dir=whole")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    moments = chance.choices(["steps", "writing", "starting"], [1, 2, 1], k=30)
+    torn = train_through_kills(tmp_path, words, moments, chance)
+    print(f"30 kills, {torn} while a checkpoint was written")
+    assert torn >= 3
+    assert_same_end(tmp_path / "out", tmp_path / "whole")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = {run.data.tags["output_folder"]: run.info.run_id for run in client.search_runs(["1"])}
+    assert len(runs) == 2
+    assert_same_curves(client, runs[str(tmp_path / "out")], runs[str(tmp_path / "whole")])
+
+
+# A disk that is full or read-only, for real
+
+
+def mount(*arguments):
+    """Skips where it is not allowed."""
+    try:
+        subprocess.run(["mount", *arguments], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting is not allowed here")
+
+
+@contextmanager
+def filled(folder, process):
+    """While a process runs its disk is full, whatever it removes."""
+    with (folder / "filler").open("wb", buffering=0) as file:
+        while process.poll() is None:
+            try:
+                file.write(bytes(2**16))
+            except OSError:
+                time.sleep(0.01)
+    yield
+    (folder / "filler").unlink()
+
+
+def train_for(process, folder, steps):
+    while process.poll() is None and steps_recorded(folder) < steps:
+        time.sleep(0.005)
+    assert process.poll() is None, process.communicate()
+
+
+def assert_one_line(process, text):
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert err.count("\n") == 1, err
+    assert text in err
+    print(err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["tracking=none"], ["tracking.wait=1"]], ids=["no store", "store on the disk"])
+def test_after_a_full_disk_it_ends_as_if_it_had_not_been(whole, tmp_path, words):
+    mount("-t", "tmpfs", "-o", "size=16m", "none", str(tmp_path))
+    try:
+        words = [*whole[0], *words, "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
+        process = command(tmp_path, *words)
+        train_for(process, tmp_path / "out", 12)
+        with filled(tmp_path, process):
+            assert_one_line(process, "No space left on device")
+            state = StateFolder(tmp_path / "out" / "checkpoints").newest()
+            assert state.progress.steps >= 11
+            assert not partial(tmp_path / "out")
+            assert_one_line(command(tmp_path, *words), "No space left on device")
+        process = command(tmp_path, *words)
+        assert process.communicate(timeout=120)[1] == ""
+        assert_same_end(tmp_path / "out", whole[1] / "whole")
+        history = journal.history(tmp_path / "out" / journal.FILE)
+        assert history["train/loss"] == list(enumerate(whole[2].losses, start=1))
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+@pytest.mark.slow
+def test_after_a_read_only_folder_it_ends_as_if_it_had_not_been(whole, tmp_path):
+    """A mount with an open journal cannot become read-only, so that another one comes before it."""
+    out = tmp_path / "out"
+    words = [*whole[0], "tracking=none", "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
+    process = command(tmp_path, *words)
+    train_for(process, out, 12)
+    try:
+        mount("--bind", str(out), str(out))
+    except pytest.skip.Exception:
+        process.kill()
+        raise
+    try:
+        mount("-o", "remount,bind,ro", str(out))
+        assert_one_line(process, "Read-only file system")
+        assert StateFolder(out / "checkpoints").newest().progress.steps >= 11
+        assert_one_line(command(tmp_path, *words), "Read-only file system")
+    finally:
+        subprocess.run(["umount", "--lazy", str(out)], check=True)
+    process = command(tmp_path, *words)
+    assert process.communicate(timeout=120)[1] == ""
+    assert_same_end(out, whole[1] / "whole")
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path):
+    words = ["-m", *TINY, *MORE, "seed=0,1", "resume=auto", "hydra.sweep.dir=sweep"]
+    whole = command(tmp_path, *words[:-1], "hydra.sweep.dir=whole", "tracking=none")
+    assert whole.communicate(timeout=120)[1] == ""
+    process = command(tmp_path, *words)
+    train_for(process, tmp_path / "sweep" / "1", 11)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    journals = [tmp_path / "sweep" / number / journal.FILE for number in "01"]
+    first = journals[0].read_bytes()
+    words[words.index("seed=0,1")] = "seed=0,1,2"
+    process = command(tmp_path, *words)
+    assert process.communicate(timeout=120)[1] == ""
+    assert journals[0].read_bytes() == first  # it was finished
+    for number in "01":
+        assert_same_end(tmp_path / "sweep" / number, tmp_path / "whole" / number)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    trials = client.search_runs(["1"], f"tags.`{TRIAL_TAG}` != ''")  # and not the sweep itself
+    ended = [(run.info.status, run.data.params["seed"]) for run in trials]
+    assert sorted(ended) == [("FINISHED", "0"), ("FINISHED", "1"), ("FINISHED", "2")]
+    words[words.index("seed=0,1,2")] = "seed=3,2"  # whose folder 0 is that of seed 0
+    process = command(tmp_path, *words)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (line,) = err.splitlines()
+    assert line.startswith("fcnlab: 1 of 3 trials failed: ")  # the third is the earlier sweep's
+    assert "sweep/0: holds another training; choose another hydra.sweep.dir" in line
+    assert journals[0].read_bytes() == first
+
+
+# What cannot go on, each in one line
+
+
+def refusal(words, error=ConfigError):
+    with pytest.raises(error) as caught:
+        fcnlab.train(fcnlab.compose(words))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def copied(whole, tmp_path, monkeypatch):
+    """A copy of the undisturbed training as if it had been killed on the way; the working directory is a fresh one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    words, folder, _ = whole
+    out = tmp_path / "outputs" / "killed"
+    shutil.copytree(folder / "whole", out)
+    path = out / journal.FILE
+    path.write_bytes(path.read_bytes().partition(b'{"kind":"tags"')[0])
+    return [*words, "tracking=none"], out
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [("arch=fcn16s", "arch.name=fcn16s"), ("dataset.num_classes=3", "dataset.num_classes=3"), ("seed=1", "seed=1"),
+     ("optimizer=sgd", "optimizer.name=sgd"), ("trainer.batch_size=2", "trainer.batch_size=2")],
+)  # fmt: skip
+def test_what_cannot_change_in_the_middle_is_named(copied, change, key):
+    text = refusal([f"resume={copied[1]}", change, "dataset.class_names=[]"])
+    assert key in text
+    assert "cannot change in the middle" in text
+
+
+def test_other_images_are_refused(copied):
+    text = refusal([f"resume={copied[1]}", "dataset.seed=1"], DataError)
+    assert "the training images are not those that its training began with" in text
+
+
+def test_fewer_steps_than_were_made_are_refused(copied):
+    assert "trainer.epochs" in refusal([f"resume={copied[1]}", "trainer.epochs=1"])
+
+
+def test_another_version_of_mindspore_is_refused(copied, monkeypatch):
+    monkeypatch.setattr("mindspore.__version__", "2.9.0")
+    text = refusal([f"resume={copied[1]}"], CheckpointError)
+    assert "was written with MindSpore 2.8.0, and 2.9.0 computes other numbers" in text
+    assert "init_from=" in text
+
+
+def test_a_training_that_is_alive_is_left_alone(copied):
+    alive = Journal(copied[1], go_on=True)
+    assert "another training is running in it" in refusal([f"resume={copied[1]}"], TrackingError)
+    alive.close()
+
+
+@pytest.mark.parametrize("source", ["nowhere", ".", "outputs/killed/checkpoints/best.safetensors"])
+def test_what_is_no_training_or_no_state_is_named(copied, source):
+    words = [f"resume={source}"]
+    text = refusal(words, CheckpointError) if source.endswith(".safetensors") else refusal(words)
+    assert source in text
+    assert "init_from" in text
+
+
+def test_a_run_that_is_not_in_the_store_is_named(copied, empty_store):
+    shutil.copy(empty_store, "mlflow.db")
+    assert f"resume={'0' * 32}" in refusal([f"resume={'0' * 32}"])
+
+
+def test_resume_stands_on_the_command_line_and_alone():
+    assert "give one" in refusal(["resume=a", "from_run=b"])
+
+
+def test_auto_finds_the_newest_training_of_this_configuration_that_is_not_over(copied):
+    words, out = copied
+    config = fcnlab.compose([*words, "resume=auto"])
+    assert resume.search(config) == Path("outputs/killed")
+    assert resume.search(fcnlab.compose([*words, "optimizer.lr=0.1"])) is None
+    written = Journal(out, go_on=True)
+    assert resume.search(config) is None  # alive
+    written.append("end", status="finished")
+    written.close()
+    assert resume.search(config) is None
+    assert resume.search(config, finished=True) == Path("outputs/killed")
+
+
+def test_the_command_goes_on_in_the_folder_of_the_training(copied):
+    words, out = copied
+    assert resume.output_words([*words, "resume=auto"], fcnlab.compose) == [
+        "hydra.run.dir='outputs/killed'",
+        "hydra.output_subdir=null",
+    ]
+    assert resume.output_words([f"resume={out}"], fcnlab.compose)[0] == f"hydra.run.dir='{out}'"
+    assert resume.output_words([*words, "hydra.run.dir=x", "resume=auto"], fcnlab.compose) == []
+    for wrong in (["-m"], ["hydra.run.dir=elsewhere"]):
+        with pytest.raises(ConfigError, match=r"leave .* out"):
+            resume.output_words([f"resume={out}", *wrong], fcnlab.compose)
+    with pytest.raises(TrackingError, match="already holds a training"):
+        resume.refuse_occupied([*words, f"hydra.run.dir={out}"])
+
+
+def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(copied, caplog):
+    _, out = copied
+    newest, before = sorted((out / "checkpoints").glob("state_*"), reverse=True)
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    state = resume.find(fcnlab.compose([f"resume={out}"]), None).state
+    assert state.path == before
+    assert f"{newest}: not a readable checkpoint (its content does not match its checksum)" in caplog.text
+    assert f"falling back to {before.name}" in caplog.text
+
+
+def test_all_states_damaged_is_one_line(copied):
+    for state in (copied[1] / "checkpoints").glob("state_*"):
+        state.write_bytes(state.read_bytes()[:-1])
+    assert "not a readable checkpoint" in refusal([f"resume={copied[1]}"], CheckpointError)

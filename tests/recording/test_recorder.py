@@ -1,0 +1,279 @@
+"""What a run holds, read back with MLflow's own client."""
+
+import json
+import secrets
+import shutil
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import compose_tiny
+from mlflow import MlflowClient
+from omegaconf import OmegaConf
+
+import fcnlab
+from fcnlab.compare import compare
+from fcnlab.comparison.trials import read_folder
+from fcnlab.config import compose
+from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError
+from fcnlab.experiment import assembly
+from fcnlab.recording import journal, run_figures
+from fcnlab.recording.recorder import Past, default_run_name
+from fcnlab.tracking.address import store_uri, ui_command
+from fcnlab.tracking.journal_sender import sync
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run in the working directory's own store, and its client."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        config = compose_tiny(
+            "seed=3", "tracking.experiment=study", "tracking.overlays=1", "tracking.register_as=study", "dataset.seed=5"
+        )
+        result = fcnlab.train(config, folder / "out", ["seed=3"])
+        yield config, result, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def test_a_run_holds_what_it_should(trained):
+    config, result, client = trained
+    run = client.get_run(result.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == default_run_name(config) == "fcn8s-cells-seed3"
+    assert client.get_experiment(run.info.experiment_id).name == "study"
+
+    assert run.data.params["arch.name"] == "fcn8s"
+    assert run.data.params["optimizer.lr"] == "0.001"
+    assert run.data.params["seed"] == "3"
+    text = Path(client.download_artifacts(result.run_id, "config.yaml")).read_text()
+    assert OmegaConf.create(text).dataset.num_train == 4
+
+    for tag in ("host", "cpu", "python", "mindspore", "fcnlab", "seed", "command", "mlflow.user"):
+        assert tag in run.data.tags
+    assert run.data.tags["mindspore"].startswith("2.8")
+    assert run.data.tags["hydra.overrides"] == "seed=3"
+    assert f"from_run={result.run_id}" in run.data.tags["mlflow.note.content"]
+    assert "finished" in run.data.tags["mlflow.note.content"]
+
+    artifacts = {item.path for top in ("checkpoints", "figures") for item in client.list_artifacts(result.run_id, top)}
+    assert artifacts >= {"checkpoints/best.safetensors", "checkpoints/last.safetensors", "figures/learning_curves.png"}
+    counts = Path(client.download_artifacts(result.run_id, "figures/confusion_matrix.csv")).read_text()
+    assert counts.count("membrane") == 2  # once as a row, once as a column
+
+
+def test_the_images_are_inputs_with_digests(trained):
+    config, result, client = trained
+    inputs = {item.tags[0].value: item.dataset for item in client.get_run(result.run_id).inputs.dataset_inputs}
+    splits = dict(zip(("training", "validation"), assembly.build_data(config), strict=True))
+    assert {context: dataset.digest for context, dataset in inputs.items()} == {
+        context: split.fingerprint() for context, split in splits.items()
+    }
+    assert inputs["training"].digest != inputs["validation"].digest
+    assert json.loads(inputs["validation"].profile) == {"images": 2}
+
+
+def test_processor_and_memory_are_recorded(trained):
+    _, result, client = trained
+    for name in ("system/cpu_utilization_percentage", "system/process_memory_megabytes"):
+        assert client.get_metric_history(result.run_id, name)
+
+
+def test_the_best_model_is_registered_and_gives_label_maps(trained):
+    config, result, client = trained
+    version = client.get_model_version_by_alias("study", "champion")
+    assert version.run_id == result.run_id
+    mlflow.set_tracking_uri(client.tracking_uri)
+    model = mlflow.pyfunc.load_model(f"runs:/{result.run_id}/model")
+    registered = mlflow.pyfunc.load_model("models:/study@champion")
+    mlflow.set_tracking_uri(None)
+    image = next(iter(assembly.build_data(config).val)).image
+    label = model.predict(image[np.newaxis])
+    assert label.shape == (1, *image.shape[:2])
+    assert label.dtype == np.int32
+    np.testing.assert_array_equal(registered.predict(image[np.newaxis]), label)
+    (_, prediction), *_ = result.best.evaluation.samples
+    np.testing.assert_array_equal(label[0], prediction)
+
+
+def test_the_metrics_are_the_trainings(trained):
+    _, result, client = trained
+    losses = client.get_metric_history(result.run_id, "train/loss")
+    assert [metric.step for metric in losses] == [1, 2, 3, 4]
+    np.testing.assert_allclose([metric.value for metric in losses], result.losses)
+    for name in ("train/learning_rate", "train/images_per_second", "train/data_wait_fraction"):
+        assert len(client.get_metric_history(result.run_id, name)) == 4
+    for name in ("loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou", "iou/cell"):
+        assert [metric.step for metric in client.get_metric_history(result.run_id, f"val/{name}")] == [2, 4]
+    assert max(m.value for m in client.get_metric_history(result.run_id, "val/mean_iou")) == pytest.approx(
+        result.best.evaluation.metrics["val/mean_iou"]
+    )
+
+
+def test_overlays_show_each_evaluation_and_the_best_checkpoint_loads(trained, monkeypatch):
+    _, result, client = trained
+    images = [item.path for item in client.list_artifacts(result.run_id, "images")]
+    assert len([path for path in images if path.endswith(".png")]) == 2
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    mlflow.set_tracking_uri(None)
+    network = fcnlab.load(f"runs:/{result.run_id}")
+    saved = fcnlab.load(result.best_checkpoint)
+    for name, parameter in network.parameters_dict().items():
+        np.testing.assert_array_equal(parameter.asnumpy(), saved.parameters_dict()[name].asnumpy())
+
+
+@pytest.mark.parametrize("words", [["trainer.epochs=2"], ["trainer.epochs=3", "trainer.patience=1"]])
+def test_the_figures_show_everything_and_are_drawn_once_while_the_last_weights_are_written(
+    tiny, tmp_path, monkeypatch, words
+):
+    drawn = []
+
+    def learning_curves(history, path):
+        drawn.append((threading.current_thread().name, [step for step, _ in history["train/loss"]]))
+
+    monkeypatch.setattr(run_figures, "draw_learning_curves", learning_curves)
+    if "trainer.patience=1" in words:
+        monkeypatch.setattr("fcnlab.training.trainer.Trainer._improves", lambda self, _: self.progress.best is None)
+    result = fcnlab.train(
+        tiny(*words, "trainer.eval_every=1", "tracking=none", "trainer.mode=pynative"), tmp_path / "out"
+    )
+    assert result.steps == 4
+    assert drawn == [("fcnlab-figures_0", [1, 2, 3, 4])]
+
+
+def cannot_start(*_):
+    raise TrackingError("cannot start a process")
+
+
+def is_lost(*_):
+    lost = Future()
+    lost.set_exception(TrackingError("the process was lost"))
+    return lost
+
+
+@pytest.mark.parametrize("draw", [cannot_start, is_lost])
+def test_figures_are_drawn_here_if_the_process_that_does_it_is_gone(tiny, tmp_path, uri, monkeypatch, draw):
+    monkeypatch.setattr("fcnlab.tracking.sending_client.draw", draw)
+    fcnlab.train(tiny("trainer.mode=pynative", "trainer.max_steps=1", f"tracking.uri={uri}"), tmp_path / "out")
+    drawn = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert drawn == {"learning_curves.png", "confusion_matrix.png", "confusion_matrix.csv"}
+
+
+def test_a_training_that_fails_is_failed_and_one_interrupted_is_killed(tiny, tmp_path, monkeypatch):
+    from fcnlab.training.step import TrainStep
+
+    for error, status in ((RuntimeError("broken"), "FAILED"), (KeyboardInterrupt(), "KILLED")):
+
+        def raise_it(self, *arguments, error=error):
+            raise error
+
+        monkeypatch.setattr(TrainStep, "__call__", raise_it)
+        with pytest.raises(type(error)):
+            fcnlab.train(tiny(f"tracking.run_name={status}"))
+    runs = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["1"])
+    assert {run.info.run_name: run.info.status for run in runs} == {"FAILED": "FAILED", "KILLED": "KILLED"}
+
+
+def test_without_mlflow_there_is_the_journal_which_can_be_sent_later(tiny, tmp_path, empty_store):
+    result = fcnlab.train(tiny("tracking=none", "trainer.mode=pynative"), tmp_path / "out")
+    assert result.run_id is None
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    checkpoints = {path.name for path in (tmp_path / "out/checkpoints").iterdir()}
+    assert checkpoints == {
+        *("best.safetensors", "last.safetensors", "best.ckpt", "last.ckpt"),
+        *("state_00000002.safetensors", "state_00000004.safetensors"),
+    }
+    losses = journal.history(tmp_path / "out" / journal.FILE)["train/loss"]
+    assert losses == list(enumerate(result.losses, start=1))
+
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    run_id = sync(tmp_path / "out")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert client.get_run(run_id).info.status == "FINISHED"
+    points = client.get_metric_history(run_id, "train/loss")
+    assert [(point.step, point.value) for point in points] == losses
+    assert client.search_logged_models(["1"])[0].source_run_id == run_id
+
+
+def test_a_second_training_does_not_write_over_the_first(tiny, tmp_path):
+    first = fcnlab.train(tiny("tracking=none", "trainer.max_steps=1", "trainer.mode=pynative"), tmp_path / "out")
+    before = first.best_checkpoint.read_bytes()
+    with pytest.raises(TrackingError, match="already holds a training"):
+        fcnlab.train(tiny("tracking=none", "seed=1"), tmp_path / "out")
+    assert first.best_checkpoint.read_bytes() == before
+
+
+def test_no_password_is_recorded(tiny, tmp_path, monkeypatch, caplog):
+    with pytest.raises(ConfigError, match=r"tracking\.uri: holds a password.*MLFLOW_TRACKING_URI"):
+        tiny("tracking.uri='http://user:s3cret@127.0.0.1:1'")
+    password = secrets.token_hex(8)  # not written here: a run holds this file when it is not committed
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:{password}@127.0.0.1:1")
+    with pytest.raises(TrackingError) as caught:
+        fcnlab.train(tiny("trainer.mode=pynative"), tmp_path / "out")
+    assert "127.0.0.1:1" in str(caught.value)
+    assert password not in str(caught.value) + caplog.text
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
+
+
+def test_a_store_that_cannot_be_reached_is_one_line(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FcnlabError) as caught:
+        fcnlab.train(tiny(f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db", "trainer.mode=pynative"))
+    assert "\n" not in str(caught.value)
+    assert "tracking=none" in str(caught.value)
+
+
+def test_classes_whose_names_mlflow_refuses_are_monitored_read_back_and_compared(tiny, tmp_path):
+    words = ("trainer.mode=pynative", "trainer.max_steps=1", "tracking.overlays=1", "trainer.monitor=val/iou/a+b")
+    config = tiny(*words, "dataset.class_names=['a+b','a,b']")
+    config.tracking.run_name = "x" * 200
+    result = fcnlab.train(config, tmp_path / "out")
+    best = result.best.evaluation.metrics
+    classes = {"val/iou/a+b": "val/iou/a:plus sign:b", "val/iou/a,b": "val/iou/a:comma:b"}
+
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    logged = MlflowClient(store).get_run(result.run_id).data.metrics
+    assert {name: logged[written] for name, written in classes.items()} == {name: best[name] for name in classes}
+    history = journal.history(tmp_path / "out" / journal.FILE)
+    assert [value for _, value in history["val/iou/a,b"]] == [best["val/iou/a,b"]]
+    assert read_folder(tmp_path / "out").value == best["val/iou/a+b"]
+    for monitor in ([], ["monitor=val/iou/a+b"], ["monitor='val/iou/a:plus sign:b'"]):
+        found = compare(compose([f"tracking.uri={store}", f"runs=[{result.run_id}]", *monitor], "compare"))
+        assert found.monitor == "val/iou/a+b"
+        assert found.best_trial.metrics == best
+        assert found.class_names == ["a+b", "a,b"]
+
+
+def test_a_picture_of_an_older_journal_is_known_whatever_its_key_was(tmp_path):
+    written = journal.Journal(tmp_path)
+    written.append("run", journal="x")
+    written.append("image", path="overlays/000002-0.png", key="overlay/Zelle _", step=2)
+    written.close()
+    assert Past.read(tmp_path / journal.FILE, 1).images == {"overlays/000002-0.png"}
+
+
+def test_a_deleted_experiment_says_how_to_restore_it(tiny, tmp_path):
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.delete_experiment(client.create_experiment("gone"))
+    with pytest.raises(TrackingError, match="mlflow experiments restore"):
+        fcnlab.train(tiny("tracking.experiment=gone", "trainer.mode=pynative"))
+
+
+def test_the_store_is_the_key_then_the_environment_then_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert store_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert store_uri(None) == "http://127.0.0.1:5000"
+    assert store_uri("sqlite:///other.db") == "sqlite:///other.db"
+
+
+def test_what_to_type_to_look_at_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ui_command(store_uri(None)) == "mlflow ui"
+    assert ui_command("sqlite:///other.db") == "mlflow ui --backend-store-uri sqlite:///other.db"
+    assert ui_command("http://127.0.0.1:5000") == "http://127.0.0.1:5000"

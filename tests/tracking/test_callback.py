@@ -1,0 +1,170 @@
+"""A training's journal is in the store when the training ends, whatever happened in between."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from local_server import tracking_server
+from mlflow import MlflowClient
+from written_journal import check_whole, losses, write_run
+
+import fcnlab
+from fcnlab.core.errors import TrackingError
+from fcnlab.tracking import sending_client
+from fcnlab.tracking.callback import MLflowCallback
+from fcnlab.training.callbacks import Callback
+
+
+def configured(tiny, uri):
+    return tiny(f"tracking.uri={uri}", "tracking.experiment=study")
+
+
+def test_the_process_that_sends_is_replaced_when_it_is_lost(tiny, tmp_path, uri, caplog):
+    upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"), interval=1000.0)
+    upload.on_start(None)
+    upload.on_step(None)
+    run_id = upload.run_id
+    for event in (lambda: upload.on_evaluation(None), lambda: None):
+        process = upload._upload.process
+        process._process.kill()
+        process._reader.join(10)
+        event()
+    upload.on_end("finished")
+    check_whole(MlflowClient(uri), run_id)
+    assert "not everything" not in caplog.text
+
+
+def test_what_is_left_is_said_with_the_command_that_sends_it(tiny, tmp_path, uri, caplog):
+    folder = write_run(tmp_path / "run")
+    upload = MLflowCallback(configured(tiny, uri), folder, interval=1000.0)
+    upload.on_start(None)
+    process = upload._upload.process
+    process._process.kill()
+    process._reader.join(10)
+    shutil.rmtree(folder)
+    upload.on_end("killed")
+    assert "cannot send its journal (No such file or directory)" in caplog.text
+    assert f"send the rest with `python -m fcnlab.track sync {folder}`" in caplog.text
+
+
+def test_a_training_does_not_wait_for_mlflow_to_be_imported(tmp_path, uri, tiny_overrides):
+    """MindSpore compiles with Python's lock held: no thread could import meanwhile."""
+    words = [*tiny_overrides, "trainer.mode=pynative", f"tracking.uri={uri}"]
+    code = "import sys, fcnlab; fcnlab.train(fcnlab.compose(sys.argv[1:])); sys.exit('mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, timeout=120, check=False)
+    assert done.returncode == 0
+    (run,) = MlflowClient(uri).search_runs(["1"])
+    assert run.info.status == "FINISHED"
+
+
+@pytest.fixture
+def server(tmp_path, empty_store):
+    (tmp_path / "server").mkdir()
+    shutil.copy(empty_store, tmp_path / "server" / "server.db")
+    with tracking_server(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.mark.slow
+def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(tiny, tmp_path, server, monkeypatch):
+    """Training goes on while the server is away; a second one, for which it never comes back, is sent later."""
+    seconds_away = []
+
+    class Outage(Callback):
+        def on_step(self, record):
+            if record.step == 3:
+                server.kill()
+                self.began = time.monotonic()
+            if record.step == 10:
+                seconds_away.append(time.monotonic() - self.began)
+                if self.returns:
+                    server.start()
+
+    outage = Outage()
+    monkeypatch.setattr("fcnlab.experiment.assembly.build_trainer", _with_callback(outage))
+    words = [f"tracking.uri={server.uri}", "trainer.epochs=6", "trainer.eval_every=3", "tracking.wait=30"]
+    config = tiny(*words)
+    client = MlflowClient(server.uri)
+
+    outage.returns = True
+    result = fcnlab.train(config, tmp_path / "back")
+    check_training(client, result.run_id, result)
+    assert client.list_artifacts(result.run_id, "checkpoints")
+
+    outage.returns = False
+    config.tracking.wait = 1.0
+    result = fcnlab.train(config, tmp_path / "gone")
+    server.start()
+    assert client.get_run(result.run_id).info.status == "RUNNING"
+    command = [sys.executable, "-m", "fcnlab.track", "sync", str(tmp_path / "gone")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert result.run_id in done.stdout
+    check_training(client, result.run_id, result)
+    assert max(seconds_away) < 20  # seven tiny steps: waiting for MLflow's own retries would take minutes
+
+
+def check_training(client, run_id, result):
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert losses(client, run_id) == list(enumerate(result.losses, start=1))
+    assert [point.step for point in client.get_metric_history(run_id, "val/mean_iou")] == [6, 12]
+
+
+def _with_callback(callback):
+    from fcnlab.experiment.assembly import build_trainer
+
+    def build(config, network, data, folder, callbacks):
+        return build_trainer(config, network, data, folder, [*callbacks, callback])
+
+    return build
+
+
+def test_a_run_without_a_step_is_known_at_its_end(tiny, tmp_path, uri):
+    upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
+    upload.on_start(None)
+    upload.on_end("finished")
+    check_whole(MlflowClient(uri), upload.run_id)
+
+
+def test_the_first_step_says_that_no_run_could_be_made(tiny, tmp_path, uri, caplog):
+    upload = MLflowCallback(configured(tiny, uri), tmp_path / "no journal")
+    upload.on_start(None)
+    with pytest.raises(TrackingError, match="cannot send its journal"):
+        upload.on_step(None)
+    upload.on_end("failed")
+    assert "not everything is in the tracking store" in caplog.text
+
+
+def test_a_training_goes_on_though_the_process_is_lost_before_there_is_a_run(tiny, tmp_path, uri):
+    upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
+    upload._upload.process._process.kill()
+    upload.on_start(None)
+    upload.on_step(None)
+    assert upload.before_state() == {"run_id": None}
+    upload.on_evaluation(None)
+    upload.on_step(None)
+    assert upload.before_state() == {"run_id": upload.run_id}
+    upload.on_end("finished")
+    check_whole(MlflowClient(uri), upload.run_id)
+
+
+def test_a_training_goes_on_though_no_other_process_can_be_started(tiny, tmp_path, uri, monkeypatch, caplog):
+    upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
+    upload.on_start(None)
+    upload.on_step(None)
+    process = upload._upload.process
+    process._process.kill()
+    process._reader.join(10)
+    monkeypatch.setattr(sending_client.subprocess, "Popen", refuse)
+    upload.on_evaluation(None)
+    upload.on_end("finished")
+    assert "cannot start the process that sends to MLflow (Cannot allocate memory)" in caplog.text
+    assert "not everything is in the tracking store" in caplog.text
+
+
+def refuse(*_, **__):
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
