@@ -29,7 +29,7 @@ def test_the_process_that_sends_is_replaced_when_it_is_lost(tiny, tmp_path, uri,
     upload.on_step(None)
     run_id = upload.run_id
     for event in (lambda: upload.on_evaluation(None), lambda: None):
-        process = upload._upload.process
+        process = upload._channel.process
         process._process.kill()
         process._reader.join(10)
         event()
@@ -42,7 +42,7 @@ def test_what_is_left_is_said_with_the_command_that_sends_it(tiny, tmp_path, uri
     folder = write_run(tmp_path / "run")
     upload = MLflowCallback(configured(tiny, uri), folder, interval=1000.0)
     upload.on_start(None)
-    process = upload._upload.process
+    process = upload._channel.process
     process._process.kill()
     process._reader.join(10)
     shutil.rmtree(folder)
@@ -141,7 +141,7 @@ def test_the_first_step_says_that_no_run_could_be_made(tiny, tmp_path, uri, capl
 
 def test_a_training_goes_on_though_the_process_is_lost_before_there_is_a_run(tiny, tmp_path, uri):
     upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
-    upload._upload.process._process.kill()
+    upload._channel.process._process.kill()
     upload.on_start(None)
     upload.on_step(None)
     assert upload.before_state() == {"run_id": None}
@@ -156,7 +156,7 @@ def test_a_training_goes_on_though_no_other_process_can_be_started(tiny, tmp_pat
     upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
     upload.on_start(None)
     upload.on_step(None)
-    process = upload._upload.process
+    process = upload._channel.process
     process._process.kill()
     process._reader.join(10)
     monkeypatch.setattr(sending_client.subprocess, "Popen", refuse)
