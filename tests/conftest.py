@@ -2,8 +2,12 @@
 
 import os
 import shutil
+import sys
 
 import pytest
+
+if not os.path.isfile(sys.argv[0]):  # pytest-xdist starts its workers with `python -c`, whose graphs are not cached
+    sys.argv[0] = __file__
 
 from fcnlab import compose
 from fcnlab.core.errors import ConfigError

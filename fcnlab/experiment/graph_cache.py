@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -184,6 +185,8 @@ class _Workplace:
             Whether the graph was loaded, and otherwise what MindSpore stored of it; None if that is elsewhere.
         """
         try:
+            if sys.argv and sys.argv[0] and not os.path.isfile(sys.argv[0]):
+                raise FileNotFoundError(sys.argv[0])  # MindSpore reads the script that runs; `python -c` has none
             folder = self._prepared(found)
         except OSError:
             cell.compile(*inputs)

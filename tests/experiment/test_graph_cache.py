@@ -150,6 +150,18 @@ def test_a_graph_that_mindspore_cannot_read_is_made_anew(tmp_path):
     assert in_a_process(tmp_path, "Scale") == [[True, SCALED]]
 
 
+def test_a_program_that_is_no_file_compiles_without_the_cache(tmp_path):
+    """MindSpore opens the file of the program that runs, and stops where there is none."""
+    code = (
+        f"import sys; sys.path.append({os.path.dirname(stored_cells.__file__)!r}); from pathlib import Path;"
+        f"from stored_cells import *; configure('cpu', 'graph'); print(compiled(Path({str(tmp_path)!r}), Scale()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(False, [7.0, 12.0])"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(autouse=True)
 def graph_mode():
     configure("cpu", "graph")
