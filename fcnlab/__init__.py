@@ -6,7 +6,7 @@
     result = fcnlab.train(config)
     network = fcnlab.load(result.best_checkpoint)
 
-The names load what they need on first use, so that ``import fcnlab`` and ``--help`` stay fast.
+Each name loads its module on first use, so that ``import fcnlab`` and ``--help`` stay fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __version__ = "0.2.0"
 
 _LAZY = {
     "build_model": "fcnlab.models",
-    "compose": "fcnlab.experiment.reproduce",
+    "compose": "fcnlab.experiment.primary_config",
     "load": "fcnlab.experiment.loading",
     "FcnlabError": "fcnlab.core.errors",
 }

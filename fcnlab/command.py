@@ -1,4 +1,4 @@
-"""How every command behaves on the command line: log lines, one-line errors, exit codes, signals."""
+"""Runs every command alike: with its log lines, one-line errors, exit codes and signals."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 class ConsoleHandler(logging.Handler):
-    """Writes log lines through the console that draws the progress bar, so that they stay above it."""
+    """Writes log lines through the console that draws the progress bar, so that the lines stay above the bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         get_console().print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
 
 class LogFile(logging.FileHandler):
-    """The log of a run. Where the disk does not take it, it is lost without a word: the journal's error says it.
+    """The log file of a run; a line that the disk refuses is lost without a word, as the journal's error reports it.
 
     Args:
-        filename: Of the log; opened at the first line.
+        filename: The path of the file, which is opened at the first line.
     """
 
     def __init__(self, filename: str) -> None:
         super().__init__(filename, encoding="utf-8", delay=True)
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):  # of opening; of writing, they end in `handleError`
+        with suppress(OSError):  # an error while opening; one while writing goes to `handleError`
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
@@ -53,15 +53,15 @@ class LogFile(logging.FileHandler):
 def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     """Run a Hydra command and leave with its exit code.
 
-    What the user can mend goes to standard error as one line and exits 1; Ctrl-C exits 130 and SIGTERM 143. Anything
-    else is a bug and shows its traceback.
+    An error that the user can mend goes to standard error as one line, and the exit code is 1. Ctrl-C exits with 130
+    and SIGTERM with 143. Any other error is a bug and shows its traceback.
 
     Args:
-        command: Reads the command line by itself.
-        schema: The class of its configuration.
+        command: The command, which reads the command line by itself.
+        schema: The class of the command's configuration.
     """
     configuration.register_schemas()
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print and exit by itself, in many lines
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints many lines and exits
     interrupts.install()
     try:
         command()
@@ -89,6 +89,6 @@ def _machine_trouble(error: OSError | MemoryError, trains: bool) -> str:
 
 
 def leave(code: int, reason: str) -> NoReturn:
-    """Say why in one line on standard error, and exit."""
+    """Print the reason as one line on standard error, and exit."""
     print(f"fcnlab: {reason}", file=sys.stderr)
     sys.exit(code)

@@ -97,6 +97,7 @@ def check(config: PrepareConfig) -> Findings:
     from rich import get_console
 
     from fcnlab.core.progress import tracked
+    from fcnlab.metrics.names import class_names
     from fcnlab.preparation import checking
 
     if not config.root or not Path(config.root).expanduser().is_dir():
@@ -107,7 +108,7 @@ def check(config: PrepareConfig) -> Findings:
         looked_at = checking.look_at(findings, dataset, split, opened, seen)
         for _ in tracked(looked_at, len(opened), f"{split} images", get_console()):
             pass
-    names = list(dataset.class_names) or [f"class_{index}" for index in range(dataset.num_classes)]
+    names = class_names(dataset.class_names, dataset.num_classes)
     checking.add_summary(findings, names)
     _show(findings, names)
     return findings

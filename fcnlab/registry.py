@@ -5,13 +5,13 @@ A package adds an architecture, data set, loss, transform, optimizer or schedule
     [project.entry-points."fcnlab.datasets"]
     mitochondria = "their_package.data:Mitochondria"
 
-The object may carry an attribute ``Config``: a dataclass with its configuration keys. ``dataset=mitochondria`` then
+The object may have an attribute ``Config``: a dataclass with its configuration keys. ``dataset=mitochondria`` then
 selects it with these keys, without a YAML file; the keys of a transform stand below ``augment.<name>`` once
-``augment.extra`` names it. The dataclass need not derive from one of `fcnlab.config.schema`, whose keys it has besides.
-A key that states a role (``fcnlab.config.schema.key(2, Role.FREE)``) is treated accordingly; one that does not is taken
-to shape the compiled graphs and to be fixed for a training's life.
+``augment.extra`` names it. The dataclass need not derive from one of `fcnlab.config.schema`, whose keys it gets anyway.
+A key may state a role (``fcnlab.config.schema.key(2, Role.FREE)``); a key that does not is taken to shape the compiled
+graphs and to be fixed for a training's life.
 
-Names are listed without importing what they stand for: the module of a plug-in is imported when its name is used.
+Names are listed without importing anything: the module of a plug-in is imported when its name is used.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from fcnlab.core.errors import ConfigError, first_line
 
 
 class Origin(NamedTuple):
-    """Where a plug-in comes from.
+    """The origin of a plug-in.
 
     Attributes:
-        distribution: Name of the installed distribution that declares it; None if nothing says it.
-        version: Of that distribution.
-        module: Name of the module that the plug-in is imported from.
+        distribution: The name of the installed distribution that declares the plug-in; None if it is not known.
+        version: The version of that distribution.
+        module: The name of the module that the plug-in is imported from.
     """
 
     distribution: str | None
@@ -40,12 +40,12 @@ class Origin(NamedTuple):
 
 
 class Registry:
-    """Factories of one kind, by name.
+    """A registry of the factories of one kind, by name.
 
     Args:
-        kind: What the factories make, as an error names it ("optimizer").
+        kind: What the factories make, for errors ("optimizer").
         group: The entry-point group that other packages use ("fcnlab.optimizers").
-        builtin: Name to ``"module:attribute"``; imported on first use, so that listing names stays cheap.
+        builtin: This package's own names, each with ``"module:attribute"``, which is imported on first use.
     """
 
     def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
@@ -55,7 +55,7 @@ class Registry:
         self._registered: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str, factory: Callable[..., Any]) -> None:
-        """Add a factory at run time, as a notebook does; its ``Config`` is selectable like that of a plug-in.
+        """Add a factory at run time, as in a notebook; its ``Config`` is selectable like that of a plug-in.
 
         Raises:
             ConfigError: If the name is taken.
@@ -68,7 +68,7 @@ class Registry:
         self._registered[name] = factory
 
     def unregister(self, name: str) -> None:
-        """Take back what `register` added, so that a notebook's cell can be run again.
+        """Remove a factory that `register` added, so that a notebook's cell can be run again.
 
         Raises:
             ConfigError: If nothing was registered under the name at run time.
@@ -78,15 +78,15 @@ class Registry:
         del self._registered[name]
 
     def names(self) -> list[str]:
-        """All known names, sorted."""
+        """Return all known names, sorted."""
         return sorted({*self._builtin, *self.additional()})
 
     def additional(self) -> list[str]:
-        """The names that are not this package's own: plug-ins and what was registered at run time."""
+        """Return the names of the plug-ins and of the factories that were registered at run time, sorted."""
         return sorted({*self._registered, *(found.name for found in entry_points(group=self.group))})
 
     def builtin(self) -> list[str]:
-        """This package's own names, in their order."""
+        """Return this package's own names, in their order."""
         return list(self._builtin)
 
     def is_builtin(self, name: str) -> bool:
@@ -94,7 +94,7 @@ class Registry:
         return name in self._builtin
 
     def origin(self, name: str) -> Origin | None:
-        """Where a plug-in comes from; None for what is built in or was registered at run time."""
+        """Return the origin of a plug-in; None if the name is built in or was registered at run time."""
         for found in self._declared(name):
             dist = found.dist
             return Origin(dist and dist.name, dist and dist.version, found.module)
@@ -104,7 +104,7 @@ class Registry:
         """Refuse an unknown or ambiguous name without importing anything.
 
         Raises:
-            ConfigError: The text lists the known names and the nearest match, or the packages that share the name.
+            ConfigError: If it is; the text lists the known names and the nearest one, or the packages that share it.
         """
         declared = self._declared(name)
         owners = ["fcnlab"] * (name in self._builtin) + ["this session"] * (name in self._registered)
@@ -118,11 +118,10 @@ class Registry:
             )
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The factory called ``name``.
+        """Return the factory of a name.
 
         Raises:
-            ConfigError: If it is unknown, when the text lists the known names and the nearest match; or if a plug-in
-                cannot be imported.
+            ConfigError: As `check` does, or if a plug-in cannot be imported.
         """
         self.check(name)
         if name in self._registered:
@@ -144,7 +143,7 @@ class Registry:
         return factory
 
     def _declared(self, name: str) -> list[EntryPoint]:
-        """The entry points of a name, one for each place that it may be imported from."""
+        """Return the entry points of a name, one for each place that it may be imported from."""
         return list({found.value: found for found in entry_points(group=self.group) if found.name == name}.values())
 
     def _unknown(self, name: str) -> str:
@@ -162,11 +161,11 @@ ARCHITECTURES = Registry(
     "fcnlab.architectures",
     {f"fcn{stride}s": f"fcnlab.models.fcn:fcn{stride}s" for stride in (32, 16, 8, 4, 2)},
 )
-"""Called with ``num_classes``, ``seed``, ``in_channels`` if that is not 3, and the architecture's own keys.
+"""The architectures, called with ``num_classes``, ``seed``, ``in_channels`` if that is not 3, and their own keys.
 
-These are those of its ``Config`` but for ``name`` and ``stride``; ``width``, ``norm`` and ``dropout`` are among them if
-the ``Config`` derives from `fcnlab.config.schema.ArchConfig` or there is none. It returns the network: an ``nn.Cell``
-from images (N x in_channels x H x W, float32) to logits (N x C x H x W, float32).
+The own keys are those of the ``Config`` without ``name`` and ``stride``; ``width``, ``norm`` and ``dropout`` are among
+them if the ``Config`` derives from `fcnlab.config.schema.ArchConfig` or there is none. An architecture returns the
+network: an ``nn.Cell`` from images (N x in_channels x H x W, float32) to logits (N x C x H x W, float32).
 """
 
 DATASETS = Registry(
@@ -180,7 +179,7 @@ DATASETS = Registry(
         "camvid": "fcnlab.data.camvid:Camvid",
     },
 )
-"""Called with the data set's configuration and a split ("train" or "val"); returns a `fcnlab.data.Dataset`."""
+"""The data sets, called with their configuration and a split ("train", "val"); they return a `fcnlab.data.Dataset`."""
 
 LOSSES = Registry(
     "loss",
@@ -192,10 +191,11 @@ LOSSES = Registry(
         "combined": "fcnlab.losses:Combined",
     },
 )
-"""Called with ``ignore_index``, ``num_classes`` and the loss's own keys; returns a cell, logits and labels to a scalar.
+"""The losses, called with ``ignore_index``, ``num_classes`` and their own keys.
 
-If the cell also is a `fcnlab.losses.SummedLoss`, ``val/loss`` is the loss of all validation images as one batch. If it
-is not, ``val/loss`` is the mean over the images, weighted by the number of their pixels that are not void.
+They return a cell from logits and labels to a scalar. If the cell is a `fcnlab.losses.SummedLoss`, ``val/loss`` is the
+loss of all validation images as one batch; otherwise, it is the mean over the images, weighted by the number of their
+pixels that are not void.
 """
 
 TRANSFORMS = Registry(
@@ -210,9 +210,9 @@ TRANSFORMS = Registry(
         "noise": "fcnlab.data.appearance:noise",
     },
 )
-"""Called with the configuration's ``augment`` section, ``ignore_index`` and the keys of the transform's own ``Config``.
+"""The transforms, called with the ``augment`` section, ``ignore_index`` and the keys of their own ``Config``.
 
-It returns a `fcnlab.data.dataset.Transform`, or None where there is nothing to do. The built-in ones are applied in
+They return a `fcnlab.data.dataset.Transform`, or None where there is nothing to do. The built-in ones are applied in
 this order, then those that ``augment.extra`` names.
 """
 
@@ -221,14 +221,14 @@ OPTIMIZERS = Registry(
     "fcnlab.optimizers",
     {name.lower(): f"fcnlab.training.optimizers:{name}" for name in ("Adam", "AdamW", "SGD")},
 )
-"""Called with the parameters and the optimizer's own keys except ``lr``; returns a cell that updates them."""
+"""The optimizers, called with the parameters and their own keys except ``lr``; they return a cell that updates them."""
 
 SCHEDULES = Registry(
     "schedule",
     "fcnlab.schedules",
     {name: f"fcnlab.training.schedules:{name}" for name in ("constant", "poly", "cosine")},
 )
-"""Called with ``step``, ``total_steps`` and the schedule's own keys; returns the factor on the learning rate."""
+"""The schedules, called with ``step``, ``total_steps`` and their own keys; they return the learning rate's factor."""
 
 REGISTRIES = {
     "arch": ARCHITECTURES,
@@ -237,4 +237,4 @@ REGISTRIES = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
 }
-"""By the group of the configuration that names one of its factories."""
+"""The registry of each group of the configuration that selects a factory by its name."""

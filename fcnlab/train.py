@@ -1,7 +1,6 @@
 """``python -m fcnlab.train``: compose a configuration, train, and record it.
 
-`train` is what the command does, for notebooks, where the module itself can be called:
-``fcnlab.train(fcnlab.compose(["arch=fcn8s"]))``.
+A notebook calls the module itself: ``fcnlab.train(fcnlab.compose(["arch=fcn8s"]))``.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from omegaconf import DictConfig
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.core.errors import FcnlabError, first_line
-from fcnlab.experiment import reproduce, resume
-from fcnlab.experiment.run import import_mlflow_beside, train
+from fcnlab.experiment import primary_config, resume
+from fcnlab.experiment.run import start_sending_process, train
 from fcnlab.sweeps import manifest
 
 if TYPE_CHECKING:
@@ -31,33 +30,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LAUNCHERS = ("joblib", "ray", "submitit")
-"""Packages whose own errors say that a job was lost, as when its process is killed, or that there is no cluster."""
+"""The launchers' packages whose errors say that a job's process was killed, or that there is no cluster."""
 
 
 def _main() -> None:
-    """Hydra's command line, composing on ``conf/train.yaml`` or on what ``from_run`` or ``resume`` recorded."""
-    words = sys.argv[1:]
-    if manifest.is_multirun(words):
-        _sweep(words)
+    """Run one training, or a sweep."""
+    overrides = sys.argv[1:]
+    if manifest.is_multirun(overrides):
+        _sweep(overrides)
     else:
-        resume.refuse_occupied(words)  # before Hydra writes into it
-        _hydra([*words, *resume.output_words(words, reproduce.compose)])
+        resume.refuse_occupied(overrides)  # before Hydra writes into it
+        _hydra([*overrides, *resume.hydra_overrides(overrides)])
 
 
-def _sweep(words: Sequence[str]) -> None:
-    """Several trainings: Hydra runs them, and this process keeps their parent run.
+def _sweep(overrides: Sequence[str]) -> None:
+    """Let Hydra run several trainings, while this process keeps their parent run.
 
     Raises:
         SystemExit: If a trial failed.
     """
     from fcnlab.sweeps import search, sweep
 
-    resume.output_words(words, reproduce.compose)  # refuses what goes on with one training
-    record, words = manifest.begin(words)
+    resume.hydra_overrides(overrides)  # refuses to resume a single training
+    record, overrides = manifest.begin(overrides)
     sweep.current = sweep.Sweep(record)
     search.register()
     try:
-        _hydra(words)
+        _hydra(overrides)
     except BaseException as error:
         sweep.current.end(error)
         if type(error).__module__.partition(".")[0] in _LAUNCHERS:
@@ -70,9 +69,9 @@ def _sweep(words: Sequence[str]) -> None:
         command.leave(command.EXIT_ERROR, f"{len(failed)} of {len(found)} trials failed: {reason}")
 
 
-def _hydra(words: Sequence[str]) -> None:
-    """Let Hydra compose and run."""
-    sys.argv[1:] = words
+def _hydra(overrides: Sequence[str]) -> None:
+    """Let Hydra compose a configuration, on ``conf/train.yaml`` or on a recorded one, and run what it describes."""
+    sys.argv[1:] = overrides
     composed = []
 
     def command_of(node: DictConfig) -> float | None:
@@ -83,7 +82,7 @@ def _hydra(words: Sequence[str]) -> None:
             return trial.run(node)
         return _command(node)
 
-    with reproduce.primary(words) as name:
+    with primary_config.registered(overrides) as name:
         try:
             hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name=name)(
                 command_of
@@ -91,15 +90,15 @@ def _hydra(words: Sequence[str]) -> None:
         except (ValueError, TypeError, AttributeError, AssertionError) as error:
             if composed:
                 raise
-            raise configuration.wrong_words(words, error) from error
+            raise configuration.wrong_override(overrides, error) from error
 
 
 def _command(node: DictConfig) -> float | None:
-    """Returns the monitored metric."""
+    """Train, and return the best value of the monitored metric, which a sweeper optimizes."""
     try:
         config = configuration.from_node(node)
-        reproduce.check(config, HydraConfig.get().job.config_name)
-        import_mlflow_beside(config)
+        primary_config.check(config, HydraConfig.get().job.config_name)
+        start_sending_process(config)
         hydra_config = HydraConfig.get()
         result = train(config, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
     except FcnlabError as error:
@@ -108,7 +107,7 @@ def _command(node: DictConfig) -> float | None:
 
 
 class _CallableModule(types.ModuleType):
-    """`fcnlab.train` is the module that ``python -m`` runs and the function that a notebook calls."""
+    """The type of this module, which ``python -m`` runs and a notebook calls as a function."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> TrainResult:
         return train(*args, **kwargs)

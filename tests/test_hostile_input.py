@@ -29,7 +29,7 @@ from fcnlab.core.errors import CheckpointError, ConfigError, DataError, FcnlabEr
 from fcnlab.data import image_files
 from fcnlab.data.decode import read_image, read_label
 from fcnlab.data.folder import Folder
-from fcnlab.experiment import resume
+from fcnlab.experiment import recorded
 from fcnlab.models import build_model
 from fcnlab.models.checkpoint import read_weights, save_weights
 from fcnlab.training.state import Progress, StateFolder, read_state
@@ -442,7 +442,7 @@ def test_a_pickle_is_not_executed(fenced, name):
     with pytest.raises(CheckpointError):
         fcnlab.load(fenced / name)
     with pytest.raises(FcnlabError):
-        resume.folder_of(str(fenced / name))
+        recorded.resumed_folder(str(fenced / name))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
-"""The configuration: typed keys with their ranges and roles, and how they are composed.
+"""The configuration: typed keys with their ranges and roles, composed by Hydra into a plain `Config`.
 
-What leaves this package is a plain `Config`, no OmegaConf node. The names below load their modules on first use: the
-schema is imported by whoever only needs a key's type or role, also where Hydra is not installed.
+The names below load their modules on first use, since the schema is also needed where Hydra is not installed.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ _HOMES = {
         "compose",
         "config_folder",
         "from_node",
+        "override",
         "recorded_base",
         "recorded_roles",
         "refuse_interpolations",
         "register_schemas",
         "to_yaml",
         "value_of",
-        "wrong_words",
+        "wrong_override",
     ),
     "messages": ("one_line",),
     "schema": (

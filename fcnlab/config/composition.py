@@ -1,4 +1,4 @@
-"""From ``conf/`` and the words of a command line to a validated `Config`."""
+"""Composes a validated `Config` from ``conf/`` and overrides."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -41,22 +42,22 @@ from fcnlab.registry import REGISTRIES, TRANSFORMS
 PACKAGE = Path(__file__).resolve().parents[1]
 
 RECORD_FILE = "config.yaml"
-"""Where a run keeps what `to_yaml` wrote: an artifact, and a file in its output folder."""
+"""The name of the file with a run's configuration, an artifact of the run and a file in its output folder."""
 
 RECORDED = "from_run"
-"""Name of the primary configuration that `recorded_base` makes, and of the option in each group that it chooses."""
+"""The name of the primary configuration that `recorded_base` makes, and of the option that it chooses in each group."""
 
 
 def config_folder() -> Path:
-    """The folder with the YAML tree: inside the package when installed from a wheel, beside it in a checkout."""
+    """Return the folder of the YAML files: inside the package if it came from a wheel, beside it in a checkout."""
     packaged = PACKAGE / "conf"
     return packaged if packaged.is_dir() else PACKAGE.parent / "conf"
 
 
 def register_schemas() -> None:
-    """Tell Hydra the typed classes, and make every plug-in's ``Config`` selectable by its name.
+    """Register the typed classes with Hydra, so that every plug-in's ``Config`` is selectable by its name.
 
-    It takes long enough to be done again only after other plug-ins have been installed or registered.
+    This takes long enough to be repeated only after other plug-ins have been installed or registered.
     """
     store = ConfigStore.instance()
     # `validate` refuses a name that both this package and another have.
@@ -80,21 +81,21 @@ def register_schemas() -> None:
 
 
 _registered: WeakKeyDictionary[ConfigStore, Any] = WeakKeyDictionary()
-"""The plug-ins that a store of Hydra's knows."""
+"""The plug-ins that were registered with each store of Hydra's."""
 
 
 def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
-    """Compose a configuration in this process; `fcnlab.compose` is the same and knows ``from_run``.
+    """Compose a configuration in this process; `fcnlab.compose` does the same and takes ``from_run`` and ``resume``.
 
     Args:
-        overrides: As on the command line.
-        config_name: The primary configuration: a file of ``conf/``, or what `recorded_base` yields.
+        overrides: Overrides as on the command line.
+        config_name: The name of the primary configuration: a file of ``conf/``, or what `recorded_base` yields.
 
     Returns:
-        A `Config`, or what `COMMANDS` has for another command's.
+        A `Config`, or for another command the class that `COMMANDS` has for it.
 
     Raises:
-        ConfigError: In one line that names the key, for anything Hydra or `validate` refuses.
+        ConfigError: In one line that names the key, for anything that Hydra or `validate` refuses.
     """
     register_schemas()
     GlobalHydra.instance().clear()
@@ -103,47 +104,55 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
             node = hydra_compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error, COMMANDS.get(config_name, Config))) from error
-    except ConfigError:  # of a plug-in that was chosen
+    except ConfigError:  # a plug-in was chosen that is wrong
         raise
     except Exception as error:
-        raise wrong_words(overrides, error) from error
+        raise wrong_override(overrides, error) from error
     return from_node(node)
 
 
-def wrong_words(words: Sequence[str], error: Exception) -> ConfigError:
-    """Hydra leaves some of what can be wrong with a word, such as ``arch=1``, to Python's own errors."""
-    return ConfigError(f"{' '.join(' '.join(words).split())}: {one_line(error)}")
+def wrong_override(overrides: Sequence[str], error: Exception) -> ConfigError:
+    """Return the error for an override that Hydra checks only by an error of Python's own, such as ``arch=1``."""
+    return ConfigError(f"{' '.join(' '.join(overrides).split())}: {one_line(error)}")
 
 
-def value_of(words: Sequence[str], key: str) -> str | None:
-    """What the words of a command line set a key to; the last one counts, as for Hydra.
+def value_of(overrides: Sequence[str], key: str) -> str | None:
+    """Return the value that overrides give to a key, as a text; None if they give none.
+
+    The last override of the key counts, as for Hydra.
 
     Raises:
-        ConfigError: If the value cannot be parsed, or is several.
+        ConfigError: If the value cannot be parsed, or there are several values to sweep over.
     """
-    words = [word for word in words if re.match(rf"\+*{re.escape(key)}=", word)]
-    if not words:
+    given = [override for override in overrides if re.match(rf"\+*{re.escape(key)}=", override)]
+    if not given:
         return None
     try:
-        override = OverridesParser.create().parse_override(words[-1])
+        parsed = OverridesParser.create().parse_override(given[-1])
     except HydraException as error:
-        raise ConfigError(f"{words[-1]}: {error}; quote the value twice, as in '{key}=\"...\"'") from error
-    if override.is_sweep_override():
-        raise ConfigError(f"{words[-1]}: give one value; {key} goes with sweeps over other keys")
-    value = override.value()
+        raise ConfigError(f"{given[-1]}: {error}; quote the value twice, as in '{key}=\"...\"'") from error
+    if parsed.is_sweep_override():
+        raise ConfigError(f"{given[-1]}: give one value; {key} goes with sweeps over other keys")
+    value = parsed.value()
     return None if value is None else str(value)
+
+
+def override(key: str, value: object) -> str:
+    """Return the override that sets a key to a text, quoted so that Hydra takes every character as it stands."""
+    quoted = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{quoted}'"
 
 
 @contextmanager
 def recorded_base(recorded: DictConfig) -> Iterator[str]:
     """Compose on a recorded configuration in place of the choices and values of ``conf/train.yaml``.
 
-    Each recorded section becomes an option of its group, and a primary configuration chooses these options. Whatever
-    chooses another one (a word of the command line, an experiment) so replaces the section, as it replaces a default.
+    Each recorded section becomes an option of its group, and a primary configuration chooses these options. So an
+    override or an experiment that chooses another option replaces the section, as it replaces a default.
 
     Args:
-        recorded: What `to_yaml` wrote, parsed. A key that it lacks takes the default of its class, and a section that
-            it lacks the option that ``conf/train.yaml`` chooses.
+        recorded: The parsed text that `to_yaml` wrote. A missing key takes the default of its class; for a missing
+            section, the option counts that ``conf/train.yaml`` chooses.
 
     Yields:
         The name of the primary configuration, as `compose` and ``hydra.main`` take it.
@@ -172,9 +181,7 @@ def recorded_base(recorded: DictConfig) -> Iterator[str]:
 
 
 def refuse_interpolations(recorded: DictConfig | ListConfig) -> None:
-    """Refuse a recorded configuration that refers to anything beyond itself, such as ``${oc.env:HOME}``.
-
-    What `to_yaml` wrote has only values.
+    """Refuse a recorded configuration with an interpolation, such as ``${oc.env:HOME}``; `to_yaml` writes none.
 
     Raises:
         ValueError: Naming the key.
@@ -188,7 +195,7 @@ def refuse_interpolations(recorded: DictConfig | ListConfig) -> None:
 
 
 def _typed(recorded: DictConfig) -> DictConfig:
-    """A recorded configuration, checked against today's classes."""
+    """Check a recorded configuration against today's classes."""
     recorded, sections = recorded.copy(), {}
     try:
         for group in BASES:
@@ -202,26 +209,31 @@ def _typed(recorded: DictConfig) -> DictConfig:
 
 
 def recorded_roles(params: Mapping[str, str]) -> dict[str, Role]:
-    """The role of each key of a recorded training.
+    """Return the role of each key of a recorded training.
 
     Args:
-        params: The dotted keys and the values of its configuration, as text.
+        params: The dotted keys and the values of the training's configuration, as text.
 
     Returns:
-        The roles by key. Those of a plug-in that cannot be imported here are missing.
+        The roles by key, without those of a plug-in that cannot be imported here.
     """
-    sections: list[tuple[str, Any]] = [("", Config())]
+    roles = dict(_roles(Config, ""))
     for group in BASES:
         with suppress(ConfigError):
-            sections.append((f"{group}.", option_class(group, params.get(f"{group}.name"))()))
+            roles |= _roles(option_class(group, params.get(f"{group}.name")), f"{group}.")
     with suppress(ConfigError, ValueError, SyntaxError):
-        sections.append(("augment.", augment_class(ast.literal_eval(params.get("augment.extra", "[]")))()))
-    found = [leaves(section, prefix) for prefix, section in sections]
-    return {key: role_of(metadata) for items in found for key, _, metadata in items}
+        roles |= _roles(augment_class(ast.literal_eval(params.get("augment.extra", "[]"))), "augment.")
+    return roles
+
+
+@cache
+def _roles(cls: type, prefix: str) -> Mapping[str, Role]:
+    """Return the roles of a section's keys; a comparison asks for the same sections for each of its trainings."""
+    return {key: role_of(metadata) for key, _, metadata in leaves(cls(), prefix)}
 
 
 def from_node(node: DictConfig) -> Any:
-    """Turn what Hydra composed into a validated `Config`, or another command's class.
+    """Turn a node that Hydra composed into a validated `Config`, or into another command's class.
 
     Raises:
         ConfigError: If a value is missing, of the wrong type or out of range.
@@ -248,7 +260,7 @@ def from_node(node: DictConfig) -> Any:
 
 
 def _described(dataset: DatasetConfig) -> DatasetConfig:
-    """With what the folder says of itself."""
+    """Apply the ``dataset.yaml`` of a folder to its configuration."""
     from fcnlab.data import description
 
     defaults = OmegaConf.load(config_folder() / "dataset" / "folder.yaml")
@@ -257,5 +269,5 @@ def _described(dataset: DatasetConfig) -> DatasetConfig:
 
 
 def to_yaml(config: Config) -> str:
-    """The whole configuration as YAML, in the order of the classes, below a line with the version that wrote it."""
+    """Write a configuration as YAML, in the order of the classes, below a line with this package's version."""
     return f"# fcnlab {__version__}\n{OmegaConf.to_yaml(OmegaConf.structured(config))}"

@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf say in many lines, said in one that names the key and the way out."""
+"""Turns the errors of Hydra and OmegaConf into one line that names the key and the way out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fcnlab.config.schema import SCHEMAS, Config, leaves
 
 
 def one_line(error: BaseException, schema: type = Config) -> str:
-    """An error of Hydra's or OmegaConf's, for a user.
+    """Return an error of Hydra's or OmegaConf's as one line for the user.
 
     Args:
-        error: What was raised.
-        schema: The class of the command's configuration, among whose keys a mistyped one is looked for.
+        error: The error.
+        schema: The class of the command's configuration, whose keys are compared with a mistyped one.
     """
-    return " ".join(_explain(error, schema).split())  # what is quoted may hold any character that ends a line
+    return " ".join(_explain(error, schema).split())  # a quoted value may hold line breaks
 
 
 def _explain(error: BaseException, schema: type) -> str:
@@ -46,7 +46,7 @@ def _explain(error: BaseException, schema: type) -> str:
 
 
 def unknown_key(key: str, schema: type = Config) -> str:
-    """That there is no such key, with the nearest that there is."""
+    """Return the message that there is no such key, with the nearest key that there is."""
     known = _known_keys(schema)
     if key in known:
         return f"{key}: no such key with the {key.partition('.')[0]} that is chosen (`--cfg job` prints all)"

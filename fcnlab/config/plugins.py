@@ -1,12 +1,12 @@
-"""The classes of plug-ins' keys: taken from what other packages declare, when a key of theirs is asked for.
+"""The configuration classes of plug-ins: made from what other packages declare, when a key of theirs is asked for.
 
-A class that this module derives is found again in another process by its name here, as ``pickle`` needs it.
+Another process finds a class that was made here by its name in this module, as ``pickle`` needs it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -22,11 +22,11 @@ _AUGMENT, _ROOT, _SLOTTED = "augment", "root", "slotted"
 
 
 def option_class(group: str, name: str | None) -> type:
-    """The class of an option's keys, such as `AdamConfig` of ``optimizer=adam``.
+    """Return the class of an option's keys, such as `AdamConfig` for ``optimizer=adam``.
 
     Args:
-        group: Of the configuration, one of `BASES`.
-        name: Of the option. Of an unknown one, the class has the keys that every option has.
+        group: A group of the configuration, one of `BASES`.
+        name: The name of the option. The class of an unknown option has the keys that every option has.
 
     Raises:
         ConfigError: If a plug-in cannot be imported, or its ``Config`` is no dataclass with defaults.
@@ -41,11 +41,11 @@ def option_class(group: str, name: str | None) -> type:
         return UNDECLARED[group]
     if issubclass(declared, BASES[group]):
         return declared
-    return _derived(f"{group}:{name}", declared, BASES[group])
+    return _make_class(f"{group}:{name}", (declared, BASES[group]))
 
 
 def augment_class(names: Sequence[str]) -> type[AugmentConfig]:
-    """The class of the ``augment`` section where ``augment.extra`` has these names.
+    """Return the class of the ``augment`` section where ``augment.extra`` has these names.
 
     The keys of a transform with a ``Config`` are in a section of its name.
 
@@ -64,27 +64,30 @@ def augment_class(names: Sequence[str]) -> type[AugmentConfig]:
             sections[name] = declared
     if not sections:
         return AugmentConfig
-    return _with_sections(":".join((_AUGMENT, *sections)), tuple(sections.items()))
+    return _make_class(
+        ":".join((_AUGMENT, *sections)), (AugmentConfig,), tuple((name, cls, cls) for name, cls in sections.items())
+    )
 
 
 def root_schema() -> type[Config]:
-    """What Hydra composes the configuration of a training against.
+    """Return the class that Hydra composes the configuration of a training against.
 
-    It is a `Config` whose sections have the keys that every option has, until an option is chosen, and a place for the
-    keys of each installed transform, whatever these are: they are checked once it is known which transforms are used.
+    It is a `Config` whose sections have the keys that every option has, until an option is chosen, and a slot for the
+    keys of each installed transform. A slot takes any key: `settled` checks the keys once it is known which transforms
+    are used.
     """
     return _root(tuple(_slot_names()))
 
 
 def settled(config: Config) -> Config:
-    """A composed configuration with the keys of its transforms in their own classes.
+    """Return a composed configuration with the keys of its transforms in their own classes.
 
     Raises:
         ConfigError: If a key of a transform does not exist or is of the wrong type, or its transform is not used.
     """
     augment = config.augment
     cls = augment_class(augment.extra)
-    known = {item.name for item in dataclasses.fields(cls)}
+    known = _own_keys(cls)
     for name in _slot_names():
         given = getattr(augment, name, None)
         if given and name not in known:
@@ -100,7 +103,7 @@ _read: dict[tuple[str, str], list[str]] = {}
 
 
 def keys_read() -> list[str]:
-    """The dotted keys of those options of other packages that Hydra has read, for a near miss in an error."""
+    """Return the dotted keys of the plug-ins' options that Hydra has read, for the nearest match in an error."""
     return [f"{group}.{key}" for (group, _), keys in _read.items() for key in keys]
 
 
@@ -108,8 +111,8 @@ class PluginNode(ConfigNode):
     """An option of another package in Hydra's store, whose module is imported when Hydra reads the option.
 
     Args:
-        group: Of the configuration.
-        option: Its name in that group.
+        group: The group of the configuration.
+        option: The name of the option in that group.
     """
 
     def __init__(self, group: str, option: str) -> None:
@@ -132,7 +135,7 @@ class PluginNode(ConfigNode):
 
 
 def _declared(group: str, registry: Registry, name: str) -> type | None:
-    """The ``Config`` of a plug-in, checked."""
+    """Return the ``Config`` of a plug-in, checked; None if it has none."""
     declared = getattr(registry.get(name), "Config", None)
     if declared is None:
         return None
@@ -146,7 +149,7 @@ def _declared(group: str, registry: Registry, name: str) -> type | None:
         )
     try:
         OmegaConf.structured(declared())
-    except Exception as error:  # OmegaConf raises what it likes for a type that it does not know
+    except Exception as error:  # OmegaConf raises various errors for a type that it does not know
         raise ConfigError(
             f"{group}={name}: its Config cannot be used ({first_line(error)}); every key needs a default and a type "
             "that OmegaConf knows"
@@ -155,44 +158,40 @@ def _declared(group: str, registry: Registry, name: str) -> type | None:
 
 
 @cache
-def _root(slots: tuple[str, ...]) -> type[Config]:
-    name = ":".join((_ROOT, *slots))
-    sections = {**BASES, _AUGMENT: _slotted(slots)}
-    fields = [(group, cls, dataclasses.field(default_factory=cls)) for group, cls in sections.items()]
-    return _published(dataclasses.make_dataclass(name, fields, bases=(Config,)), name)
+def _make_class(
+    name: str, bases: tuple[type, ...], sections: tuple[tuple[str, Any, Callable[[], Any]], ...] = ()
+) -> type:
+    """Make a dataclass that has the keys of its bases, and publish it in this module.
 
-
-@cache
-def _slotted(slots: tuple[str, ...]) -> type[AugmentConfig]:
-    name = ":".join((_SLOTTED, *slots))
-    fields = [(slot, Any, dataclasses.field(default_factory=_slot)) for slot in slots]
-    return _published(dataclasses.make_dataclass(name, fields, bases=(AugmentConfig,)), name)
-
-
-@cache
-def _derived(name: str, declared: type, base: type) -> type:
-    return _published(dataclasses.dataclass(type(name, (declared, base), {"__doc__": declared.__doc__})), name)
-
-
-@cache
-def _with_sections(name: str, sections: tuple[tuple[str, type], ...]) -> type:
-    fields = [(section, cls, dataclasses.field(default_factory=cls)) for section, cls in sections]
-    return _published(dataclasses.make_dataclass(name, fields, bases=(AugmentConfig,)), name)
-
-
-def _published(cls: type, name: str) -> type:
-    """A class under a name of this module."""
+    Args:
+        name: The name of the class.
+        bases: The classes whose keys it has.
+        sections: The name, the type and the default factory of each further key.
+    """
+    fields = [(section, kind, dataclasses.field(default_factory=make)) for section, kind, make in sections]
+    cls = dataclasses.make_dataclass(name, fields, bases=bases)
     cls.__module__, cls.__qualname__ = __name__, name
     globals()[name] = cls
     return cls
 
 
+def _root(slots: tuple[str, ...]) -> type[Config]:
+    sections = {**BASES, _AUGMENT: _slotted(slots)}
+    return _make_class(
+        ":".join((_ROOT, *slots)), (Config,), tuple((group, cls, cls) for group, cls in sections.items())
+    )
+
+
+def _slotted(slots: tuple[str, ...]) -> type[AugmentConfig]:
+    return _make_class(":".join((_SLOTTED, *slots)), (AugmentConfig,), tuple((slot, Any, _slot) for slot in slots))
+
+
 def __getattr__(name: str) -> type:
-    """A derived class that another process named and this one has not made yet."""
+    """Make a class that another process named and this one has not made yet."""
     group, _, rest = name.partition(":")
-    made_of_names = {_AUGMENT: augment_class, _ROOT: _root, _SLOTTED: _slotted}
-    if group in made_of_names:
-        return made_of_names[group](tuple(filter(None, rest.split(":"))))
+    from_names = {_AUGMENT: augment_class, _ROOT: _root, _SLOTTED: _slotted}
+    if group in from_names:
+        return from_names[group](tuple(filter(None, rest.split(":"))))
     if group in BASES and rest:
         return option_class(group, rest)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
@@ -207,6 +206,7 @@ def _slot() -> DictConfig:
 
 
 def _typed(name: str, cls: type, given: Mapping[str, Any] | None) -> Any:
+    """Return the section of a transform from the keys that were given."""
     section = cls.__dataclass_fields__[name].default_factory
     for key in given or {}:
         if key not in _own_keys(section):
@@ -223,4 +223,4 @@ def _own_keys(cls: type) -> set[str]:
 
 
 def _values(section: Any) -> dict[str, Any]:
-    return {item.name: getattr(section, item.name) for item in dataclasses.fields(section)}
+    return {name: getattr(section, name) for name in _own_keys(type(section))}

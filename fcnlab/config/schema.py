@@ -1,7 +1,7 @@
-"""Every key of the configuration: one typed dataclass a group, with the range of every value.
+"""Declares every key of the configuration: one typed dataclass for each group, with the range of every value.
 
 Hydra composes ``conf/`` against these classes, so that a wrong type or an unknown key is refused before anything is
-built. They are light on purpose: nothing here imports MindSpore, MLflow or Hydra.
+built. The files of ``conf/`` say what each key means. Nothing here imports MindSpore, MLflow or Hydra.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Optional
 from fcnlab.config.roles import UNCLASSIFIED, Role
 
 MISSING: Any = "???"
-"""What OmegaConf writes for a value that is yet to be given. (It is not imported: a served model does without it.)"""
+"""OmegaConf's mark for a value that must be given; it is not imported, since a served model lacks OmegaConf."""
 
 
 def key(
@@ -33,11 +33,11 @@ def key(
     Args:
         default: The value of the key unless it is set. A list is copied for each configuration.
         role: What the key means to the graph cache, ``resume`` and others.
-        minimum: The smallest number that is allowed. Of a list, every element is checked, here and below.
-        maximum: The largest number that is allowed.
+        minimum: The smallest allowed number. Here and for the next three, every element of a list is checked.
+        maximum: The largest allowed number.
         above: A bound that the number must exceed.
         below: A bound that the number must stay below.
-        choices: The only values that are allowed.
+        choices: The only allowed values.
         required: Whether None is refused, so that the user has to give a value.
     """
     bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
@@ -52,21 +52,21 @@ def key(
     return field(default=default, metadata=metadata)
 
 
-_NETWORK = Role.SHAPES_GRAPH | Role.FIXED  # what the compiled graphs and the saved parameters both follow from
-_FOLDER = Role.READS | Role.DESCRIBED  # what a folder says of its files
-_START = Role.MACHINE | Role.ANEW  # how this one process was started
+_NETWORK = Role.SHAPES_GRAPH | Role.FIXED  # the compiled graphs and the saved parameters follow from the key
+_FOLDER = Role.READS | Role.DESCRIBED  # a folder describes its files by the key
+_START = Role.MACHINE | Role.ANEW  # the key belongs to one start of the process
 
 
 @dataclass
 class AnyArchConfig:
-    """What every architecture has, also one of another package."""
+    """The keys of every architecture, also of one from another package."""
 
     name: str = key(MISSING, _NETWORK)
 
 
 @dataclass
 class ArchConfig(AnyArchConfig):
-    """Which network of this package: see `fcnlab.models.FCN`."""
+    """The keys of this package's networks: see `fcnlab.models.FCN`."""
 
     name: str = key("fcn8s", _NETWORK)
     stride: int = key(8, _NETWORK, choices=(2, 4, 8, 16, 32))
@@ -77,7 +77,7 @@ class ArchConfig(AnyArchConfig):
 
 @dataclass
 class DatasetConfig:
-    """What every data set has."""
+    """The keys of every data set."""
 
     name: str = key(MISSING, Role.READS)
     root: Optional[str] = key(None, Role.MACHINE)
@@ -93,14 +93,14 @@ class DatasetConfig:
     cache_mib: int = key(2048, Role.MACHINE, minimum=0)
     num_workers: int = key(1, Role.MACHINE, minimum=1, maximum=64)
 
-    # Keys only where images may have others, as `FolderConfig` does.
+    # These are keys only where images may have other channels and bits, as in `FolderConfig`.
     channels: ClassVar[int] = 3
     bits: ClassVar[int] = 8
 
 
 @dataclass
 class CellsConfig(DatasetConfig):
-    """Generated slices: see `fcnlab.data.cells`."""
+    """The keys of the generated slices: see `fcnlab.data.cells`."""
 
     name: str = key("cells", Role.READS)
     class_names: list[str] = key(["membrane", "cell"], _FOLDER)
@@ -112,7 +112,7 @@ class CellsConfig(DatasetConfig):
 
 @dataclass
 class PairedFilesConfig(DatasetConfig):
-    """What every folder of images with one of labels has: see `fcnlab.data.folder`."""
+    """The keys of every data set with a folder of images and one of labels: see `fcnlab.data.folder`."""
 
     root: Optional[str] = key(None, Role.MACHINE, required=True)
     images: str = key("images", _FOLDER)
@@ -124,7 +124,7 @@ class PairedFilesConfig(DatasetConfig):
 
 @dataclass
 class FolderConfig(PairedFilesConfig):
-    """Any images: see `fcnlab.data.folder`."""
+    """The keys of a researcher's own folder: see `fcnlab.data.folder`."""
 
     name: str = key("folder", Role.READS)
     channels: int = key(3, _NETWORK | _FOLDER, minimum=1, maximum=64)
@@ -136,7 +136,7 @@ class FolderConfig(PairedFilesConfig):
 
 @dataclass
 class Isbi2012Config(PairedFilesConfig):
-    """The ISBI 2012 challenge's slices: see `fcnlab.data.isbi2012`."""
+    """The keys of the ISBI 2012 challenge's slices: see `fcnlab.data.isbi2012`."""
 
     name: str = key("isbi2012", Role.READS)
     class_names: list[str] = key(["membrane", "cell"], _FOLDER)
@@ -156,7 +156,7 @@ CAMVID_CLASSES = (
 
 @dataclass
 class Voc2012Config(DatasetConfig):
-    """PASCAL VOC: see `fcnlab.data.voc2012`."""
+    """The keys of PASCAL VOC: see `fcnlab.data.voc2012`."""
 
     name: str = key("voc2012", Role.READS)
     root: Optional[str] = key(None, Role.MACHINE, required=True)
@@ -169,7 +169,7 @@ class Voc2012Config(DatasetConfig):
 
 @dataclass
 class CamvidConfig(DatasetConfig):
-    """CamVid: see `fcnlab.data.camvid`."""
+    """The keys of CamVid: see `fcnlab.data.camvid`."""
 
     name: str = key("camvid", Role.READS)
     root: Optional[str] = key(None, Role.MACHINE, required=True)
@@ -181,7 +181,7 @@ class CamvidConfig(DatasetConfig):
 
 @dataclass
 class AugmentConfig:
-    """Joint random transforms of a training image and its label: see `fcnlab.data.transforms`."""
+    """The keys of the joint random transforms of image and label: see `fcnlab.data.transforms`."""
 
     horizontal_flip: float = key(0.0, Role.FREE, minimum=0, maximum=1)
     vertical_flip: float = key(0.0, Role.FREE, minimum=0, maximum=1)
@@ -204,7 +204,7 @@ class AugmentConfig:
 
 @dataclass
 class AnyOptimizerConfig:
-    """What every optimizer has, also one of another package."""
+    """The keys of every optimizer, also of one from another package."""
 
     name: str = key(MISSING, _NETWORK)
     lr: float = key(1e-3, Role.FREE, above=0)
@@ -212,14 +212,14 @@ class AnyOptimizerConfig:
 
 @dataclass
 class OptimizerConfig(AnyOptimizerConfig):
-    """What every optimizer of this package has."""
+    """The keys of every optimizer of this package."""
 
     weight_decay: float = key(0.0, Role.SHAPES_GRAPH, minimum=0, below=1)
 
 
 @dataclass
 class AdamConfig(OptimizerConfig):
-    """Adam with L2 regularisation."""
+    """The keys of Adam with L2 regularisation."""
 
     name: str = key("adam", _NETWORK)
     beta1: float = key(0.9, Role.SHAPES_GRAPH, minimum=0, below=1)
@@ -229,7 +229,7 @@ class AdamConfig(OptimizerConfig):
 
 @dataclass
 class AdamWConfig(AdamConfig):
-    """Adam with decoupled weight decay."""
+    """The keys of Adam with decoupled weight decay."""
 
     name: str = key("adamw", _NETWORK)
     weight_decay: float = key(0.01, Role.SHAPES_GRAPH, minimum=0, below=1)
@@ -237,7 +237,7 @@ class AdamWConfig(AdamConfig):
 
 @dataclass
 class SGDConfig(OptimizerConfig):
-    """Stochastic gradient descent with momentum."""
+    """The keys of stochastic gradient descent with momentum."""
 
     name: str = key("sgd", _NETWORK)
     lr: float = key(0.01, Role.FREE, above=0)
@@ -247,28 +247,28 @@ class SGDConfig(OptimizerConfig):
 
 @dataclass
 class AnyScheduleConfig:
-    """What every learning-rate schedule has, also one of another package."""
+    """The keys of every learning-rate schedule, also of one from another package."""
 
     name: str = key(MISSING, Role.FREE)
 
 
 @dataclass
 class ScheduleConfig(AnyScheduleConfig):
-    """What every learning-rate schedule of this package has."""
+    """The keys of every learning-rate schedule of this package."""
 
     warmup_steps: int = key(0, Role.FREE, minimum=0)
 
 
 @dataclass
 class ConstantConfig(ScheduleConfig):
-    """The same learning rate throughout."""
+    """The keys of a constant learning rate."""
 
     name: str = key("constant", Role.FREE)
 
 
 @dataclass
 class PolyConfig(ScheduleConfig):
-    """(1 - step / total) ** power."""
+    """The keys of the schedule (1 - step / total) ** power."""
 
     name: str = key("poly", Role.FREE)
     power: float = key(0.9, Role.FREE, above=0)
@@ -276,7 +276,7 @@ class PolyConfig(ScheduleConfig):
 
 @dataclass
 class CosineConfig(ScheduleConfig):
-    """Half a cosine from 1 to ``final``."""
+    """The keys of the schedule that follows half a cosine from 1 to ``final``."""
 
     name: str = key("cosine", Role.FREE)
     final: float = key(0.0, Role.FREE, minimum=0, maximum=1)
@@ -284,26 +284,26 @@ class CosineConfig(ScheduleConfig):
 
 @dataclass
 class LossConfig:
-    """What every loss has."""
+    """The keys of every loss."""
 
     name: str = key(MISSING, _NETWORK)
 
 
 MEDIAN_FREQUENCY = "median_frequency"
-"""In place of numbers: class weights by how often each class occurs, see `fcnlab.data.balance`."""
+"""The value of ``loss.class_weights`` that weights each class by how often it occurs: see `fcnlab.data.balance`."""
 
 
 @dataclass
 class CrossEntropyConfig(LossConfig):
-    """Pixel-wise cross-entropy."""
+    """The keys of the pixel-wise cross-entropy."""
 
     name: str = key("cross_entropy", _NETWORK)
-    class_weights: Any = key(None, Role.FREE, minimum=0)  # an input of the graph
+    class_weights: Any = key(None, Role.FREE, minimum=0)  # free, since the weights are an input of the graph
 
 
 @dataclass
 class FocalConfig(CrossEntropyConfig):
-    """The focal loss."""
+    """The keys of the focal loss."""
 
     name: str = key("focal", _NETWORK)
     gamma: float = key(2.0, Role.SHAPES_GRAPH, minimum=0, maximum=10)
@@ -311,14 +311,14 @@ class FocalConfig(CrossEntropyConfig):
 
 @dataclass
 class DiceConfig(CrossEntropyConfig):
-    """The soft Dice loss."""
+    """The keys of the soft Dice loss."""
 
     name: str = key("dice", _NETWORK)
 
 
 @dataclass
 class CombinedConfig(CrossEntropyConfig):
-    """Cross-entropy or focal loss, and Dice."""
+    """The keys of the weighted sum of a cross-entropy or focal loss and a Dice loss."""
 
     name: str = key("combined", _NETWORK)
     gamma: float = key(0.0, Role.SHAPES_GRAPH, minimum=0, maximum=10)
@@ -327,7 +327,7 @@ class CombinedConfig(CrossEntropyConfig):
 
 @dataclass
 class TrainerConfig:
-    """How long to train, on what, and what to keep: see `fcnlab.training.trainer`."""
+    """The keys of the training loop: see `fcnlab.training.trainer`."""
 
     epochs: int = key(20, Role.FREE, minimum=1)
     max_steps: Optional[int] = key(None, Role.FREE, minimum=1)
@@ -348,7 +348,7 @@ class TrainerConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where the experiment is recorded: see `fcnlab.tracking`."""
+    """The keys of the record in MLflow: see `fcnlab.tracking`."""
 
     name: str = key("mlflow", Role.MACHINE, choices=("mlflow", "none"))
     uri: Optional[str] = key(None, _START | Role.BESIDE_SWEEP)
@@ -363,7 +363,7 @@ class TrackingConfig:
 
 @dataclass
 class SweepConfig:
-    """A training as a trial of a sweep: see `fcnlab.sweeps`."""
+    """The keys of a training that is a trial of a sweep: see `fcnlab.sweeps`."""
 
     id: Optional[str] = key(None, _START)
     resume: Optional[str] = key(None, _START)
@@ -374,7 +374,7 @@ class SweepConfig:
 
 @dataclass
 class Config:
-    """A whole experiment."""
+    """The configuration of a training: ``python -m fcnlab.train``."""
 
     arch: AnyArchConfig = field(default_factory=ArchConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
@@ -393,14 +393,14 @@ class Config:
 
 @dataclass
 class StoreConfig:
-    """The tracking store that runs and registered models are looked for in."""
+    """The keys of the tracking store with the runs and the registered models."""
 
     uri: Optional[str] = None
 
 
 @dataclass
 class InferenceConfig:
-    """What every command that runs a trained network has: see `fcnlab.inference`."""
+    """The keys of every command that runs a trained network: see `fcnlab.inference`."""
 
     checkpoint: Optional[str] = key(None, required=True)
     flip: bool = False
@@ -412,7 +412,7 @@ class InferenceConfig:
 
 @dataclass
 class EvaluateConfig(InferenceConfig):
-    """``python -m fcnlab.evaluate``."""
+    """The configuration of ``python -m fcnlab.evaluate``."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     split: str = key("val", choices=("train", "val", "all"))
@@ -424,7 +424,7 @@ class EvaluateConfig(InferenceConfig):
 
 @dataclass
 class PredictConfig(InferenceConfig):
-    """``python -m fcnlab.predict``."""
+    """The configuration of ``python -m fcnlab.predict``."""
 
     input: Optional[str] = key(None, required=True)
     output: Optional[str] = key(None, required=True)
@@ -435,7 +435,7 @@ class PredictConfig(InferenceConfig):
 
 @dataclass
 class ExportConfig:
-    """``python -m fcnlab.export``."""
+    """The configuration of ``python -m fcnlab.export``."""
 
     checkpoint: Optional[str] = key(None, required=True)
     format: Optional[str] = key(None, required=True, choices=("mindir", "onnx", "safetensors"))
@@ -446,14 +446,14 @@ class ExportConfig:
 
 @dataclass
 class ExperimentConfig(StoreConfig):
-    """The tracking store, or one experiment in it."""
+    """The keys of the tracking store and of one experiment in it."""
 
     experiment: Optional[str] = None
 
 
 @dataclass
 class CompareConfig:
-    """``python -m fcnlab.compare``."""
+    """The configuration of ``python -m fcnlab.compare``."""
 
     sweep: Optional[str] = None
     filter: Optional[str] = None
@@ -467,7 +467,7 @@ class CompareConfig:
 
 @dataclass
 class PrepareConfig:
-    """``python -m fcnlab.prepare``."""
+    """The configuration of ``python -m fcnlab.prepare``."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     source: Optional[str] = None
@@ -519,10 +519,10 @@ BASES: dict[str, type] = {
     "schedule": AnyScheduleConfig,
     "loss": LossConfig,
 }
-"""What every option of these groups has, whichever package it is of."""
+"""The class with the keys of every option of a group, whichever package the option is from."""
 
 UNDECLARED: dict[str, type] = {**BASES, "arch": ArchConfig}
-"""The keys of an option of another package that declares none."""
+"""The class of an option from another package that declares no keys."""
 
 RESERVED: dict[str, tuple[str, ...]] = {
     "arch": ("num_classes", "seed", "in_channels"),
@@ -532,11 +532,11 @@ RESERVED: dict[str, tuple[str, ...]] = {
     "schedule": ("step", "total_steps"),
     "loss": ("ignore_index", "num_classes"),
 }
-"""What the objects of a group are called with beside their own keys, so that no key of theirs can have such a name."""
+"""The further arguments that the objects of a group are called with, whose names no key of theirs can have."""
 
 
 def leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Every key below a section: its dotted name, its value, and the metadata with its role and range."""
+    """Yield every key below a section: its dotted name, its value, and the metadata with its role and range."""
     for item in dataclasses.fields(section):
         value, key = getattr(section, item.name), f"{prefix}{item.name}"
         if dataclasses.is_dataclass(value):
@@ -545,23 +545,33 @@ def leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[s
             yield key, value, item.metadata
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """Dotted keys to values: ``{"arch.name": "fcn8s", ...}``."""
-    return {key: value for key, value, _ in leaves(config)}
+def flatten(section: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the dotted keys and the values below a section, such as ``{"arch.name": "fcn8s", ...}``.
+
+    Args:
+        section: A dataclass, or a nested dictionary, as a parsed YAML file is one.
+        prefix: What every key begins with.
+    """
+    if not isinstance(section, dict):
+        return {key: value for key, value, _ in leaves(section, prefix)}
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def role_of(metadata: Mapping[str, Any]) -> Role:
-    """The role that a key's metadata states, or `UNCLASSIFIED`, as for the key of a plug-in that says nothing."""
+    """Return the role that a key's metadata states; `UNCLASSIFIED` if it states none, as in a plug-in."""
     return metadata.get("role", UNCLASSIFIED)
 
 
 def keys_with(role: Role, section: Any) -> dict[str, Any]:
-    """The keys below a section whose role includes all of ``role``: dotted names to values."""
+    """Return the keys below a section whose role includes all of ``role``, from dotted names to values."""
     return {name: value for name, value, metadata in leaves(section) if role in role_of(metadata)}
 
 
 def options(section: Any, *without: str) -> dict[str, Any]:
-    """A section's keys as keyword arguments for a registry's factory, without its name and the keys given."""
+    """Return a section's keys as keyword arguments for a factory, without ``name`` and the keys of ``without``."""
     return {
         item.name: getattr(section, item.name)
         for item in dataclasses.fields(section)

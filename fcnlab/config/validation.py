@@ -1,4 +1,4 @@
-"""The range of every value, and the rules that tie two keys together."""
+"""Checks the range of every value and the rules that tie two keys together."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def validate(config: Any) -> None:
     """Check every value's range and the rules that tie two keys together.
 
     Args:
-        config: A `Config`, or another command's class.
+        config: A `Config`, or an instance of another command's class.
 
     Raises:
-        ConfigError: Naming the key, its value and what is allowed.
+        ConfigError: If a value is not allowed; the text names the key, its value and what is allowed.
     """
     _check_no_extra(config, type(config))
     for key, value, metadata in leaves(config):
@@ -48,10 +48,10 @@ def validate(config: Any) -> None:
 
 
 def check_tracking(tracking: TrackingConfig) -> None:
-    """Refuse what MLflow would refuse only after the training, and what must not be recorded.
+    """Refuse a value that MLflow would refuse only after the training, or that must not be recorded.
 
     Raises:
-        ConfigError: Naming the key.
+        ConfigError: If there is one; the text names the key.
     """
     if tracking.uri is not None and has_password(tracking.uri):
         raise ConfigError(
@@ -67,7 +67,7 @@ def check_tracking(tracking: TrackingConfig) -> None:
 
 
 def _check_no_extra(section: Any, schema: type, prefix: str = "") -> None:
-    """``+trainer.foo=1`` gets past Hydra, and would be ignored."""
+    """Refuse a key such as ``+trainer.foo=1``, which Hydra accepts although nothing reads it."""
     names = {item.name for item in dataclasses.fields(section)}
     for name, value in vars(section).items():
         if name not in names:
@@ -88,9 +88,9 @@ def _check_value(key: str, value: Any, metadata: Mapping[str, Any]) -> None:
             continue
         if not math.isfinite(number):
             raise ConfigError(f"{key}={value}: must be a finite number")
-        for bound, (holds, words) in _BOUNDS.items():
+        for bound, (holds, phrase) in _BOUNDS.items():
             if bound in metadata and not holds(number, metadata[bound]):
-                raise ConfigError(f"{key}={value}: must be {words} {metadata[bound]:g}")
+                raise ConfigError(f"{key}={value}: must be {phrase} {metadata[bound]:g}")
 
 
 def _check_relations(config: Config) -> None:
@@ -131,7 +131,7 @@ def _check_class_weights(weights: Any, num_classes: int) -> None:
 def _check_class_names(class_names: list[str]) -> None:
     if not class_names:
         return
-    from fcnlab.metrics.names import why_refused  # not at the top: it brings numpy and OpenCV
+    from fcnlab.metrics.names import why_refused  # not at the top: it imports numpy and OpenCV
 
     reason = why_refused(class_names)
     if reason is not None:

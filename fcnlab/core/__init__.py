@@ -1,1 +1,1 @@
-"""What every other room uses and no user sees: errors, files, locks, interrupts, the machine and its caches."""
+"""The ground floor, which every other package may use: errors, files, locks, signals, the machine and its caches."""

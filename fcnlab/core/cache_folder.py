@@ -1,4 +1,4 @@
-"""Where things go that are kept for the next process and can be made again."""
+"""The folders of what is kept for the next process and can be made again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fcnlab.core import environment
 
 
 def cache_folder(name: str) -> Path:
-    """``$XDG_CACHE_HOME/fcnlab/<name>``, or ``~/.cache/fcnlab/<name>``; not made here.
+    """Return ``$XDG_CACHE_HOME/fcnlab/<name>``, by default ``~/.cache/fcnlab/<name>``, without making it.
 
-    Where there is no home folder, `environment.provide_home` has made one for this process.
+    A process without a home folder gets one from `environment.provide_home`.
     """
     chosen = os.environ.get("XDG_CACHE_HOME")
     if not chosen:

@@ -1,4 +1,4 @@
-"""What a safetensors checkpoint says of itself: its JSON document and its digest, read without MindSpore."""
+"""Reads the JSON document and the digest of a safetensors checkpoint, without MindSpore."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from safetensors import SafetensorError, safe_open
 
 from fcnlab.core.errors import CheckpointError, first_line
 
-METADATA_KEY = "fcnlab"  # safetensors metadata maps strings to strings; ours is one JSON document
+METADATA_KEY = "fcnlab"  # the value is one JSON document, as safetensors maps strings to strings
 DIGEST_KEY = "sha256"
-DIGESTED = "digested"  # so that damage to the name of the digest does not pass for a file without one
+DIGESTED = "digested"  # a key of the document: says that there must be a digest, even if its name is damaged
 NO_DIGEST = b"0" * 64
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Read a safetensors checkpoint's JSON document alone, however large the weights are.
+    """Read only the JSON document of a safetensors checkpoint, however large the weights are.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
@@ -30,7 +30,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_digest(path: Path) -> str | None:
-    """The digest that a safetensors checkpoint holds of itself; None if it holds none.
+    """Return the digest that a safetensors checkpoint holds of itself; None if it holds none.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.
@@ -40,17 +40,17 @@ def read_digest(path: Path) -> str | None:
 
 
 def verify(path: Path) -> None:
-    """Refuse a file that does not match the digest in it; one that another program wrote has none.
+    """Refuse a file that does not match the digest in it; accept a file of another program, which has no digest.
 
     Raises:
-        ValueError: If it is damaged.
+        ValueError: If the file is damaged.
     """
     with safe_open(str(path), framework="numpy") as file:
         expected = (file.metadata() or {}).get(DIGEST_KEY)
         if expected is None:
             if _document(file).get(DIGESTED):
                 raise ValueError("its checksum is damaged")
-            return  # another program's
+            return
     with path.open("rb") as file:
         length = file.read(8)
         header = file.read(int.from_bytes(length, "little"))
@@ -62,7 +62,7 @@ def verify(path: Path) -> None:
 
 
 def metadata_of(file: safe_open) -> dict[str, Any]:
-    """The JSON document of an open file; empty if another program wrote it."""
+    """Return the JSON document of an open file; empty if another program wrote the file."""
     document = _document(file)
     document.pop(DIGESTED, None)
     return document
@@ -77,7 +77,7 @@ def _document(file: safe_open) -> dict[str, Any]:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say in one line what is wrong with a checkpoint that is read within.
+    """Turn an error from reading a checkpoint within the block into one line.
 
     Raises:
         CheckpointError: If the file is missing, damaged or of another kind.

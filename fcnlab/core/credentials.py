@@ -1,11 +1,11 @@
-"""Passwords in URLs: none of them reaches a log, a parameter, a tag or an artifact."""
+"""Keeps passwords in URLs out of logs, parameters, tags and artifacts."""
 
 from __future__ import annotations
 
 import re
 
-# Up to the first of /?# a URL's authority is what its standard says, with the password up to the last @. Some clients
-# take a password with one of /?# unescaped too, so that what follows the first colon and is no port counts as one.
+# By the standard, a URL's authority ends at the first of /?#, and its password at the last @ before that. Some clients
+# also take a password with an unescaped /, ? or #, so what follows the first colon counts as one unless it is a port.
 _USER = r"""[^\s/?#@:\[\]"'`<>]"""
 _CREDENTIALS = re.compile(
     r"://(?<=\w://)(?:"
@@ -16,18 +16,18 @@ _QUERY = re.compile(r"""([?&]\w*(?:passw(?:or)?d|pwd|token|secret|api_?key)=)[^\
 
 
 def redact(text: str) -> str:
-    """Put ``***`` in the place of every password in a URL; nothing else changes.
+    """Replace every password in a URL by ``***``; nothing else changes.
 
-    That is ``scheme://user:password@host``, ``scheme://token@host`` and parameters such as ``?password=``. A password
-    may hold any character but a blank; one of digits before ``/``, ``?`` or ``#`` must be percent-encoded, as the
-    standard demands, since it cannot be told from a port.
+    Passwords stand in ``scheme://user:password@host``, ``scheme://token@host`` and parameters such as ``?password=``.
+    A password may hold any character but a blank. One that has digits before a ``/``, ``?`` or ``#`` must be
+    percent-encoded, as the standard demands, since it cannot be told from a port.
     """
     text = _CREDENTIALS.sub(lambda match: f"://{match['user'] or ''}***@", text)
     return _QUERY.sub(r"\1***", text)
 
 
 def has_password(uri: str) -> bool:
-    """Whether a URI holds a password or token. A user's name alone is neither, but to a web server it is a token."""
+    """Whether a URI holds a password or a token; a user's name alone counts as a token in the URL of a web server."""
     uri = "".join(uri.split())  # a database's password may hold blanks
     if re.match(r"(?:mssql|mysql|postgresql)(?:\+\w+)?://[^:/]*:[^@]+@", uri):  # as SQLAlchemy reads it
         return True

@@ -1,4 +1,4 @@
-"""The one place that picks where and how the network runs."""
+"""Selects the device and the execution mode."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ def configure(device: str = "auto", mode: str = "graph", key: str = "trainer.dev
     """Select the device and the execution mode for this process.
 
     Args:
-        device: "cpu", "ascend", or "auto": Ascend where there is one, else the CPU.
+        device: "cpu", "ascend", or "auto" for Ascend where there is one and the CPU elsewhere.
         mode: "graph" (compiled) or "pynative" (operator by operator).
-        key: What an error calls the choice of the device.
+        key: The configuration key of the device, for an error.
 
     Returns:
-        MindSpore's name of the device, "CPU" or "Ascend".
+        MindSpore's name for the device, "CPU" or "Ascend".
 
     Raises:
-        ConfigError: If Ascend is asked for and there is none.
+        ConfigError: If the device is "ascend" and there is none.
     """
     import mindspore as ms
 
@@ -29,13 +29,16 @@ def configure(device: str = "auto", mode: str = "graph", key: str = "trainer.dev
     if device == "ascend" and not available:
         raise ConfigError(f"{key}=ascend: no Ascend device is visible here; use {key}=cpu")
     target = "Ascend" if available and device != "cpu" else "CPU"
-    # Not ms.set_device: it logs an error on some versions.
+    # Some versions log an error for ms.set_device.
     ms.set_context(mode=ms.GRAPH_MODE if mode == "graph" else ms.PYNATIVE_MODE, device_target=target)
     return target
 
 
 def _has_ascend() -> bool:
-    """Device nodes first: asking MindSpore on a machine without any prints a page of warnings."""
+    """Whether there is an Ascend device; MindSpore is asked only where a device node suggests one.
+
+    On other machines, MindSpore would print a page of warnings.
+    """
     if not any(Path("/dev").glob("davinci[0-9]*")):
         return False
     import mindspore as ms

@@ -1,10 +1,10 @@
-"""Errors that a user can mend. Their text is one line: the key, file or value, and the way out."""
+"""Errors that a user can mend. Their text is one line that names the key, file or value, and the way out."""
 
 from __future__ import annotations
 
 
 class FcnlabError(Exception):
-    """Base of every mistake that reaches the user as one line; anything else is a bug and keeps its traceback."""
+    """Base of the errors that reach the user as one line; any other error is a bug and keeps its traceback."""
 
 
 class ConfigError(FcnlabError):
@@ -16,25 +16,25 @@ class DataError(FcnlabError):
 
 
 class CheckpointError(FcnlabError):
-    """A checkpoint cannot be read, written or does not fit the network."""
+    """A checkpoint cannot be read or written, or does not fit the network."""
 
 
 class TrainingError(FcnlabError):
-    """Training cannot go on, such as after a loss that is not a number."""
+    """Training cannot continue, as after a loss that is not a number."""
 
 
 class TrackingError(FcnlabError):
-    """The tracking store or the local journal cannot be reached, or refuses."""
+    """The tracking store or the local journal cannot be reached, or refuses a request."""
 
 
 class RefusedError(TrackingError):
-    """The tracking store, or whoever reads its address, refuses, and will do the same next time."""
+    """The tracking store, or its address, was refused in a way that trying again does not change."""
 
 
 class ExportError(FcnlabError):
-    """A network cannot be written in a format, or not faithfully."""
+    """A network cannot be written in a format so that it computes the same."""
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, for an error of ours: its first line, or its kind if it says nothing."""
+    """Return the first line of a library's error, for an error of ours; the name of its class if it has no text."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside this one that takes its place once it is whole, and is gone if it does not get there.
+    """Replace a file by one that is written within the block; if the block fails, nothing is replaced.
 
-    What takes the place is on the disk, and so is its name: neither is lost in a power cut.
+    The new content and its name are on the disk afterwards, so that a power cut loses neither.
 
     Yields:
-        The path to write to; the folder is made when missing.
+        The path to write to, beside the file. Missing folders are made.
 
     Raises:
-        OSError: If the folder cannot be made or the file not be replaced.
+        OSError: If the folder cannot be made or the file cannot be replaced.
     """
     temporary = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def sync(path: Path) -> None:
     Raises:
         OSError: If the disk refuses.
     """
-    if os.name == "nt" and path.is_dir():  # Windows has no such thing for folders
+    if os.name == "nt" and path.is_dir():  # Windows cannot do this for a folder
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Modules that take long to import and are needed later: imported while the network is being made or trains."""
+"""Imports slow modules ahead of their use, while the network is being made or trains."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from importlib import import_module
 def import_ahead(*names: str) -> threading.Thread:
     """Import modules in the background, one after the other.
 
-    What cannot be imported is left out: whoever needs it gets the error.
+    A module that cannot be imported is left out: the code that needs it gets the error.
 
     Returns:
-        The thread, which nobody has to wait for: Python lets an import wait for the same one that is under way.
+        The thread. Nobody has to wait for it: an import of the same module waits by itself.
     """
     thread = threading.Thread(target=_import, args=(names,), name="fcnlab-imports", daemon=True)
     thread.start()
@@ -31,7 +31,7 @@ def _import(names: tuple[str, ...]) -> None:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Modules stay: to look through all of MindSpore's again and again for garbage is a quarter of an import's time."""
+    """Switch garbage collection off: imported modules stay, and looking through them takes a quarter of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: put off while something is in the middle, at once when asked again."""
+"""Ctrl-C and SIGTERM: deferred while a block must not be torn, immediate when sent again."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from typing import NoReturn
 OVERDUE_SECONDS = 7.0
 """How long a signal may wait for the main thread, which may be compiling a graph or within a long step."""
 
-_depth = 0  # how many `deferred` blocks the main thread is in
+_depth = 0  # the number of nested `deferred` blocks that the main thread is in
 _pending: KeyboardInterrupt | None = None
-_handed = threading.Event()  # the thread that takes the signals has handed the first one on
-_taken = threading.Event()  # the main thread has seen the signal
-_leaving = threading.Event()  # it did not in time, and the process ends without it
+_handed_over = threading.Event()  # the first signal has been handed to the main thread
+_taken = threading.Event()  # the main thread has raised the signal
+_exiting = threading.Event()  # the main thread was too late, and the process ends without it
 _installed = False
-_last_words: Callable[[], object] | None = None
-_preparation: Callable[[], object] | None = None
+_at_forced_exit: Callable[[], object] | None = None
+_at_first_signal: Callable[[], object] | None = None
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a batch system sends it before it kills: handled like Ctrl-C."""
+    """SIGTERM, which a batch system sends before it kills: handled like Ctrl-C."""
 
 
 def install() -> None:
-    """Take Ctrl-C and SIGTERM in a thread of their own, and hand them to the main thread as exceptions.
+    """Take Ctrl-C and SIGTERM in a separate thread, which hands them to the main thread as exceptions.
 
-    MindSpore puts a handler of its own on SIGINT while a graph runs, which turns it into SIGTERM. Blocked in every
-    thread (those of MindSpore start later and inherit that), the signals reach this one thread only.
+    MindSpore puts a handler of its own on SIGINT while a graph runs, which turns it into SIGTERM. Here, the signals are
+    blocked in every thread, also in those that MindSpore starts later, so that only the separate thread gets them.
 
-    A Ctrl-C after another signal ends the process at once, whatever the main thread is doing. A second SIGTERM changes
-    nothing: a batch system may send it to a whole group and to each process. A main thread that is busy for longer than
-    `OVERDUE_SECONDS` is not waited for: what `last_words` was given is called, and the process ends.
+    A Ctrl-C after another signal ends the process at once. A second SIGTERM changes nothing, since a batch system may
+    send it to a whole group and to each process. A main thread that is busy for longer than `OVERDUE_SECONDS` is not
+    waited for: the function that `before_forced_exit` was given is called, and the process ends.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         return
@@ -49,10 +49,10 @@ def install() -> None:
     threading.Thread(target=_watch, args=(signals,), name="fcnlab-signals", daemon=True).start()
 
 
-def allow() -> None:
-    """Let signals through in a process that a process with `install` started, and that has not installed it itself.
+def unblock() -> None:
+    """Unblock the signals in a child process that did not call `install`.
 
-    What is blocked stays blocked in processes that are started: the workers of a launcher could not be ended.
+    A child inherits what is blocked: without this, the workers of a launcher could not be ended.
     """
     if _installed or not hasattr(signal, "pthread_sigmask"):
         return
@@ -60,25 +60,25 @@ def allow() -> None:
 
 
 @contextmanager
-def last_words(speak: Callable[[], object]) -> Iterator[None]:
-    """A block in which ``speak`` is called, from another thread, before a process ends that was not waited for."""
-    global _last_words
-    _last_words = speak
+def before_forced_exit(action: Callable[[], object]) -> Iterator[None]:
+    """Call a function from another thread if the process ends within the block without its main thread."""
+    global _at_forced_exit
+    _at_forced_exit = action
     try:
         yield
     finally:
-        _last_words = None
+        _at_forced_exit = None
 
 
-def prepare(preparation: Callable[[], object] | None) -> None:
-    """What is to be done, in another thread, between the first signal and the main thread's hearing of it."""
-    global _preparation
-    _preparation = preparation
+def on_first_signal(action: Callable[[], object] | None) -> None:
+    """Call a function from another thread at the first signal, before the main thread gets it; None: call nothing."""
+    global _at_first_signal
+    _at_first_signal = action
 
 
-def stay_if_leaving() -> None:
-    """For the main thread, after something long: if the process is ending without it, do nothing any more."""
-    if _leaving.is_set():
+def halt_if_exiting() -> None:
+    """Stop the main thread, after something long, if the process is ending without it."""
+    if _exiting.is_set():
         threading.Event().wait()
 
 
@@ -87,39 +87,39 @@ def _watch(signals: set[signal.Signals]) -> None:
     threading.Thread(target=_interrupt, args=(first,), name="fcnlab-interrupt", daemon=True).start()
     while signal.sigwait(signals) != signal.SIGINT:
         pass
-    _leave("ended at once; the last whole checkpoint is kept", signal.SIGINT)
+    _exit("ended at once; the last whole checkpoint is kept", signal.SIGINT)
 
 
 def _interrupt(number: int) -> None:
     try:
-        if _preparation is not None:
-            _preparation()
+        if _at_first_signal is not None:
+            _at_first_signal()
     finally:
-        _handed.set()
+        _handed_over.set()
         _thread.interrupt_main(number)
-        _leave_when_overdue(number)
+        _exit_when_overdue(number)
 
 
-def _leave_when_overdue(number: int) -> None:
+def _exit_when_overdue(number: int) -> None:
     if _taken.wait(OVERDUE_SECONDS):
         return
-    _leaving.set()
+    _exiting.set()
     try:
-        if _last_words is not None:
-            _last_words()
+        if _at_forced_exit is not None:
+            _at_forced_exit()
     finally:
-        _leave("ended in the middle of a long step; the last whole checkpoint is kept", number)
+        _exit("ended in the middle of a long step; the last whole checkpoint is kept", number)
 
 
-def _leave(reason: str, number: int) -> None:
+def _exit(reason: str, number: int) -> None:
     os.write(2, f"fcnlab: {reason}\n".encode())
     os._exit(128 + number)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
     global _pending
-    if _installed and not _handed.is_set():
-        # Somebody let signals through to the main thread, as multiprocessing does when it starts a resource tracker.
+    if _installed and not _handed_over.is_set():
+        # The signals were unblocked in the main thread, as multiprocessing does when it starts a resource tracker.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         os.kill(os.getpid(), number)
         return
@@ -130,15 +130,15 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def _raise(interrupt: KeyboardInterrupt, cause: BaseException | None = None) -> NoReturn:
-    stay_if_leaving()
+    halt_if_exiting()
     _taken.set()
     raise interrupt from cause
 
 
 class deferred:  # noqa: N801 - reads like the functions of contextlib
-    """A block at whose end a signal that came meanwhile is raised; blocks may be nested.
+    """A block that defers signals to its end; blocks may be nested.
 
-    Only where `install` was called: elsewhere, as in a notebook, Ctrl-C keeps coming at any moment.
+    This holds only where `install` was called: elsewhere, as in a notebook, Ctrl-C is raised at any moment.
     """
 
     def __enter__(self) -> None:

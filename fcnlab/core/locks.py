@@ -1,4 +1,4 @@
-"""A lock that a crash cannot leave behind."""
+"""Locks that a crash cannot leave behind."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: no lock, and so no protection from a second process
+except ImportError:  # Windows has no such lock, and so no protection from a second process
     fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
 def waited_for(path: Path, seconds: float) -> Iterator[None]:
-    """Hold a lock, once whoever has it gives it back; after some time, or where there can be none, go on without.
+    """Hold a lock within the block, if it becomes free in time and can be made; otherwise run the block without it.
 
     Args:
-        path: As `FolderLock` takes it.
-        seconds: To wait at most.
+        path: The file of the `FolderLock`.
+        seconds: How long to wait at most.
     """
     try:
         lock = FolderLock.wait(path, seconds)
@@ -34,10 +34,10 @@ def waited_for(path: Path, seconds: float) -> Iterator[None]:
 
 
 class FolderLock:
-    """Held by one process at a time; the operating system gives it back when that process ends.
+    """A lock that one process at a time holds; the operating system releases it when that process ends.
 
     Args:
-        path: A file that is made when missing, and left.
+        path: The file of the lock, which is made when missing, and kept.
 
     Raises:
         BlockingIOError: If another process, or another lock of this one, holds it.
@@ -55,14 +55,14 @@ class FolderLock:
 
     @classmethod
     def wait(cls, path: Path, seconds: float) -> FolderLock:
-        """Hold it once whoever has it gives it back.
+        """Wait until the lock is free, and hold it.
 
         Args:
-            path: As for the class.
-            seconds: To wait at most.
+            path: The file of the lock.
+            seconds: How long to wait at most.
 
         Raises:
-            BlockingIOError: If nobody gave it back in time.
+            BlockingIOError: If the lock did not become free in time.
             OSError: If the file cannot be made.
         """
         deadline = time.monotonic() + seconds
@@ -75,7 +75,7 @@ class FolderLock:
             time.sleep(0.05)
 
     def release(self) -> None:
-        """Let others have it; again does nothing."""
+        """Release the lock; a second call does nothing."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

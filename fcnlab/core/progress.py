@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar with rate and remaining time on a terminal, lines elsewhere."""
+"""Shows the progress of long work: a bar with rate and remaining time on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Item = TypeVar("Item")
 def tracked(
     items: Iterable[Item], total: int, what: str, console: Console, seconds_between_lines: float = 10.0
 ) -> Iterator[Item]:
-    """Hand on items and show how many are done.
+    """Yield items and show how many are done.
 
     The rate leaves out the first item, which waits for the compiler.
 
     Args:
-        items: Each counts as done when the next one is asked for.
-        total: How many there are.
-        what: What they are called, as in "images".
-        console: A terminal gets a live bar, anything else a line every few seconds.
-        seconds_between_lines: Of the plain lines.
+        items: The items; each counts as done when the next one is asked for.
+        total: The number of items.
+        what: The name of the items, such as "images".
+        console: Where to show it; a terminal gets a live bar, anything else a line every few seconds.
+        seconds_between_lines: The time between two lines, in seconds.
     """
     began = spoke = time.monotonic()
     done = 0
@@ -62,7 +62,7 @@ def tracked(
 
 
 def clock(seconds: float) -> str:
-    """Such as ``1:05`` or ``2:00:09``."""
+    """Format a time in seconds, such as ``1:05`` or ``2:00:09``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,1 +1,1 @@
-"""From a configuration to a training, and from what was recorded back to a configuration."""
+"""The path from a configuration to a training, and from a recorded training back to a configuration."""

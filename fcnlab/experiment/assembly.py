@@ -1,4 +1,4 @@
-"""From a configuration to objects: each function reads its own group and asks the registry by name."""
+"""Builds objects from a configuration: each function reads its own group and asks the registry by name."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from fcnlab import kernels
 from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import ArchConfig
-from fcnlab.core.environment import describe_cpu
+from fcnlab.core.processor import describe_cpu
 from fcnlab.data.balance import median_frequency, repeat_factors
 from fcnlab.data.dataset import Cached, Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
 from fcnlab.data.remembered import Remembered
 from fcnlab.data.transforms import TrainTransform
 from fcnlab.drawing.palette import palette
+from fcnlab.experiment.recorded import CHECKPOINTS
+from fcnlab.metrics.names import class_names
 from fcnlab.models import build_model
 from fcnlab.models.checkpoint import initialise_from, read_weights
 from fcnlab.recording.inputs import Input
@@ -36,23 +38,23 @@ from fcnlab.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 COMPILED = {"arch": ARCHITECTURES, "loss": LOSSES, "optimizer": OPTIMIZERS}
-"""The groups of the configuration whose objects become part of compiled graphs."""
+"""The registries of the groups of the configuration whose objects become part of compiled graphs."""
 
 
 class Data(NamedTuple):
-    """Both splits of a data set."""
+    """The two splits of a data set."""
 
     train: Dataset
     val: Dataset
 
 
 def build_data(config: Config) -> Data:
-    """Open both splits, and read every file once to find what is wrong before anything is trained.
+    """Open both splits, and read every file once to find errors before anything is trained.
 
-    Files that were found good by an earlier process, and are as they were, are not read for that again.
+    Files that an earlier process found good, and that have not changed since, are not checked again.
 
     Raises:
-        DataError: Naming the first file, key or value that is wrong.
+        DataError: If a file, key or value is wrong; the text names the first one.
     """
     factory = DATASETS.get(config.dataset.name)
     limit = config.dataset.cache_mib
@@ -63,11 +65,12 @@ def build_data(config: Config) -> Data:
 
 
 def settle_class_weights(config: Config, data: Data) -> Config:
-    """The configuration with numbers in place of ``loss.class_weights=median_frequency``, so that they are recorded."""
+    """Replace ``loss.class_weights=median_frequency`` by the numbers, so that these are recorded."""
     if getattr(config.loss, "class_weights", None) != MEDIAN_FREQUENCY:
         return config
     weights = median_frequency(data.train.class_pixels(config.dataset.num_classes))
-    absent = [name for name, weight in zip(class_names(config), weights, strict=True) if weight == 0]
+    names = class_names(config.dataset.class_names, config.dataset.num_classes)
+    absent = [name for name, weight in zip(names, weights, strict=True) if weight == 0]
     if absent:
         log.warning("no training label has %s: weight 0", ", ".join(absent))
     log.info("loss.class_weights=%s, by median frequency", [round(weight, 4) for weight in weights])
@@ -75,7 +78,7 @@ def settle_class_weights(config: Config, data: Data) -> Config:
 
 
 def describe_inputs(config: Config, data: Data) -> list[Input]:
-    """What a run says of the images it was made from."""
+    """Describe the training and the validation images for the record of a run."""
     return [
         Input(config.dataset.name, context, split.fingerprint(), split.source, len(split))
         for context, split in zip(("training", "validation"), data, strict=True)
@@ -83,7 +86,7 @@ def describe_inputs(config: Config, data: Data) -> list[Input]:
 
 
 def build_network(config: Config) -> nn.Cell:
-    """The network, with the weights of ``init_from`` if that is set.
+    """Build the network, with the weights of ``init_from`` if that is set.
 
     Raises:
         CheckpointError: If ``init_from`` cannot be read or does not fit.
@@ -97,14 +100,14 @@ def build_network(config: Config) -> nn.Cell:
 
 
 def architecture(config: Config) -> dict[str, Any]:
-    """The arguments of `fcnlab.build_model`, which a checkpoint carries along."""
+    """Return the arguments of `fcnlab.build_model`, which a checkpoint records."""
     channels = {} if config.dataset.channels == 3 else {"in_channels": config.dataset.channels}
     own = options(config.arch, *(["stride"] if isinstance(config.arch, ArchConfig) else []))
     return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **own, **channels}
 
 
 def build_step(config: Config, network: nn.Cell) -> TrainStep:
-    """The loss, the optimizer and the update that ties them to the network."""
+    """Build the training step from the loss, the optimizer and the network."""
     optimizer = OPTIMIZERS.get(config.optimizer.name)(network.trainable_params(), **options(config.optimizer, "lr"))
     return TrainStep(
         network, build_loss(config), optimizer, config.trainer.clip_norm, config.trainer.skip_nonfinite > 0
@@ -112,23 +115,23 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep:
 
 
 def build_loss(config: Config) -> nn.Cell:
-    """The loss over logits and labels."""
+    """Build the loss over logits and labels."""
     return LOSSES.get(config.loss.name)(
         ignore_index=config.dataset.ignore_index, num_classes=config.dataset.num_classes, **options(config.loss)
     )
 
 
 def graph_compiler(config: Config) -> Compiler | None:
-    """What compiles the graphs of a training; None where nothing is compiled.
+    """Return the function that compiles the graphs of a training; None where nothing is compiled.
 
     Args:
-        config: With settled values, as a training has them: whatever shapes a graph is a part of its name.
+        config: A configuration with settled class weights, since every value that shapes a graph is a part of its key.
     """
     if config.trainer.mode != "graph":
         return None
     parts = [(registry, getattr(config, group).name) for group, registry in COMPILED.items()]
     others = [registry.origin(name) for registry, name in parts if not registry.is_builtin(name)]
-    if not config.trainer.compile_cache or None in others:  # registered at run time: nobody knows its source
+    if not config.trainer.compile_cache or None in others:  # a part that was registered at run time has no known source
         return lambda cell, *inputs: cell.compile(*inputs)
     from fcnlab.experiment.graph_cache import GraphCache
 
@@ -136,7 +139,15 @@ def graph_compiler(config: Config) -> Compiler | None:
 
 
 def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, callbacks: list[Callback]) -> Trainer:
-    """Everything together."""
+    """Build the trainer with everything that it needs.
+
+    Args:
+        config: A configuration with settled class weights.
+        network: The network to train.
+        data: The two splits.
+        folder: The output folder, below which the checkpoints go.
+        callbacks: The callbacks of the trainer.
+    """
     compiler = graph_compiler(config)
     dataset = config.dataset
     pixels = {"mean": dataset.mean, "std": dataset.std}
@@ -150,7 +161,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         repeats=_repeats(config, data),
         **pixels,
     )
-    names = class_names(config)
+    names = class_names(dataset.class_names, dataset.num_classes)
     evaluator = Evaluator(
         network,
         build_loss(config),
@@ -181,7 +192,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         evaluator,
         lambda step, total_steps: config.optimizer.lr * schedule(step, total_steps),
         config.trainer,
-        folder / "checkpoints",
+        folder / CHECKPOINTS,
         metadata,
         callbacks,
         compiler,
@@ -189,13 +200,8 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
 
 
 def _repeats(config: Config, data: Data) -> np.ndarray | None:
-    """How often each training image is drawn, by the rarest of its classes."""
+    """Return how often each training image is drawn, by the rarest of its classes; None if each is drawn once."""
     threshold = config.dataset.rare_threshold
     if threshold == 0:
         return None
     return repeat_factors(data.train.class_pixels(config.dataset.num_classes), threshold)
-
-
-def class_names(config: Config) -> list[str]:
-    """The names given, or ``class_0``, ``class_1``, ..."""
-    return config.dataset.class_names or [f"class_{index}" for index in range(config.dataset.num_classes)]

@@ -1,12 +1,12 @@
-"""Compiled graphs that outlive the process, so that only the first run of a kind waits for the compiler.
+"""Keeps compiled graphs for later processes, so that only the first training of a kind waits for the compiler.
 
-MindSpore can store its graphs and load them in another process, but it believes the folder that it is given: the n-th
-graph that a process compiles is the n-th file, whatever it is a graph of. So each graph has an entry of its own here,
-and while it is compiled, MindSpore's folder holds the file of that graph, under the number that MindSpore expects, or
-none at all.
+MindSpore can store its graphs and load them in another process, but it trusts the folder that it is given: it takes the
+n-th file for the n-th graph that a process compiles, whatever the graph is. So each graph has an entry of its own here.
+While a graph is compiled, MindSpore's folder holds only the file of that graph, under the number that MindSpore
+expects, or no file at all.
 
-An entry is named by a digest of everything that could make it wrong: the settled configuration, the cells themselves
-with their constants, the versions, the source code. What nobody classified counts.
+The name of an entry is a digest of everything that could make it wrong: the settled configuration, the cells with their
+constants, the versions and the source code. A configuration key without a role counts, too.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ from fcnlab.registry import Origin
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Counts changes of what an entry is. Entries of format 1 could hold another data set's class weights."""
+"""The version of the entries' format. Entries of format 1 could hold another data set's class weights."""
 
 MAX_ENTRIES = 128
-"""The oldest go first; an entry takes less than 1 MiB, and a training has two."""
+"""The number of entries that are kept, newest first; an entry takes less than 1 MiB, and a training has two."""
 
-_GRAPH, _SCRIPT, _RECORD = "graph.mindir", "compile_dependency.hash", "entry.json"  # the second as MindSpore calls it
+_GRAPH, _SCRIPT, _RECORD = "graph.mindir", "compile_dependency.hash", "entry.json"  # the second name is MindSpore's
 _DAYS_OF_A_REMNANT = 7
 
 
 class GraphCache:
-    """Compiles cells, or loads what an earlier process compiled of the same.
+    """Compiles cells, or loads the graphs that an earlier process compiled of the same cells.
 
-    A folder that cannot be written, or an entry that is damaged, costs the reuse and not the training.
+    A folder that cannot be written, or a damaged entry, costs a compilation, and does not end the training.
 
     Args:
         configuration: The keys that shape graphs, with their settled values.
-        origins: Of the plug-ins whose code takes part in the graphs.
-        folder: Of all entries; by default in the user's cache.
+        origins: The origins of the plug-ins whose code takes part in the graphs.
+        folder: The folder of all entries; by default in the user's cache.
     """
 
     def __init__(
@@ -74,39 +74,39 @@ class GraphCache:
         """Compile a cell in its present mode, for inputs of these shapes and types.
 
         Args:
-            cell: What is to be called afterwards. Its inputs may have dynamic shapes, by ``set_inputs``.
-            inputs: Examples.
+            cell: The cell, which is ready to be called afterwards. ``set_inputs`` may give it dynamic shapes.
+            inputs: Examples of the inputs.
 
         Returns:
-            Whether the graph was loaded in place of being compiled.
+            Whether the graph was loaded rather than compiled.
         """
         try:
             document = self.describe(cell, *inputs)
-        except Exception as error:  # of whatever a plug-in holds: it costs the reuse, and not the training
+        except Exception as error:  # a plug-in may hold anything: the error must not end the training
             why = f"it holds {error}" if isinstance(error, UndescribedError) else f"{type(error).__name__}: {error}"
             log.info("%s: this graph is compiled anew each time (%s)", _name(cell), why)
             cell.compile(*inputs)
             return False
         entry = self._folder / digest_of([document])
-        with _workplace.lock:
+        with _mindspore_folder.lock:
             found = self._fetch(entry)
             try:
-                loaded, stored = _workplace.compile(cell, inputs, found)
+                loaded, stored = _mindspore_folder.compile(cell, inputs, found)
             except Exception:
                 if found is None:
-                    raise  # it is not the entry's fault
+                    raise  # no entry is to blame
                 log.warning("%s: MindSpore could not use this compiled graph, so it is removed and made anew", entry)
                 shutil.rmtree(entry, ignore_errors=True)
-                loaded, stored = _workplace.compile(cell, inputs, None)
+                loaded, stored = _mindspore_folder.compile(cell, inputs, None)
         if stored is not None:
-            with suppress(OSError):  # another process was faster, or the disk is full: that costs the reuse
+            with suppress(OSError):  # another process was faster, or the disk is full
                 self._keep(entry, stored, document)
         if loaded:
             log.info("%s: this graph was compiled by an earlier process (%s)", _name(cell), entry.name)
         return loaded
 
     def describe(self, cell: nn.Cell, *inputs: Tensor) -> dict[str, Any]:
-        """Everything that could make a stored graph another one than this cell's, as JSON takes it."""
+        """Describe everything that a cell's graph follows from, as a JSON document."""
         return {
             "format": FORMAT,
             "configuration": self._configuration,
@@ -117,7 +117,7 @@ class GraphCache:
         }
 
     def _fetch(self, entry: Path) -> _Stored | None:
-        """The graph of an entry; None if there is none, or it is not as it was written."""
+        """Return the graph of an entry; None if there is no such entry, or it is damaged."""
         try:
             record = json.loads((entry / _RECORD).read_text(encoding="utf-8"))
             stored = _Stored((entry / _GRAPH).read_bytes(), (entry / _SCRIPT).read_bytes())
@@ -136,10 +136,10 @@ class GraphCache:
         try:
             (partial / _GRAPH).write_bytes(stored.graph)
             (partial / _SCRIPT).write_bytes(stored.script)
-            readable = {key: value for key, value in document.items() if key != "cell"}  # which takes 100 KiB
+            readable = {key: value for key, value in document.items() if key != "cell"}  # the cell takes 100 KiB
             record = {"digest": stored.digest, "of": readable}
             (partial / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-            shutil.rmtree(entry, ignore_errors=True)  # one that is damaged, or that MindSpore did not take
+            shutil.rmtree(entry, ignore_errors=True)  # it is damaged, or MindSpore refused it
             partial.rename(entry)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -147,11 +147,11 @@ class GraphCache:
 
 
 class _Stored(NamedTuple):
-    """What MindSpore stores of a graph.
+    """The files that MindSpore stores for a graph.
 
     Attributes:
-        graph: Its file.
-        script: MindSpore's digest of the script that runs, without which it takes no file.
+        graph: The content of the graph's file.
+        script: The content of the file with MindSpore's digest of the running script, without which it loads no graph.
     """
 
     graph: bytes
@@ -159,18 +159,18 @@ class _Stored(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """The digest of both."""
+        """The digest of both files."""
         return hashlib.sha256(self.script + self.graph).hexdigest()
 
 
-class _Workplace:
-    """The folder that MindSpore reads graphs from and writes them to, and the number of the next one.
+class _MindSporeFolder:
+    """The folder that MindSpore loads graphs from and stores them in, with the number of the next graph.
 
-    MindSpore keeps to the folder that it was first told of, so that there is one for a process. It stores a graph only
-    beside its digest of the script, so that this one stays there. After a graph that it did not find, it loads no other
-    in the same process, but goes on to store them. It counts the graphs that it compiled with its cache switched on,
-    others' too; where its number is not the one expected here, it finds no file, compiles, and what it writes tells the
-    number.
+    MindSpore keeps to the first folder that a process gives it, so a process has one. It stores a graph only beside its
+    digest of the script, so that file stays there. Once it has found no file for a graph, it loads no other graph in
+    the same process, but still stores graphs. It numbers all graphs that were compiled with its cache switched on, also
+    by other code. If its number is not the one expected here, it finds no file and compiles, and the name of the file
+    that it writes gives the number.
     """
 
     def __init__(self) -> None:
@@ -179,15 +179,15 @@ class _Workplace:
         self._next = 0
 
     def compile(self, cell: nn.Cell, inputs: Sequence[Tensor], found: _Stored | None) -> tuple[bool, _Stored | None]:
-        """Compile a cell while the folder holds its graph, if there is one, and no other.
+        """Compile a cell while the folder holds only its graph, or no graph.
 
         Returns:
-            Whether the graph was loaded, and otherwise what MindSpore stored of it; None if that is elsewhere.
+            Whether the graph was loaded; and the graph that MindSpore stored, None if it stored none here.
         """
         try:
             if sys.argv and sys.argv[0] and not os.path.isfile(sys.argv[0]):
                 raise FileNotFoundError(sys.argv[0])  # MindSpore reads the script that runs; `python -c` has none
-            folder = self._prepared(found)
+            folder = self._prepare(found)
         except OSError:
             cell.compile(*inputs)
             return False, None
@@ -205,7 +205,7 @@ class _Workplace:
             for path in folder.glob("*.mindir"):
                 path.unlink(missing_ok=True)
 
-    def _prepared(self, found: _Stored | None) -> Path:
+    def _prepare(self, found: _Stored | None) -> Path:
         if self._root is None or not self._root.is_dir():
             self._root = Path(tempfile.mkdtemp(prefix="fcnlab-graphs-"))
             atexit.register(shutil.rmtree, self._root, ignore_errors=True)
@@ -218,7 +218,7 @@ class _Workplace:
         return folder
 
 
-_workplace = _Workplace()
+_mindspore_folder = _MindSporeFolder()
 
 
 def _name(cell: nn.Cell) -> str:
@@ -226,7 +226,7 @@ def _name(cell: nn.Cell) -> str:
 
 
 def _times(folder: Path) -> dict[Path, int]:
-    """The graphs in a folder, with the times at which they were written."""
+    """Return the times at which the graphs in a folder were written."""
     return {path: path.stat().st_mtime_ns for path in folder.glob("compile_cache_*.mindir")}
 
 
@@ -238,7 +238,7 @@ def _read(graph: Path | None) -> _Stored | None:
 
 
 def _prune(folder: Path) -> None:
-    """Remove the oldest entries, and what killed processes left."""
+    """Remove the oldest entries, and what processes left that were killed."""
     found = {path: path.stat().st_mtime for path in folder.iterdir()}
     entries = sorted((path for path in found if not path.name.startswith(".")), key=found.get)
     long_ago = time.time() - _DAYS_OF_A_REMNANT * 24 * 3600

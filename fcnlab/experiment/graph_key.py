@@ -1,4 +1,4 @@
-"""What a compiled graph follows from, described so that two processes describe the same graph alike."""
+"""Describes everything that a compiled graph follows from, alike in two processes that compile the same graph."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ _VARIABLES = ("MS_", "MINDSPORE_", "GRAPH_")
 
 
 class UndescribedError(Exception):
-    """A cell holds something that cannot be described, so that no stored graph can be known to be its own."""
+    """A cell holds something that cannot be described, so no stored graph can be known to be the cell's."""
 
 
 def describe_cell(cell: nn.Cell) -> list[Any]:
-    """A cell with all that is in it: classes, modes, parameters without their values, and every other attribute.
+    """Describe a cell: its classes, its modes, its parameters without their values, and every other attribute.
 
-    The compiler may make a constant of any attribute. A parameter's value is an input of the graph.
+    The compiler may turn any attribute into a constant; the value of a parameter is an input of the graph.
 
     Raises:
-        UndescribedError: If an attribute is of a kind whose content cannot be seen.
+        UndescribedError: If the content of an attribute cannot be seen.
     """
     return _Description().of(cell)
 
 
 def describe_inputs(cell: nn.Cell, inputs: Sequence[Tensor]) -> list[Any]:
-    """The shapes and types of a cell's inputs, as it is compiled for: those of `nn.Cell.set_inputs` go first."""
+    """Return the shapes and types that a cell is compiled for; those of `nn.Cell.set_inputs` take precedence."""
     return [[list(item.shape), str(item.dtype)] for item in cell.get_inputs() or inputs]
 
 
 def describe_machine() -> dict[str, Any]:
-    """What compiles, and what the graph is to run on.
+    """Describe the compiler and the machine that the graph runs on.
 
-    A graph names the library of the compiled operators, whose own name is a digest of the processor and of what it was
-    made from.
+    A graph names the library of the compiled operators. The library's name is a digest of the processor and of the
+    sources that it was built from.
     """
     commit = Path(ms.__file__).with_name(".commit_id")
     return {
@@ -66,44 +66,44 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_code(origins: Sequence[Origin]) -> dict[str, Any]:
-    """The source code that the graph is compiled from.
+    """Describe the source code that a graph is compiled from.
 
-    That is all of this package, the script that runs and every other loaded module that was not installed. With
-    plug-ins, it is also all of their packages, the values of their variables, and the version of everything that was
-    installed.
+    That is all of this package, the running script and every other loaded module that was not installed. With plug-ins,
+    it is also all of their packages, the values of their variables, and the version of every installed distribution.
 
     Args:
-        origins: Of the plug-ins whose code takes part.
+        origins: The origins of the plug-ins whose code takes part.
 
     Raises:
-        UndescribedError: If a variable of theirs is of a kind whose content cannot be seen.
+        UndescribedError: If the content of one of their variables cannot be seen.
     """
     package = Path(fcnlab.__file__).parent
     script = Path(sys.argv[0])
+    loose = _sources_not_installed(package)
     described: dict[str, Any] = {
         "fcnlab": _digest_files(package.rglob("*.py"), package),
         "script": [str(script.resolve()), _digest_files([script], script.parent)],
-        "loaded": _digest_files(_sources_not_installed(package), None),
+        "loaded": _digest_files(loose, None),
     }
     if origins:
         described["plugins"] = [list(origin) for origin in origins]
         described["packages"] = {origin.module: _digest_package(origin.module) for origin in origins}
-        described["values"] = _describe_modules({origin.module.partition(".")[0] for origin in origins}, package)
+        described["values"] = _describe_modules({origin.module.partition(".")[0] for origin in origins}, loose)
         described["installed"] = sorted(_installed())
     return described
 
 
-def _describe_modules(packages: set[str], own: Path) -> dict[str, Any]:
-    """What modules hold now: the code that was loaded, which may be older than its file, and the values of variables.
+def _describe_modules(packages: set[str], loose: Sequence[Path]) -> dict[str, Any]:
+    """Describe what modules hold now: the loaded code, which may be older than its file, and the variables' values.
 
     Args:
-        packages: Names of packages, all of whose loaded modules are described. So are those that were not installed.
-        own: This package's folder, whose modules are not: the methods of its cells are described with the cells.
+        packages: The names of packages, all of whose loaded modules are described.
+        loose: The files of further modules to describe.
     """
-    loose = {str(path) for path in _sources_not_installed(own)}
+    files = {str(path) for path in loose}
     described = {}
     for name, module in sorted(sys.modules.items()):
-        if name.partition(".")[0] in packages or (getattr(module, "__file__", None) in loose and name != "__main__"):
+        if name.partition(".")[0] in packages or (getattr(module, "__file__", None) in files and name != "__main__"):
             held = {key: value for key, value in sorted(vars(module).items()) if key[:2] != "__"}
             values = {key: value for key, value in held.items() if _is_plain(value) or _is_code(value)}
             classes = {
@@ -116,7 +116,7 @@ def _describe_modules(packages: set[str], own: Path) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is data, at least from outside."""
+    """Whether a value is of a type that holds data."""
     return value is None or isinstance(value, _PLAIN)
 
 
@@ -124,17 +124,17 @@ _PLAIN = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, di
 
 
 class _Description:
-    """Describes Python values as JSON takes them; what was described before is referred to by its place."""
+    """Describes Python values as JSON; a value that was described before is referred to by its number."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
-        self._kept: list[Any] = []  # so that no id is used twice
+        self._kept: list[Any] = []  # keeps the values alive, so that no id is used twice
 
     def of(self, value: Any) -> Any:
-        """The description of any value."""
+        """Describe any value."""
         if value is None or isinstance(value, bool | int | float | complex | str):
             return repr(value)
-        # Whether two equal constants are one object differs between code that was compiled and code that was read.
+        # Two equal constants may be one object in compiled code and two in code from a .pyc file.
         if not isinstance(value, tuple | bytes | frozenset | types.CodeType):
             if id(value) in self._seen:
                 return ["again", self._seen[id(value)]]
@@ -176,7 +176,7 @@ class _Description:
             if not hasattr(value, "__dict__"):
                 raise UndescribedError(f"a {_class(value)}")
             return [_class(value), self._of_items(dict(sorted(vars(value).items())))]
-        try:  # what another process would need to have the same
+        try:  # describe what another process would need to make the same object
             reduced = value.__reduce_ex__(4)
         except Exception as error:
             raise UndescribedError(f"a {_class(value)}") from error
@@ -188,7 +188,7 @@ class _Description:
 
     def _of_function(self, function: types.FunctionType) -> Any:
         if function.__module__.startswith("mindspore"):
-            # It numbers its own by the time at which they are made, and its code follows from its version.
+            # MindSpore numbers its functions in the order of their making, and its code follows from its version.
             closure = [cell.cell_contents for cell in function.__closure__ or () if _is_set(cell)]
             closure = [item for item in closure if not isinstance(item, int | str)]
             return [function.__module__, function.__qualname__, self.of(closure)]
@@ -201,11 +201,11 @@ class _Description:
 
 
 _OF_THE_PROCESS = {*vars(nn.Cell())} - {"_cells", "_params", "_buffers", "training", "requires_grad", "cell_type"}
-"""What MindSpore notes in a cell while it compiles it, and other bookkeeping of its own."""
+"""The attributes of a cell that MindSpore uses for its own bookkeeping."""
 
 
 def _class_members(cls: type) -> dict[str, Any]:
-    """The methods and the data of a cell's class, up to MindSpore's own."""
+    """Return the methods and the data of a cell's class, without those of MindSpore's classes."""
     own = [part for part in cls.__mro__ if not part.__module__.startswith(("mindspore", "builtins"))]
     found = {key: value for part in reversed(own) for key, value in vars(part).items() if key not in _OF_A_CLASS}
     return {key: value for key, value in sorted(found.items()) if _is_plain(value) or _is_code(value)}
@@ -221,7 +221,7 @@ def _is_code(value: Any) -> bool:
 def _is_set(cell: types.CellType) -> bool:
     try:
         return cell.cell_contents is not cell
-    except ValueError:  # of a variable that was not assigned yet
+    except ValueError:  # the variable has not been assigned yet
         return False
 
 
@@ -245,7 +245,7 @@ def _digest_files(paths: Iterator[Path] | Sequence[Path], root: Path | None) -> 
 
 
 def _digest_package(module: str) -> str:
-    """All Python files of the package that a module belongs to, or the module itself."""
+    """Return the digest of all Python files of a module's package, or of the module itself."""
     top = sys.modules.get(module.partition(".")[0])
     folders = [Path(folder) for folder in getattr(top, "__path__", ())]
     if folders:
@@ -255,14 +255,14 @@ def _digest_package(module: str) -> str:
 
 
 def _sources_not_installed(package: Path) -> list[Path]:
-    """The files of all loaded modules that are neither below Python's own folders nor in a package."""
+    """Return the files of all loaded modules that are neither below Python's own folders nor in this package."""
     own = tuple(f"{folder}{os.sep}" for folder in {*sysconfig.get_paths().values(), str(package)})
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     return [Path(file) for file in files if file and file.endswith(".py") and not file.startswith(own)]
 
 
 def _installed() -> Iterator[str]:
-    """Name and version of everything that is installed."""
+    """Yield the name and the version of every installed distribution."""
     for folder in sys.path:
         if os.path.isdir(folder):
             yield from (name for name in os.listdir(folder) if name.endswith((".dist-info", ".egg-info")))

@@ -1,4 +1,4 @@
-"""Trained networks, ready to use."""
+"""Loads trained networks from checkpoints, runs and registered models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mindspore import nn
 
 from fcnlab.config.schema import ArchConfig, FolderConfig
 from fcnlab.core.errors import CheckpointError, ConfigError, first_line
+from fcnlab.experiment.recorded import CHECKPOINTS
 from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import build_model
 from fcnlab.models.checkpoint import load_weights, read_weights
@@ -24,23 +25,23 @@ _LARGEST = {
         ("in_channels", FolderConfig, "channels"),
     )
 }
-"""The bounds of the configuration, by argument of `build_model`."""
+"""The largest value that the configuration allows for each argument of `build_model`."""
 
 
 def load(source: str | Path, tracking_uri: str | None = None) -> TrainedNetwork:
     """Build the network that a checkpoint describes, with its weights, in evaluation mode.
 
     Args:
-        source: A ``.safetensors`` checkpoint of this package or the output folder of a training, ``runs:/<run id>``
-            for the best one of an MLflow run (``runs:/<run id>/<artifact path>`` for another), or a registered model,
-            ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
-        tracking_uri: Where runs and registered models are; by default ``MLFLOW_TRACKING_URI``, else ``mlflow.db``.
+        source: A ``.safetensors`` checkpoint of this package; the output folder of a training; ``runs:/<run id>`` for
+            the best checkpoint of an MLflow run, or ``runs:/<run id>/<artifact path>`` for another one; or a registered
+            model, ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+        tracking_uri: The tracking store; by default that of ``MLFLOW_TRACKING_URI``, else ``mlflow.db``.
 
     Returns:
         A cell from normalised images to logits, whose ``predict(image)`` gives the label map of a plain image.
 
     Raises:
-        CheckpointError: If it cannot be found or read, or does not say which network it is of.
+        CheckpointError: If the checkpoint cannot be found or read, or does not describe its network.
     """
     with checkpoint_file(source, tracking_uri) as path:
         return read_network(path, str(source))
@@ -51,20 +52,20 @@ def read_network(path: Path, source: str) -> TrainedNetwork:
 
     Args:
         path: The file.
-        source: What errors call it.
+        source: The name of the checkpoint in errors.
 
     Raises:
-        CheckpointError: As `load` does.
+        CheckpointError: If the file cannot be read, or does not describe its network.
     """
     arrays, metadata = read_weights(path)
     return TrainedNetwork(restore(arrays, metadata, source), metadata, source)
 
 
 def restore(arrays: dict[str, Any], metadata: dict[str, Any], source: str) -> nn.Cell:
-    """The network itself, from what `read_weights` read.
+    """Build the plain network from the arrays and the description that `read_weights` returned.
 
     Raises:
-        CheckpointError: If it is not said which network that is, or the weights are another's.
+        CheckpointError: If the description names no network, or the weights do not fit it.
     """
     if "arch" not in metadata:
         raise CheckpointError(f"{source}: does not say which network it is of; use build_model(...) and init_from")
@@ -74,7 +75,7 @@ def restore(arrays: dict[str, Any], metadata: dict[str, Any], source: str) -> nn
 
 
 def _build(arch: Any, source: str) -> nn.Cell:
-    """Build what a file describes, which may be anybody's: nothing larger than a configuration may ask for."""
+    """Build the network that a file from an unknown author describes, unless no configuration allows its size."""
     try:
         for key, largest in _LARGEST.items():
             if key in arch and not arch[key] <= largest:
@@ -86,28 +87,28 @@ def _build(arch: Any, source: str) -> nn.Cell:
 
 @contextmanager
 def checkpoint_file(source: str | Path, tracking_uri: str | None = None) -> Iterator[Path]:
-    """Find what `load` takes, and fetch it if it is elsewhere.
+    """Find the checkpoint of a source as `load` takes it, and download it from the tracking store if it is there.
 
     Yields:
-        The checkpoint's file; a copy that was fetched is gone afterwards.
+        The checkpoint's file; a downloaded copy is removed afterwards.
 
     Raises:
-        CheckpointError: If it cannot be found.
+        CheckpointError: If the checkpoint cannot be found.
     """
     if not str(source).startswith(("runs:/", "models:/")):
         yield _in_folder(Path(source).expanduser(), str(source))
         return
-    from fcnlab.tracking.download import download  # it imports MLflow
+    from fcnlab.tracking.download import download  # not at the top: it imports MLflow
 
     with TemporaryDirectory(prefix="fcnlab-") as folder:
         yield _in_folder(download(str(source), tracking_uri, folder), str(source))
 
 
 def _in_folder(path: Path, source: str) -> Path:
-    """A file as it is; of a training's output folder or an MLflow model the checkpoint that is in it."""
+    """Return the path of a file, or of the checkpoint in a training's output folder or an MLflow model."""
     if not path.is_dir():
         return path
-    best = path / "checkpoints" / "best.safetensors"
+    best = path / CHECKPOINTS / "best.safetensors"
     found = [best] if best.is_file() else sorted((path / "artifacts").glob("*.safetensors"))
     if not found:
         raise CheckpointError(

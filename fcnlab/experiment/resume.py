@@ -1,22 +1,20 @@
-"""``resume=auto|<run id>|<path>``: go on with a training that was interrupted, in its own folder and its own run."""
+"""``resume=auto|<run id>|<path>``: resume an interrupted training in its own folder and its own run."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-from yaml import YAMLError
-
 from fcnlab import config as configuration
-from fcnlab.config import RECORD_FILE, Config
+from fcnlab.config import Config
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import leaves, role_of
-from fcnlab.core.errors import CheckpointError, ConfigError, DataError, TrackingError
+from fcnlab.core.errors import CheckpointError, ConfigError, DataError
+from fcnlab.experiment import recorded
+from fcnlab.experiment.primary_config import AUTO, compose
 from fcnlab.recording import journal
 
 if TYPE_CHECKING:
@@ -25,137 +23,145 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AUTO = "auto"
-CHECKPOINTS = "checkpoints"
-"""The folder of the checkpoints below an output folder."""
-
 
 @dataclass(frozen=True)
-class Interrupted:
-    """A training that can go on.
+class ResumePoint:
+    """The point at which an interrupted training resumes.
 
     Attributes:
-        folder: Its output folder.
-        state: Where it goes on; None if it ended before it had saved any, so that it begins again.
+        folder: The training's output folder.
+        state: The saved state to resume from; None if the training ended before it saved one, so that it starts over.
     """
 
     folder: Path
     state: TrainingState | None
 
     def check(self, config: Config, inputs: Sequence[Input]) -> None:
-        """Refuse to go on with something else.
+        """Refuse to resume a different training.
 
         Args:
-            config: Of the training that is to go on.
-            inputs: Its images.
+            config: The configuration to resume with.
+            inputs: The images to resume with.
 
         Raises:
-            ConfigError: If a key differs that cannot change in the middle.
-            DataError: If the images are others.
+            ConfigError: If a key differs that cannot change within a training.
+            DataError: If the images differ.
             CheckpointError: If another version of MindSpore wrote the state.
         """
         if self.state is not None:
             _check_version(self.state)
-        recorded = _recorded_config(self.folder, self.state)
-        if recorded is not None:
-            _check_config(self.folder, recorded, config)
-        then = self.state.document.get("run", {}).get("inputs", {}) if self.state is not None else {}
+        values = self._recorded_values()
+        if values is not None:
+            _check_config(self.folder, values, config)
+        digests = self._recorded_run().get("inputs", {})
         for item in inputs:
-            if then.get(item.context, item.digest) != item.digest:
+            if digests.get(item.context, item.digest) != item.digest:
                 raise DataError(
                     f"{self.folder}: the {item.context} images are not those that its training began with (digest "
-                    f"{item.digest}, then {then[item.context]}): put them back, or start a new training with init_from"
+                    f"{item.digest}, then {digests[item.context]}): put them back, or start a new training with "
+                    "init_from"
                 )
 
+    def _recorded_values(self) -> dict[str, Any] | None:
+        text = self._recorded_run().get("config")
+        return recorded.parse_values(text) if isinstance(text, str) else recorded.config_values(self.folder)
 
-def output_words(words: Sequence[str], compose: Callable[[Sequence[str]], Config]) -> list[str]:
-    """What to add to a command line so that Hydra's output folder is that of the training to go on with.
+    def _recorded_run(self) -> dict[str, Any]:
+        """What the state says of the run that saved it."""
+        return self.state.document.get("run", {}) if self.state is not None else {}
+
+
+def hydra_overrides(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that make the folder of the training to resume Hydra's output folder.
 
     Args:
-        words: Of the command line.
-        compose: Makes a configuration of them.
+        overrides: The words of the command line.
 
     Raises:
-        FcnlabError: If ``resume`` names nothing that can go on.
+        FcnlabError: If ``resume`` names nothing that can be resumed.
     """
-    source = configuration.value_of(words, "resume")
+    source = configuration.value_of(overrides, "resume")
     if source is None:
         return []
-    flags = [word for word in words if word.startswith("-")]
-    chosen = configuration.value_of(words, "hydra.run.dir")
+    flags = [word for word in overrides if word.startswith("-")]
+    chosen = configuration.value_of(overrides, "hydra.run.dir")
     if source == AUTO:
         if flags or chosen is not None:
             return []
-        folder = search(compose(words))
+        folder = newest_training(compose(overrides))
     else:
         if {"-m", "--multirun"} & {*flags}:
-            raise ConfigError(f"resume={source}: goes on with one training; leave -m out, or use resume={AUTO}")
-        folder = folder_of(source, configuration.value_of(words, "tracking.uri"))
+            raise ConfigError(f"resume={source}: resumes one training; leave -m out, or use resume={AUTO}")
+        folder = recorded.resumed_folder(source, configuration.value_of(overrides, "tracking.uri"))
         if chosen is not None and Path(chosen).resolve() != folder.resolve():
-            raise ConfigError(f"hydra.run.dir={chosen}: resume={source} goes on in {folder}; leave hydra.run.dir out")
+            raise ConfigError(
+                f"hydra.run.dir={chosen}: resume={source} resumes the training in {folder}; leave hydra.run.dir out"
+            )
     if folder is None:
         return []
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]  # what began it stays in .hydra
+    # Without a subfolder, .hydra keeps what the training was started with.
+    return [configuration.override("hydra.run.dir", folder), "hydra.output_subdir=null"]
 
 
-def refuse_occupied(words: Sequence[str]) -> None:
-    """Refuse an output folder on a command line that holds a training already, if that one is not to go on.
+def refuse_occupied(overrides: Sequence[str]) -> None:
+    """Refuse an output folder on the command line that holds a training already, unless that one is resumed.
 
     Raises:
-        TrackingError: If so.
+        TrackingError: If the folder holds a training.
     """
-    chosen = configuration.value_of(words, "hydra.run.dir")
-    if chosen is None or any(word.startswith("-") for word in words):
+    chosen = configuration.value_of(overrides, "hydra.run.dir")
+    if chosen is None or any(word.startswith("-") for word in overrides):
         return
-    if configuration.value_of(words, "resume") is None:
+    if configuration.value_of(overrides, "resume") is None:
         journal.refuse_occupied(Path(chosen))
 
 
-def find(config: Config, folder: Path | None) -> Interrupted | None:
-    """The training that ``config.resume`` names.
+def find(config: Config, folder: Path | None) -> ResumePoint | None:
+    """Find the training that ``config.resume`` names.
 
     Args:
-        config: With ``resume`` set.
+        config: A configuration with ``resume``.
         folder: The output folder, if it is settled.
 
     Returns:
-        None if it is ``auto`` and there is nothing to go on with.
+        None if ``resume`` is ``auto`` and there is nothing to resume.
 
     Raises:
-        FcnlabError: If it names nothing that can go on, or every state is damaged.
+        FcnlabError: If it names nothing that can be resumed, or every state is damaged.
     """
-    # Not at the top: this module is part of every command's start, and MindSpore takes seconds.
+    # Not at the top: every command imports this module, and MindSpore takes seconds.
     from fcnlab.training.state import StateFolder, read_state
 
     state = None
     if config.resume == AUTO:
-        folder = folder or search(config)
+        folder = folder or newest_training(config)
         if folder is None or not (folder / journal.FILE).is_file():
-            log.info("resume=auto: there is nothing to go on with, so a new training begins")
+            log.info("resume=auto: there is nothing to resume, so a new training begins")
             return None
     else:
-        folder = folder_of(config.resume, config.tracking.uri)
-        if _is_state(config.resume):
+        folder = recorded.resumed_folder(config.resume, config.tracking.uri)
+        if recorded.is_state(config.resume):
             state = read_state(Path(config.resume))
     if journal.is_being_written(folder):
         raise journal.being_written(folder)
     if state is None:
-        state = StateFolder(folder / CHECKPOINTS).newest()
+        state = StateFolder(folder / recorded.CHECKPOINTS).newest()
     if state is None:
-        log.warning("%s: ended before its first state was saved, so it begins again", folder)
+        log.warning("%s: the training ended before its first state was saved, so it starts over", folder)
     else:
-        log.info("%s: goes on from %s, after step %d", folder, state.path.name, state.progress.steps)
-    return Interrupted(folder, state)
+        log.info("%s: resumes from %s, after step %d", folder, state.path.name, state.progress.steps)
+    return ResumePoint(folder, state)
 
 
-def search(config: Config, roots: Sequence[str] = ("outputs",), finished: bool = False) -> Path | None:
-    """The newest training of a configuration that can go on; none that is alive.
+def newest_training(config: Config, roots: Sequence[str] = ("outputs",), finished: bool = False) -> Path | None:
+    """Return the folder of a configuration's newest training that can be resumed; None if there is none.
+
+    A training that still runs is left out.
 
     Args:
-        config: What it must have been made with, apart from keys of the role MACHINE.
-        roots: Below which to look.
-        finished: Whether one that came to its end is good, too.
+        config: The configuration that the training must have, apart from keys of the role MACHINE.
+        roots: The folders to look below.
+        finished: Whether a finished training counts, too.
     """
     found = [path for root in roots for path in Path(root).rglob(journal.FILE)]
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
@@ -169,73 +175,15 @@ def search(config: Config, roots: Sequence[str] = ("outputs",), finished: bool =
 
 def is_of(config: Config, folder: Path) -> bool:
     """Whether a folder holds the training of a configuration, apart from keys of the role MACHINE."""
-    recorded = _read_config(folder)
-    return (
-        recorded is not None
-        and recorded.get("dataset.root") == config.dataset.root
-        and not _differences(recorded, config)
-    )
-
-
-def folder_of(source: str, uri: str | None = None) -> Path:
-    """The output folder that ``resume=<run id or path>`` means.
-
-    Raises:
-        ConfigError: If there is no training.
-    """
-    if re.fullmatch("[0-9a-f]{32}", source):
-        return _folder_of_run(source, uri)
-    path = Path(source)
-    candidates = [path, path.parent] if path.name == CHECKPOINTS else [path]
-    if _is_state(source):
-        candidates = [path.parent.parent, path.parent]
-    for folder in candidates:
-        if (folder / journal.FILE).is_file():
-            return folder
-    raise ConfigError(
-        f"resume={source}: is neither auto, nor a run id (32 hexadecimal digits), nor an output folder with a "
-        f"{journal.FILE}, nor a state within one; init_from=... starts a new training from weights alone"
-    )
-
-
-def recorded_text(source: str, uri: str | None = None) -> str:
-    """The configuration that ``resume=<run id or path>`` composes on.
-
-    Raises:
-        ConfigError: If there is no training, or its configuration cannot be read.
-    """
-    folder = folder_of(source, uri)
-    try:
-        return (folder / RECORD_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"resume={source}: {folder / RECORD_FILE} cannot be read, so nothing can go on") from None
-
-
-def _folder_of_run(run_id: str, uri: str | None) -> Path:
-    from fcnlab.recording.tags import FOLDER_TAG
-    from fcnlab.tracking.address import store_uri
-    from fcnlab.tracking.store import Store
-
-    try:
-        tag = Store(store_uri(uri)).tag(run_id, FOLDER_TAG)
-    except TrackingError as error:
-        raise ConfigError(f"resume={run_id}: {error}; tracking.uri=... names another store") from error
-    if tag is None:
-        raise ConfigError(f"resume={run_id}: the run does not say where its output folder is; give the folder")
-    if not (Path(tag) / journal.FILE).is_file():
-        raise ConfigError(f"resume={run_id}: its output folder {tag} is not on this machine; give its place here")
-    return Path(tag)
-
-
-def _is_state(source: str) -> bool:
-    return source.endswith(".safetensors")
+    values = recorded.config_values(folder)
+    return values is not None and values.get("dataset.root") == config.dataset.root and not _differences(values, config)
 
 
 def _check_version(state: TrainingState) -> None:
     import mindspore as ms
 
     from fcnlab import kernels
-    from fcnlab.core.environment import describe_cpu
+    from fcnlab.core.processor import describe_cpu
 
     then = state.document.get("versions", {}).get("mindspore")
     if then != ms.__version__:
@@ -247,14 +195,14 @@ def _check_version(state: TrainingState) -> None:
     for key, what in (("cpu", "on another processor"), ("kernels", "with other operators")):
         if state.document.get(key) != now[key]:
             log.warning(
-                "the training began %s (%s): it goes on, but perhaps not bit for bit as there",
+                "the training began %s (%s): it is resumed, but perhaps not bit for bit as there",
                 what,
                 state.document.get(key),
             )
 
 
-def _check_config(folder: Path, recorded: Mapping[str, Any], config: Config) -> None:
-    for key, (role, then, now) in _differences(recorded, config).items():
+def _check_config(folder: Path, values: Mapping[str, Any], config: Config) -> None:
+    for key, (role, then, now) in _differences(values, config).items():
         if Role.FIXED in role:
             raise ConfigError(
                 f"{key}={now}: the training in {folder} has {key}={then}, which cannot change in the middle; leave it "
@@ -263,45 +211,18 @@ def _check_config(folder: Path, recorded: Mapping[str, Any], config: Config) -> 
         log.warning("%s=%s from here on; it was %s", key, now, then)
 
 
-def _differences(recorded: Mapping[str, Any], config: Config) -> dict[str, tuple[Role, Any, Any]]:
-    """The keys that differ, but for those of the role MACHINE, with their role and their values then and now.
+def _differences(values: Mapping[str, Any], config: Config) -> dict[str, tuple[Role, Any, Any]]:
+    """Compare recorded values with a configuration, apart from keys of the role MACHINE.
 
-    A key that one side does not have counts as the same.
+    Returns:
+        From each key that differs to its role, the recorded value and the new one. A key that only one side has does
+        not differ.
     """
     return {
-        key: (role_of(metadata), recorded[key], value)
+        key: (role_of(metadata), values[key], value)
         for key, value, metadata in leaves(config)
-        if key in recorded
-        and recorded[key] != value
-        and value != configuration.MEDIAN_FREQUENCY  # the numbers that it stood for are recorded
+        if key in values
+        and values[key] != value
+        and value != configuration.MEDIAN_FREQUENCY  # the weights that it stood for are recorded
         and Role.MACHINE not in role_of(metadata)
     }
-
-
-def _recorded_config(folder: Path, state: TrainingState | None) -> dict[str, Any] | None:
-    text = state.document.get("run", {}).get("config") if state is not None else None
-    return _flat(text) if isinstance(text, str) else _read_config(folder)
-
-
-def _read_config(folder: Path) -> dict[str, Any] | None:
-    try:
-        return _flat((folder / RECORD_FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _flat(text: str) -> dict[str, Any] | None:
-    """Dotted keys to values; None if it is no configuration."""
-    try:
-        node = OmegaConf.to_container(OmegaConf.create(text))
-    except (YAMLError, ValueError):
-        return None
-    return dict(_leaves(node)) if isinstance(node, dict) else None
-
-
-def _leaves(section: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -1,4 +1,4 @@
-"""Trains what a configuration describes, and records it: what the command does, for notebooks as well."""
+"""Trains what a configuration describes, and records it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.core.errors import ConfigError
 from fcnlab.experiment import reproduce, resume
+from fcnlab.experiment.primary_config import AUTO
+from fcnlab.experiment.resume import ResumePoint
 from fcnlab.recording import journal
 from fcnlab.tracking import sending_client
 
 if TYPE_CHECKING:
+    from fcnlab.recording.inputs import Input
     from fcnlab.training.callbacks import Callback
     from fcnlab.training.trainer import Trainer, TrainResult
 
@@ -30,15 +33,15 @@ def train(
     callbacks: Sequence[Callback] = (),
     trial: int | None = None,
 ) -> TrainResult:
-    """Train what a configuration describes.
+    """Train what a configuration describes, and record it; the command and a notebook call this.
 
     Args:
-        config: From `fcnlab.compose`, or built by hand.
+        config: What `fcnlab.compose` returned, or a configuration built by hand.
         folder: Where the checkpoints and the journal go; by default a new folder below ``outputs``. With
-            ``config.resume`` it is the one that is gone on with.
-        overrides: What Hydra was told to change, for the record.
-        callbacks: Told what happens, after the recorder.
-        trial: Its number, if it is a trial of the sweep ``config.sweep.id``.
+            ``config.resume`` it is the folder of the training that is resumed.
+        overrides: Hydra's overrides, for the record.
+        callbacks: Callbacks that are called after the recorder.
+        trial: The number of the trial, if this is one of the sweep ``config.sweep.id``.
 
     Returns:
         The losses, the best evaluation, the checkpoints and the MLflow run.
@@ -47,74 +50,98 @@ def train(
         FcnlabError: For everything that the user can mend.
     """
     configuration.validate(config)
-    import_mlflow_beside(config)
-    # Not at the top: `--help` and a wrong key should not wait for MindSpore and MLflow.
-    import mindspore as ms
+    start_sending_process(config)
+    # Not at the top: `--help` and a wrong key should not wait for MindSpore.
     from rich import get_console
 
-    from fcnlab.core import device
     from fcnlab.experiment import assembly
     from fcnlab.recording.recorder import Recorder
     from fcnlab.training.console import ConsoleProgress
 
-    device.configure(config.trainer.device, config.trainer.mode)
-    ms.set_seed(config.seed)  # for networks of other packages; ours, the data and dropout have generators of their own
-    interrupted = resume.find(config, Path(folder) if folder else None) if config.resume is not None else None
-    wanted, config = config.resume, replace(config, resume=None)  # how it came to be is no part of what is recorded
-    if interrupted is not None:
-        folder = interrupted.folder
-    folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    if interrupted is None:
-        journal.refuse_occupied(folder)
+    _prepare_mindspore(config)
+    point = _find_resume_point(config, folder)
+    folder = _choose_folder(folder, point)
+    source, config = config.resume, replace(config, resume=None)  # `resume` is no part of what is recorded
+
     data = assembly.build_data(config)
     config = assembly.settle_class_weights(config, data)
-    network = assembly.build_network(config)
     inputs = assembly.describe_inputs(config, data)
+    network = assembly.build_network(config)
     parameters = sum(parameter.size for parameter in network.trainable_params())
     draw = sending_client.draw if config.tracking.name == "mlflow" else None
-    recorder = Recorder(config, folder, inputs, parameters, overrides, interrupted is not None, trial, draw)
-    trainer = assembly.build_trainer(
-        config, network, data, folder, [ConsoleProgress(get_console()), recorder, *callbacks]
-    )
-    if interrupted is not None:
-        interrupted.check(config, inputs)
-        if interrupted.state is not None:
-            trainer.restore(interrupted.state)
-            if trainer.done and journal.is_finished(folder):
-                return _finished(trainer, wanted, folder)
-    elif config.from_run is not None:
-        reproduce.compare_inputs(config, inputs)
+    recorder = Recorder(config, folder, inputs, parameters, overrides, point is not None, trial, draw)
+    watching = [ConsoleProgress(get_console()), recorder, *callbacks]
+    trainer = assembly.build_trainer(config, network, data, folder, watching)
+    _compare_with_the_past(config, inputs, point)
+    if point is not None and point.state is not None:
+        trainer.restore(point.state)
+        if trainer.done and journal.is_finished(folder):
+            return _finished(trainer, source, folder)
+
     log.info("%s with %s parameters%s", config.arch.name, f"{parameters:,}", _width(config))
     log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), folder)
     size = config.dataset.crop_size
     trainer.compile((config.dataset.channels, size, size))  # before the store is asked: MLflow is imported meanwhile
-    upload = None
-    if config.tracking.name == "mlflow":
-        from fcnlab.tracking.callback import MLflowCallback
-
-        upload = MLflowCallback(config, folder)  # asks the store: not before everything else is known to be right
-        trainer.callbacks.append(upload)
-    result = trainer.fit()
-    result.run_id = upload.run_id if upload else None
-    return result
+    return _fit(trainer, config, folder)
 
 
-def import_mlflow_beside(config: Config) -> None:
-    """Start the process that sends to MLflow, so that it is ready when MindSpore is imported and the network made."""
+def start_sending_process(config: Config) -> None:
+    """Start the process that sends to MLflow, which imports MLflow while this one imports MindSpore."""
     if config.tracking.name == "mlflow":
         sending_client.shared()
 
 
+def _prepare_mindspore(config: Config) -> None:
+    import mindspore as ms
+
+    from fcnlab.core import device
+
+    device.configure(config.trainer.device, config.trainer.mode)
+    ms.set_seed(config.seed)  # for networks of other packages; ours, the data and dropout have generators of their own
+
+
+def _find_resume_point(config: Config, folder: Path | str | None) -> ResumePoint | None:
+    return None if config.resume is None else resume.find(config, Path(folder) if folder else None)
+
+
+def _choose_folder(folder: Path | str | None, point: ResumePoint | None) -> Path:
+    if point is not None:
+        return point.folder
+    folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    journal.refuse_occupied(folder)
+    return folder
+
+
+def _compare_with_the_past(config: Config, inputs: Sequence[Input], point: ResumePoint | None) -> None:
+    """Refuse to resume a different training; warn of a reproduction with other images."""
+    if point is not None:
+        point.check(config, inputs)
+    elif config.from_run is not None:
+        reproduce.compare_inputs(config, inputs)
+
+
+def _finished(trainer: Trainer, source: str, folder: Path) -> TrainResult:
+    if source != AUTO:
+        raise ConfigError(
+            f"resume={source}: the training in {folder} is finished; raise trainer.epochs or trainer.max_steps to go on"
+        )
+    log.info("%s: is finished already, after step %d", folder, trainer.progress.steps)
+    return trainer.result()
+
+
 def _width(config: Config) -> str:
-    """For the log; an architecture of another package may have none."""
+    """Describe the width of the network for the log; an architecture of another package may have none."""
     width = getattr(config.arch, "width", None)
     return "" if width is None else f", width {width:g}"
 
 
-def _finished(trainer: Trainer, wanted: str, folder: Path) -> TrainResult:
-    if wanted != resume.AUTO:
-        raise ConfigError(
-            f"resume={wanted}: the training in {folder} is finished; raise trainer.epochs or trainer.max_steps to go on"
-        )
-    log.info("%s: is finished already, after step %d", folder, trainer.progress.steps)
-    return trainer.result()
+def _fit(trainer: Trainer, config: Config, folder: Path) -> TrainResult:
+    if config.tracking.name != "mlflow":
+        return trainer.fit()
+    from fcnlab.tracking.callback import MLflowCallback
+
+    to_mlflow = MLflowCallback(config, folder)  # it asks the store, once everything else is known to be right
+    trainer.callbacks.append(to_mlflow)
+    result = trainer.fit()
+    result.run_id = to_mlflow.run_id
+    return result

@@ -16,6 +16,7 @@ from fcnlab.data.loader import normalise
 from fcnlab.drawing.palette import palette
 from fcnlab.inference.forward import ForwardPass, Output
 from fcnlab.inference.tiling import GRID, Tile, overlap, tiles
+from fcnlab.metrics.names import class_names
 from fcnlab.models.fcn import FCN
 
 DEFAULT_TILE = 1408
@@ -52,7 +53,7 @@ class TrainedNetwork(nn.Cell):
         self.metadata = dict(metadata)
         self.source = source
         self.num_classes = int(metadata["arch"]["num_classes"])
-        self.class_names = list(metadata.get("class_names") or [f"class_{index}" for index in range(self.num_classes)])
+        self.class_names = class_names(metadata.get("class_names") or (), self.num_classes)
         self.palette = np.array(metadata.get("palette") or palette(self.num_classes), dtype=np.uint8)
         self.channels = int(metadata["arch"].get("in_channels", 3))
         self.bits = int(metadata.get("bits", 8))

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fcnlab.core.cache_folder import cache_folder
-from fcnlab.core.environment import cpu_flags, describe_cpu
+from fcnlab.core.processor import cpu_flags, describe_cpu
 
 log = logging.getLogger(__name__)
 

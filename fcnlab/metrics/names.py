@@ -57,6 +57,11 @@ def best_of(metric: str, values: Iterable[float]) -> float | None:
     return max(numbers) if higher_is_better(metric) else min(numbers)
 
 
+def class_names(given: Sequence[str], num_classes: int) -> list[str]:
+    """Return the names of the classes that were given, or ``class_0``, ``class_1``, ... if none were."""
+    return list(given) or [f"class_{index}" for index in range(num_classes)]
+
+
 def recorded(metric: str) -> str:
     """The name under which the journal and MLflow hold a metric; no two metrics have the same.
 

@@ -21,6 +21,7 @@ from fcnlab.data.dataset import Dataset
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import ARRAY
 from fcnlab.data.pairs import Pairs, natural
+from fcnlab.metrics.names import class_names
 from fcnlab.preparation.annotations import Coco, from_colours, from_labelme, from_values
 from fcnlab.registry import DATASETS
 
@@ -121,9 +122,9 @@ def find(config: PrepareConfig, folder: Path) -> Source:
         hint = f"; {LICENCES[name]}" if name in LICENCES else ""
         raise DataError(f"source={config.source}: {error}{hint}") from error
     items = [_of_sample(dataset, index, split) for split, dataset in splits.items() for index in range(len(dataset))]
-    names = config.dataset.class_names or [f"class_{index}" for index in range(config.dataset.num_classes)]
+    names = class_names(config.dataset.class_names, config.dataset.num_classes)
     palette, void = config.dataset.palette, config.dataset.ignore_index
-    return Source(items, list(names), [list(colour) for colour in palette], void, licence=LICENCES.get(name, ""))
+    return Source(items, names, [list(colour) for colour in palette], void, licence=LICENCES.get(name, ""))
 
 
 def unpack(archive: Path, folder: Path) -> None:

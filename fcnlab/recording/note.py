@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fcnlab.config import Config
 from fcnlab.core.credentials import redact
-from fcnlab.core.environment import describe_cpu
+from fcnlab.core.processor import describe_cpu
 from fcnlab.metrics.names import IOU, SUMMARY
 from fcnlab.recording.provenance import DIFF_FILE, GitState
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fcnlab.config import Config
 from fcnlab.core.credentials import redact
-from fcnlab.core.environment import describe_cpu
+from fcnlab.core.processor import describe_cpu
 from fcnlab.recording.tags import OVERRIDES_TAG
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from fcnlab.config.roles import Role
 from fcnlab.config.schema import Config, keys_with
 from fcnlab.core.errors import ConfigError, TrackingError
 from fcnlab.core.files import replacing
+from fcnlab.core.identifiers import is_identifier
+from fcnlab.experiment import recorded
 
 FILE = "sweep.json"
 ROOT = "multirun"
@@ -59,7 +60,7 @@ def read(folder: Path) -> SweepRecord | None:
     try:
         document = json.loads((folder / FILE).read_text(encoding="utf-8"))
         words = tuple(map(str, document["words"]))
-        return SweepRecord(document["id"], words, folder) if re.fullmatch("[0-9a-f]{32}", document["id"]) else None
+        return SweepRecord(document["id"], words, folder) if is_identifier(document["id"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -118,7 +119,7 @@ def find(source: str, uri: str | None = None, key: str = "sweep.resume") -> Swee
     """
     if (found := read(Path(source))) is not None:
         return found
-    if not re.fullmatch("[0-9a-f]{32}", source):
+    if not is_identifier(source):
         raise ConfigError(f"{key}={source}: is neither the folder of a sweep, with a {FILE}, nor a sweep's or run's id")
     for path in Path(ROOT).rglob(FILE):
         if (found := read(path.parent)) is not None and found.id == source:
@@ -146,13 +147,7 @@ def _resumed(source: str, words: Sequence[str]) -> tuple[SweepRecord, list[str]]
 
 
 def _words_of(record: SweepRecord) -> list[str]:
-    return [_word_of_id(record), word_of_folder(record.folder)]
-
-
-def word_of_folder(folder: Path) -> str:
-    """What tells Hydra the folder of a sweep."""
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return f"hydra.sweep.dir='{quoted}'"
+    return [_word_of_id(record), configuration.override("hydra.sweep.dir", record.folder)]
 
 
 def _word_of_id(record: SweepRecord) -> str:
@@ -168,16 +163,10 @@ def _newest(words: tuple[str, ...], chosen: str | None) -> SweepRecord | None:
 
 
 def _folder_of_run(run_id: str, uri: str | None, key: str) -> Path:
-    from fcnlab.recording.tags import FOLDER_TAG
-    from fcnlab.tracking.address import store_uri
-    from fcnlab.tracking.store import Store, require_database
-
-    uri = store_uri(uri)
     try:
-        require_database(uri)
-        tag = Store(uri).tag(run_id, FOLDER_TAG)
+        folder = recorded.folder_of_run(run_id, uri)
     except TrackingError as error:
         raise ConfigError(f"{key}={run_id}: no sweep below {ROOT}/ has this id, and {error}") from error
-    if tag is None:
+    if folder is None:
         raise ConfigError(f"{key}={run_id}: the run does not say where its folder is; give the sweep's folder")
-    return Path(tag)
+    return folder

@@ -54,9 +54,9 @@ def main() -> None:
 
 
 def _train(task: Task) -> dict[str, object]:
-    from fcnlab.experiment.run import import_mlflow_beside, train
+    from fcnlab.experiment.run import start_sending_process, train
 
-    import_mlflow_beside(task.config)
+    start_sending_process(task.config)
 
     callbacks = []
     if task.config.sweep.search_trial is not None:

@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fcnlab.comparison.trials import Trial, read_folder
-from fcnlab.config import Config, TrackingConfig, check_tracking, one_line
+from fcnlab.config import Config, TrackingConfig, check_tracking, one_line, override
 from fcnlab.core import interrupts
 from fcnlab.core.credentials import redact
 from fcnlab.core.errors import TrackingError
@@ -33,7 +33,7 @@ from fcnlab.recording import journal, provenance
 from fcnlab.recording.journal import Journal
 from fcnlab.recording.tags import BEST_TAG, REASON_TAG, ROLE_TAG, SWEEP_TAG
 from fcnlab.sweeps import outcome as outcomes
-from fcnlab.sweeps.manifest import SweepRecord, word_of_folder
+from fcnlab.sweeps.manifest import SweepRecord
 from fcnlab.sweeps.outcome import Outcome
 from fcnlab.sweeps.trial import is_alone
 
@@ -85,7 +85,7 @@ class Sweep:
         self.axes = axes_of(config.hydra.overrides.task, config.hydra.sweeper.get("params"))
         self._planned = planned(self.axes, config.hydra.sweeper)
         with read_write(config.hydra):  # from which Hydra composes every job; one may be computed in another directory
-            config.hydra.overrides.hydra.append(word_of_folder(self.folder))
+            config.hydra.overrides.hydra.append(override("hydra.sweep.dir", self.folder))
         try:
             self._journal = Journal(self.folder, go_on=True)
         except TrackingError as error:
@@ -114,7 +114,7 @@ class Sweep:
             self.run_id = self._upload.run_id
         log.info("sweep %s in %s", self.record.id, config.hydra.sweep.dir)
         if not is_alone(config.hydra):  # whose launcher may kill its processes with everything below them
-            interrupts.prepare(self._end_trials)
+            interrupts.on_first_signal(self._end_trials)
         self._thread = threading.Thread(target=self._look, name="fcnlab-sweep", daemon=True)
         self._thread.start()
 
@@ -129,7 +129,7 @@ class Sweep:
         """
         if self._journal is None:
             return []
-        interrupts.prepare(None)
+        interrupts.on_first_signal(None)
         self._looking.set()
         if self._thread is not None:
             self._thread.join()

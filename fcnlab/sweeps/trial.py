@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from fcnlab.comparison.trials import read_folder
 from fcnlab.config import Config
 from fcnlab.core import interrupts
 from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError, first_line
-from fcnlab.experiment import reproduce, resume
+from fcnlab.experiment import primary_config, resume
 from fcnlab.recording import journal
 from fcnlab.recording.tags import REASON_TAG, SWEEP_TAG, TRIAL_TAG
 from fcnlab.sweeps import manifest
@@ -80,7 +80,7 @@ def run(node: DictConfig) -> float:
     Raises:
         KeyboardInterrupt: If the sweep is to end.
     """
-    interrupts.allow()
+    interrupts.unblock()
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # a worker of a cluster is where that was started, and paths are the user's
     sweep = Path(hydra_config.sweep.dir).resolve()
@@ -102,7 +102,7 @@ def _run(node: DictConfig, hydra_config: DictConfig, sweep: Path) -> float:
     try:
         node.sweep.id = hydra_config.job.env_set.get(manifest.ID_VARIABLE)
         config = configuration.from_node(node)
-        reproduce.check(config, hydra_config.job.config_name)
+        primary_config.check(config, hydra_config.job.config_name)
         config, folder = _gone_on_with(config, folder, sweep)
         outcome.folder = str(folder.resolve())
         if config is None:
@@ -161,11 +161,11 @@ def is_alone(hydra_config: DictConfig) -> bool:
 
 def _gone_on_with(config: Config, folder: Path, sweep: Path) -> tuple[Config | None, Path]:
     """What is left of a trial, and where: nothing of one that is finished."""
-    if not (config.sweep.skip_finished or config.resume == resume.AUTO):
+    if not (config.sweep.skip_finished or config.resume == primary_config.AUTO):
         return config, folder
     if not _is_of(config, folder):
         # By the configuration, not by the number: a sweep over more values counts differently.
-        found = resume.search(config, sorted({str(sweep), "multirun"}), finished=True)
+        found = resume.newest_training(config, sorted({str(sweep), "multirun"}), finished=True)
         if found is None and (folder / journal.FILE).is_file() and not journal.is_being_written(folder):
             raise ConfigError(
                 f"{folder}: holds another training; choose another hydra.sweep.dir, or let each have a folder of its "
@@ -176,7 +176,7 @@ def _gone_on_with(config: Config, folder: Path, sweep: Path) -> tuple[Config | N
         return replace(config, resume=None), folder
     if journal.is_finished(folder):
         return None, folder
-    return replace(config, resume=resume.AUTO), folder
+    return replace(config, resume=primary_config.AUTO), folder
 
 
 def _is_of(config: Config, folder: Path) -> bool:
@@ -266,7 +266,7 @@ def _record_failure(node: DictConfig, outcome: Outcome) -> None:
         return
     try:
         tracking = OmegaConf.to_object(node.tracking)
-        params = dict(_leaves(OmegaConf.to_container(node)))
+        params = {key: str(value) for key, value in configuration.flatten(OmegaConf.to_container(node)).items()}
         tags = {SWEEP_TAG: params["sweep.id"], TRIAL_TAG: str(outcome.number), REASON_TAG: outcome.reason}
         name = f"{params.get('arch.name')}-{params.get('dataset.name')}-seed{params.get('seed')}"
         run_id = record_failure(Path(outcome.folder), tracking, name, params, tags)
@@ -292,11 +292,3 @@ def _forget_failure(task: Task) -> None:
             annotate(task.folder, task.config.tracking, {REASON_TAG: ""})
     except TrackingError as error:
         log.warning("%s", error)
-
-
-def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)

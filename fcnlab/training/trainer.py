@@ -181,7 +181,7 @@ class Trainer:
             self.states.clear_partial()  # only now is it certain that no other process trains here
             if self._best_checkpoint is not None:
                 self._notify("on_checkpoint", "best", self._best_checkpoint)
-            with interrupts.last_words(lambda: self._end("killed")):
+            with interrupts.before_forced_exit(lambda: self._end("killed")):
                 while not self.done:
                     epoch = self.progress.epochs + 1
                     self._train_epoch(epoch)
@@ -256,7 +256,7 @@ class Trainer:
         masks = self.masks(self.progress.steps, batch.images.shape)
         loss = self.step(Tensor(batch.images), Tensor(batch.labels), Tensor(learning_rate, ms.float32), *masks)
         loss = float(loss.asnumpy())
-        interrupts.stay_if_leaving()
+        interrupts.halt_if_exiting()
         if not math.isfinite(loss):
             self._skip(loss, batch)
             self.step.set_statistics(statistics)

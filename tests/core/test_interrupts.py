@@ -21,7 +21,7 @@ def busy(seconds):  # a long call that Python cannot interrupt
         pass
 
 try:
-    with interrupts.last_words(lambda: print("last words", flush=True)):
+    with interrupts.before_forced_exit(lambda: print("last words", flush=True)):
         with interrupts.deferred():
             print("in", flush=True)
             busy(float(sys.argv[1]))
@@ -91,12 +91,12 @@ def test_what_is_to_be_done_first_is_done_before_the_main_thread_hears_of_it(tmp
 import signal, time
 from fcnlab.core import interrupts
 
-def prepare():
+def first():
     print("prepared", flush=True)
     time.sleep(0.5)
 
 interrupts.install()
-interrupts.prepare(prepare)
+interrupts.on_first_signal(first)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # as multiprocessing does
 print("in", flush=True)
 try:

@@ -20,7 +20,7 @@ from fcnlab import registry as registries
 from fcnlab.config import composition, flatten, to_yaml
 from fcnlab.config.schema import FolderConfig, OptimizerConfig, SGDConfig
 from fcnlab.core.errors import ConfigError
-from fcnlab.experiment import reproduce
+from fcnlab.experiment import primary_config
 
 UNUSUAL = [
     "arch=fcn4s",
@@ -228,7 +228,7 @@ def test_nothing_is_left_behind():
 @pytest.mark.usefixtures("old")
 def test_a_job_in_another_process_can_compose_it():
     """Launchers send Hydra's store of configurations along, pickled."""
-    with reproduce.primary(["from_run=old"]) as name:
+    with primary_config.registered(["from_run=old"]) as name:
         store = pickle.loads(pickle.dumps(ConfigStore.instance()))
     assert OmegaConf.get_type(store.load(f"optimizer/{name}.yaml").node) is SGDConfig
     assert store.load(f"{name}.yaml").node.seed == 4

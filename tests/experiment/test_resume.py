@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 import fcnlab
 from fcnlab.core.errors import CheckpointError, ConfigError, DataError, TrackingError
-from fcnlab.experiment import assembly, resume
+from fcnlab.experiment import resume
 from fcnlab.models.checkpoint import read_weights
 from fcnlab.recording import journal
 from fcnlab.recording.journal import Journal
@@ -38,17 +38,8 @@ class Interrupting(Callback):
 
 def train_until(config, folder, step):
     """Train, and be interrupted after a step."""
-    build = assembly.build_trainer
-
-    def built(*arguments):
-        trainer = build(*arguments)
-        trainer.callbacks.append(Interrupting(step))
-        return trainer
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "build_trainer", built)
-        with pytest.raises(KeyboardInterrupt):
-            fcnlab.train(config, folder)
+    with pytest.raises(KeyboardInterrupt):
+        fcnlab.train(config, folder, callbacks=[Interrupting(step)])
 
 
 def assert_same_end(one, other):
@@ -401,27 +392,27 @@ def test_resume_stands_on_the_command_line_and_alone():
 def test_auto_finds_the_newest_training_of_this_configuration_that_is_not_over(copied):
     words, out = copied
     config = fcnlab.compose([*words, "resume=auto"])
-    assert resume.search(config) == Path("outputs/killed")
-    assert resume.search(fcnlab.compose([*words, "optimizer.lr=0.1"])) is None
+    assert resume.newest_training(config) == Path("outputs/killed")
+    assert resume.newest_training(fcnlab.compose([*words, "optimizer.lr=0.1"])) is None
     written = Journal(out, go_on=True)
-    assert resume.search(config) is None  # alive
+    assert resume.newest_training(config) is None  # alive
     written.append("end", status="finished")
     written.close()
-    assert resume.search(config) is None
-    assert resume.search(config, finished=True) == Path("outputs/killed")
+    assert resume.newest_training(config) is None
+    assert resume.newest_training(config, finished=True) == Path("outputs/killed")
 
 
 def test_the_command_goes_on_in_the_folder_of_the_training(copied):
     words, out = copied
-    assert resume.output_words([*words, "resume=auto"], fcnlab.compose) == [
+    assert resume.hydra_overrides([*words, "resume=auto"]) == [
         "hydra.run.dir='outputs/killed'",
         "hydra.output_subdir=null",
     ]
-    assert resume.output_words([f"resume={out}"], fcnlab.compose)[0] == f"hydra.run.dir='{out}'"
-    assert resume.output_words([*words, "hydra.run.dir=x", "resume=auto"], fcnlab.compose) == []
+    assert resume.hydra_overrides([f"resume={out}"])[0] == f"hydra.run.dir='{out}'"
+    assert resume.hydra_overrides([*words, "hydra.run.dir=x", "resume=auto"]) == []
     for wrong in (["-m"], ["hydra.run.dir=elsewhere"]):
         with pytest.raises(ConfigError, match=r"leave .* out"):
-            resume.output_words([f"resume={out}", *wrong], fcnlab.compose)
+            resume.hydra_overrides([f"resume={out}", *wrong])
     with pytest.raises(TrackingError, match="already holds a training"):
         resume.refuse_occupied([*words, f"hydra.run.dir={out}"])
 

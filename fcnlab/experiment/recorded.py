@@ -1,0 +1,155 @@
+"""Finds what an earlier training recorded, by its MLflow run or by its output folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from fcnlab.config import RECORD_FILE, flatten
+from fcnlab.core.errors import ConfigError, TrackingError
+from fcnlab.core.identifiers import is_identifier
+from fcnlab.recording import journal
+
+if TYPE_CHECKING:
+    from fcnlab.tracking.store import Store
+
+CHECKPOINTS = "checkpoints"
+"""The name of the folder with a training's checkpoints, below its output folder."""
+
+
+def config_text(source: str, uri: str | None = None) -> str:
+    """Return the configuration that ``from_run=<run id or output folder>`` composes on, as YAML.
+
+    Args:
+        source: The run id or the output folder.
+        uri: The tracking store of the run; by default the configured one.
+
+    Raises:
+        ConfigError: If there is no such run or folder, or its configuration cannot be read.
+    """
+    if is_identifier(source):
+        try:
+            return _open_store(uri).read_text(source, RECORD_FILE)
+        except TrackingError as error:
+            raise _wrong_run("from_run", source, error) from error
+    try:
+        return (Path(source) / RECORD_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"from_run={source}: is neither a run id (32 hexadecimal digits) nor an output folder with a {RECORD_FILE}"
+        ) from error
+
+
+def resumed_config_text(source: str, uri: str | None = None) -> str:
+    """Return the configuration that ``resume=<run id or path>`` composes on, as YAML.
+
+    Raises:
+        ConfigError: If there is no such training, or its configuration cannot be read.
+    """
+    path = resumed_folder(source, uri) / RECORD_FILE
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"resume={source}: {path} cannot be read, so nothing can be resumed") from None
+
+
+def resumed_folder(source: str, uri: str | None = None) -> Path:
+    """Return the output folder that ``resume=<run id or path>`` names.
+
+    Args:
+        source: A run id, an output folder, its folder of checkpoints, or a state in that.
+        uri: The tracking store of the run; by default the configured one.
+
+    Raises:
+        ConfigError: If there is no such training.
+    """
+    if is_identifier(source):
+        return _resumed_folder_of_run(source, uri)
+    path = Path(source)
+    candidates = [path, path.parent] if path.name == CHECKPOINTS else [path]
+    if is_state(source):
+        candidates = [path.parent.parent, path.parent]
+    for folder in candidates:
+        if (folder / journal.FILE).is_file():
+            return folder
+    raise ConfigError(
+        f"resume={source}: is neither auto, nor a run id (32 hexadecimal digits), nor an output folder with a "
+        f"{journal.FILE}, nor a state within one; init_from=... starts a new training from weights alone"
+    )
+
+
+def is_state(source: str) -> bool:
+    """Whether ``resume=<source>`` names one saved state rather than a training."""
+    return source.endswith(".safetensors")
+
+
+def folder_of_run(run_id: str, uri: str | None = None) -> Path | None:
+    """Return the output folder that a run records, which may be on another machine; None if it records none.
+
+    Raises:
+        TrackingError: If there is no such run, or the store cannot be reached.
+    """
+    from fcnlab.recording.tags import FOLDER_TAG
+
+    tag = _open_store(uri).tag(run_id, FOLDER_TAG)
+    return None if tag is None else Path(tag)
+
+
+def config_values(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration that an output folder records, from dotted keys to values; None if it records none."""
+    try:
+        return parse_values((folder / RECORD_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def parse_values(text: str) -> dict[str, Any] | None:
+    """Parse a configuration in YAML into dotted keys and values; return None if it is no configuration."""
+    try:
+        document = OmegaConf.to_container(OmegaConf.create(text))
+    except (YAMLError, ValueError):
+        return None
+    return flatten(document) if isinstance(document, dict) else None
+
+
+def input_digests(source: str, uri: str | None = None) -> dict[str, str]:
+    """Return the digest of the images of each context ("training", "validation") of a run id or an output folder.
+
+    Raises:
+        TrackingError: If they cannot be read.
+    """
+    if is_identifier(source):
+        return _open_store(uri).input_digests(source)
+    entries = journal.read(Path(source) / journal.FILE)
+    datasets = next((entry.fields["datasets"] for entry in entries if entry.kind == "inputs"), [])
+    return {item["context"]: item["digest"] for item in datasets}
+
+
+def _resumed_folder_of_run(run_id: str, uri: str | None) -> Path:
+    try:
+        folder = folder_of_run(run_id, uri)
+    except TrackingError as error:
+        raise _wrong_run("resume", run_id, error) from error
+    if folder is None:
+        raise ConfigError(f"resume={run_id}: the run does not say where its output folder is; give the folder")
+    if not (folder / journal.FILE).is_file():
+        raise ConfigError(f"resume={run_id}: its output folder {folder} is not on this machine; give its place here")
+    return folder
+
+
+def _open_store(uri: str | None) -> Store:
+    # Not at the top: a command that names no run should not wait for MLflow.
+    from fcnlab.tracking.address import store_uri
+    from fcnlab.tracking.store import Store, require_database
+
+    uri = store_uri(uri)
+    require_database(uri)
+    return Store(uri)
+
+
+def _wrong_run(key: str, run_id: str, error: TrackingError) -> ConfigError:
+    reason, _, _ = str(error).partition("; tracking.uri=")
+    return ConfigError(f"{key}={run_id}: {reason}; tracking.uri=... names another store")
