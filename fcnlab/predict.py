@@ -21,16 +21,16 @@ log = logging.getLogger(__name__)
 
 
 def predict(config: PredictConfig) -> Outcome:
-    """Label what a configuration describes.
+    """Label the images that a configuration names.
 
     Args:
-        config: From ``fcnlab.config.compose([...], "predict")``, or built by hand.
+        config: What ``fcnlab.config.compose([...], "predict")`` returned, or a configuration built by hand.
 
     Returns:
-        What was written, skipped and could not be read.
+        The images that were labelled, that were skipped and that could not be read.
 
     Raises:
-        FcnlabError: For everything that the user can mend, but bad images.
+        FcnlabError: For everything that the user can mend, except images that cannot be read.
     """
     configuration.validate(config)
     # Not at the top: `--help` and a wrong key should not wait for MindSpore.

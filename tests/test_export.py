@@ -11,9 +11,9 @@ from tiny_network import ARCH, MEAN, METADATA, STD, save_checkpoint
 
 import fcnlab
 from fcnlab import config as configuration
-from fcnlab import export as module
 from fcnlab.core import device
 from fcnlab.core.errors import ConfigError, ExportError
+from fcnlab.experiment import exporting
 from fcnlab.export import export
 
 SIZES = ((32, 32), (97, 130), (64, 200))
@@ -22,7 +22,7 @@ SIZES = ((32, 32), (97, 130), (64, 200))
 @pytest.fixture(autouse=True)
 def nothing_to_compile(monkeypatch):
     """Operator by operator, and the command's own check at one size: the tests have sizes of their own."""
-    monkeypatch.setattr(module, "SIZES", ((40, 64),))
+    monkeypatch.setattr(exporting, "SIZES", ((40, 64),))
     monkeypatch.setattr(device, "configure", lambda *arguments, **keys: ms.set_context(mode=ms.PYNATIVE_MODE))
 
 
@@ -88,7 +88,7 @@ def test_safetensors_is_a_checkpoint_again(checkpoint, tmp_path):
 def test_an_export_that_differs_is_not_left_behind(checkpoint, tmp_path, monkeypatch):
     path = tmp_path / "cells.safetensors"
     path.write_text("an older one")
-    monkeypatch.setattr(module, "_runner", lambda *arguments: lambda images: np.zeros((1, 3, *images.shape[2:])))
+    monkeypatch.setattr(exporting, "_runner", lambda *arguments: lambda images: np.zeros((1, 3, *images.shape[2:])))
     with pytest.raises(ExportError, match="differs from the network's"):
         run(checkpoint, "safetensors", path)
     assert [item.name for item in tmp_path.iterdir()] == ["cells.safetensors"]
@@ -101,11 +101,11 @@ def test_the_files_ending_is_that_of_the_format(checkpoint, tmp_path):
 
 
 def test_a_file_without_a_name_is_named_after_the_checkpoint():
-    assert str(module.default_path("runs:/0123/checkpoints/last.safetensors", "onnx")) == (
+    assert str(exporting.default_path("runs:/0123/checkpoints/last.safetensors", "onnx")) == (
         "0123-checkpoints-last-safetensors.onnx"
     )
-    assert str(module.default_path("models:/cells@champion", "mindir")) == "cells-champion.mindir"
-    assert str(module.default_path("some/where/best.safetensors", "onnx")) == "best.onnx"
+    assert str(exporting.default_path("models:/cells@champion", "mindir")) == "cells-champion.mindir"
+    assert str(exporting.default_path("some/where/best.safetensors", "onnx")) == "best.onnx"
 
 
 def test_the_format_is_one_of_three():

@@ -1,0 +1,57 @@
+"""Opens the data set that a trained network is evaluated on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from fcnlab.config import DatasetConfig
+from fcnlab.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fcnlab.data.dataset import Dataset
+    from fcnlab.inference import TrainedNetwork
+
+
+def fit_to_network(config: DatasetConfig, network: TrainedNetwork) -> DatasetConfig:
+    """Return a data set's configuration with a network's number of classes, channels and bits.
+
+    Raises:
+        ConfigError: If the data set's classes have other names, or its images cannot have these channels.
+    """
+    named = list(config.class_names)
+    if named and named != network.class_names:
+        raise ConfigError(
+            f"dataset.class_names={named}: the checkpoint's classes are {network.class_names}; evaluate on data with "
+            "these classes, or set dataset.class_names=[] if they are the same ones under other names"
+        )
+    if config.ignore_index < network.num_classes:
+        raise ConfigError(
+            f"dataset.ignore_index={config.ignore_index}: is one of the checkpoint's {network.num_classes} classes"
+        )
+    kind = {"channels": network.channels, "bits": network.bits}
+    if kind == {key: getattr(config, key) for key in kind}:
+        kind = {}
+    elif not kind.keys() <= {item.name for item in dataclasses.fields(config)}:
+        raise ConfigError(
+            f"dataset={config.name}: its images have {config.channels} channels of {config.bits} bits, and the "
+            f"checkpoint takes {network.channels} of {network.bits}; evaluate on dataset=folder"
+        )
+    return dataclasses.replace(config, num_classes=network.num_classes, **kind)
+
+
+def open_split(config: DatasetConfig, split: str) -> Dataset:
+    """Open ``train``, ``val``, or both as ``all``, and check every file that is not known to be good.
+
+    Raises:
+        DataError: If a file, key or value is wrong; the text names the first one.
+    """
+    from fcnlab.data.dataset import SPLITS, Joined
+    from fcnlab.data.remembered import Remembered
+    from fcnlab.registry import DATASETS
+
+    factory = DATASETS.get(config.name)
+    parts = [Remembered(factory(config, name)) for name in (SPLITS if split == "all" else (split,))]
+    dataset = parts[0] if len(parts) == 1 else Joined(parts)
+    dataset.check()
+    return dataset
