@@ -12,7 +12,6 @@ import pytest
 from conftest import TINY, compose_tiny, user_environment
 
 import fcnlab
-from fcnlab.experiment import assembly
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.state import StateFolder
 
@@ -34,17 +33,10 @@ class Watch(Callback):
 def test_memory_files_and_threads_stay_flat_over_a_thousand_steps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    watch, build = Watch(), assembly.build_trainer
-
-    def built(*arguments):
-        trainer = build(*arguments)
-        trainer.callbacks.append(watch)
-        return trainer
-
-    monkeypatch.setattr(assembly, "build_trainer", built)
+    watch = Watch()
     # Four evaluations and a state each second, with the upload to a store beside it.
     words = ["arch=fcn32s", "dataset.crops_per_image=16", "trainer.epochs=88", "trainer.eval_every=22"]
-    result = fcnlab.train(compose_tiny(*words, "trainer.checkpoint_minutes=0.02"))
+    result = fcnlab.train(compose_tiny(*words, "trainer.checkpoint_minutes=0.02"), callbacks=[watch])
     assert result.steps == 1408
     readings = np.array(watch.readings)
     before, after = readings[300:400].mean(axis=0), readings[-100:].mean(axis=0)

@@ -150,21 +150,13 @@ def test_a_loss_that_runs_away_is_one_line_and_a_failed_run(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("words", [[], ["trainer.checkpoint_minutes=0"]], ids=["within an epoch", "before a state"])
-def test_a_deleted_output_folder_ends_the_training_in_one_line(tiny, tmp_path, monkeypatch, words):
+def test_a_deleted_output_folder_ends_the_training_in_one_line(tiny, tmp_path, words):
     class Deleting(Callback):
         def on_step(self, record):
             shutil.rmtree(tmp_path / "out")
 
-    build = assembly.build_trainer
-
-    def built(*arguments):
-        trainer = build(*arguments)
-        trainer.callbacks.append(Deleting())
-        return trainer
-
-    monkeypatch.setattr(assembly, "build_trainer", built)
     with pytest.raises(TrackingError, match=r"journal\.jsonl: was deleted while the training ran") as caught:
-        fcnlab.train(tiny("arch=fcn32s", *words), tmp_path / "out")
+        fcnlab.train(tiny("arch=fcn32s", *words), tmp_path / "out", callbacks=[Deleting()])
     assert "\n" not in str(caught.value)
     assert [run.info.status for run in runs(tmp_path)] == ["FAILED"]
     assert not (tmp_path / "out").exists()

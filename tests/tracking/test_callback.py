@@ -70,7 +70,7 @@ def server(tmp_path, empty_store):
 
 
 @pytest.mark.slow
-def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(tiny, tmp_path, server, monkeypatch):
+def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(tiny, tmp_path, server):
     """Training goes on while the server is away; a second one, for which it never comes back, is sent later."""
     seconds_away = []
 
@@ -85,19 +85,18 @@ def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(tiny, tmp_pa
                     server.start()
 
     outage = Outage()
-    monkeypatch.setattr("fcnlab.experiment.assembly.build_trainer", _with_callback(outage))
     words = [f"tracking.uri={server.uri}", "trainer.epochs=6", "trainer.eval_every=3", "tracking.wait=30"]
     config = tiny(*words)
     client = MlflowClient(server.uri)
 
     outage.returns = True
-    result = fcnlab.train(config, tmp_path / "back")
+    result = fcnlab.train(config, tmp_path / "back", callbacks=[outage])
     check_training(client, result.run_id, result)
     assert client.list_artifacts(result.run_id, "checkpoints")
 
     outage.returns = False
     config.tracking.wait = 1.0
-    result = fcnlab.train(config, tmp_path / "gone")
+    result = fcnlab.train(config, tmp_path / "gone", callbacks=[outage])
     server.start()
     assert client.get_run(result.run_id).info.status == "RUNNING"
     command = [sys.executable, "-m", "fcnlab.track", "sync", str(tmp_path / "gone")]
@@ -112,15 +111,6 @@ def check_training(client, run_id, result):
     assert client.get_run(run_id).info.status == "FINISHED"
     assert losses(client, run_id) == list(enumerate(result.losses, start=1))
     assert [point.step for point in client.get_metric_history(run_id, "val/mean_iou")] == [6, 12]
-
-
-def _with_callback(callback):
-    from fcnlab.experiment.assembly import build_trainer
-
-    def build(config, network, data, folder, callbacks):
-        return build_trainer(config, network, data, folder, [*callbacks, callback])
-
-    return build
 
 
 def test_a_run_without_a_step_is_known_at_its_end(tiny, tmp_path, uri):
