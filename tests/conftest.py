@@ -1,4 +1,4 @@
-"""Small but real: every fixture goes through the code that a user's run goes through."""
+"""Fixtures for every room: small configurations, stores and caches that go through a user's own code."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ TINY = [
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory):
-    """Compiled graphs of the tests' own commands, shared among them and kept out of the user's cache."""
+    """Keep compiled graphs in a cache that the tests share, instead of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -35,7 +35,7 @@ def private_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
-    """A database with MLflow's tables in it, to be copied: making one takes seconds."""
+    """A database with MLflow's tables in it, for copies: to make one takes seconds."""
     from mlflow import MlflowClient  # as in a training, after fcnlab
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
@@ -45,7 +45,7 @@ def empty_store(tmp_path_factory):
 
 @pytest.fixture
 def uri(tmp_path, monkeypatch, empty_store):
-    """Of a fresh tracking store; the working directory is a fresh one, too."""
+    """The address of a fresh tracking store; the working directory is fresh, too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path / "store.db")
@@ -53,12 +53,12 @@ def uri(tmp_path, monkeypatch, empty_store):
 
 
 def user_environment():
-    """The variables of a user's shell, in which nobody has chosen a store."""
+    """Return the variables of a shell in which no store is chosen."""
     return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
 
 
 def refused(compose, *words):
-    """The one line in which a configuration is refused."""
+    """Return the one line in which a configuration is refused."""
     with pytest.raises(ConfigError) as caught:
         compose(words)
     text = str(caught.value)
@@ -68,18 +68,18 @@ def refused(compose, *words):
 
 @pytest.fixture
 def tiny_overrides():
-    """Command-line words for a training of two epochs, two steps each, on generated images."""
+    """The overrides for a training of two epochs, two steps each, on generated images."""
     return list(TINY)
 
 
 def compose_tiny(*overrides):
-    """A tiny configuration with overrides of its own."""
+    """Compose a tiny configuration with further overrides."""
     return compose([*TINY, *overrides])
 
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """Composes a tiny configuration; the working directory is a fresh one."""
+    """A function that composes a tiny configuration; the working directory is fresh."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return compose_tiny

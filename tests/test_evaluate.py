@@ -1,4 +1,4 @@
-"""The command that measures, against scikit-learn and against what the training itself measured."""
+"""The command measures what scikit-learn and the training itself measured."""
 
 import csv
 import json
@@ -27,8 +27,8 @@ from fcnlab.tracking.evaluation_log import RunLog
 CELLS = ["dataset=cells", "dataset.num_train=2", "dataset.num_val=3", "dataset.image_size=64"]
 
 
-def run(checkpoint, *words):
-    return evaluate(configuration.compose([f"checkpoint={checkpoint}", *words], "evaluate"))
+def run(checkpoint, *overrides):
+    return evaluate(configuration.compose([f"checkpoint={checkpoint}", *overrides], "evaluate"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,8 +102,8 @@ def test_all_images_of_a_folder_with_the_checkpoints_classes(checkpoint, tmp_pat
         for kind, pixels in (("images", np.full((40, 40, 3), 80 * index)), ("labels", np.eye(40) * 255)):
             (tmp_path / kind).mkdir(exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / kind / f"{index}.png")
-    words = ["dataset=folder", f"dataset.root={tmp_path}", "dataset.label_values=[0,255]", "split=all"]
-    measurement = run(checkpoint, *words, f"output={tmp_path / 'out'}", "worst=0")
+    overrides = ["dataset=folder", f"dataset.root={tmp_path}", "dataset.label_values=[0,255]", "split=all"]
+    measurement = run(checkpoint, *overrides, f"output={tmp_path / 'out'}", "worst=0")
     assert sorted(image.name for image in measurement.images) == ["0", "1", "2"]
     assert measurement.class_names == ["membrane", "cell"]
     assert measurement.partition is None
@@ -111,13 +111,13 @@ def test_all_images_of_a_folder_with_the_checkpoints_classes(checkpoint, tmp_pat
 
 
 def test_classes_of_other_names_are_refused(checkpoint, tmp_path):
-    words = [*CELLS, "dataset.class_names=[sky,sea]", f"output={tmp_path}"]
+    overrides = [*CELLS, "dataset.class_names=[sky,sea]", f"output={tmp_path}"]
     with pytest.raises(ConfigError, match=r"dataset\.class_names=\['sky', 'sea'\]: the checkpoint's classes are"):
-        run(checkpoint, *words)
+        run(checkpoint, *overrides)
 
 
 @pytest.mark.parametrize(
-    ("words", "text"),
+    ("overrides", "text"),
     [
         ([], "dataset: choose one, as in dataset=<name>; known are camvid, cells, folder, isbi2012, voc2012"),
         (["dataset=cells"], "checkpoint: give a value"),
@@ -126,9 +126,9 @@ def test_classes_of_other_names_are_refused(checkpoint, tmp_path):
         (["dataset=cells", "checkpoint=a", "split=test"], "split=test: choose one of train, val, all"),
     ],
 )
-def test_a_mistake_is_one_line(words, text):
+def test_a_mistake_is_one_line(overrides, text):
     with pytest.raises(ConfigError) as caught:
-        configuration.compose(words, "evaluate")
+        configuration.compose(overrides, "evaluate")
     assert str(caught.value).startswith(text)
     assert "\n" not in str(caught.value)
 
@@ -187,8 +187,8 @@ def test_each_class_has_a_metric_of_its_own_and_a_long_name_a_picture(recorded, 
     pictures = sorted(path.name for path in (tmp_path / "worst").iterdir())
     assert [name[-16:] for name in pictures] == ["y-iou-0.4000.png", "x-iou-0.5000.png"]
 
-    words = ["checkpoint=none", *CELLS, f"tracking.uri={store}", f"log_to={run_id}"]
-    RunLog(configuration.compose(words, "evaluate")).log(measurement, tmp_path, 3)
+    overrides = ["checkpoint=none", *CELLS, f"tracking.uri={store}", f"log_to={run_id}"]
+    RunLog(configuration.compose(overrides, "evaluate")).log(measurement, tmp_path, 3)
     logged = MlflowClient(store).get_run(run_id).data.metrics
     for kind in ("iou", "dice", "boundary_f1"):
         for name, written in zip(names, ("a:plus sign:b", "a:comma:b"), strict=True):
@@ -202,8 +202,8 @@ def test_it_measures_what_the_training_measured_and_knows_its_run(tmp_path, monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     result = fcnlab.train(compose_tiny("tracking.register_as=cells"), tmp_path / "run")
     for checkpoint in (tmp_path / "run", result.best_checkpoint, "models:/cells@champion", "models:/cells/1"):
-        words = ["dataset=cells", "dataset.num_val=2", "dataset.image_size=64"]
-        measurement = run(checkpoint, *words, "log_to=same", f"output={tmp_path / 'out'}")
+        overrides = ["dataset=cells", "dataset.num_val=2", "dataset.image_size=64"]
+        measurement = run(checkpoint, *overrides, "log_to=same", f"output={tmp_path / 'out'}")
         then = read_metadata(result.best_checkpoint)["metrics"]
         for name in ("pixel_accuracy", "mean_iou", "iou/membrane"):
             assert measurement.metrics[name] == pytest.approx(then[f"val/{name}"], abs=2e-3)

@@ -1,4 +1,4 @@
-"""Exports, each loaded by another program or reader and compared with the network."""
+"""An export computes the same as the network when another program or reader loads it."""
 
 import json
 
@@ -21,7 +21,7 @@ SIZES = ((32, 32), (97, 130), (64, 200))
 
 @pytest.fixture(autouse=True)
 def nothing_to_compile(monkeypatch):
-    """Operator by operator, and the command's own check at one size: the tests have sizes of their own."""
+    """Compute operator by operator, and check exports at one size: the tests have sizes of their own."""
     monkeypatch.setattr(exporting, "SIZES", ((40, 64),))
     monkeypatch.setattr(device, "configure", lambda *arguments, **keys: ms.set_context(mode=ms.PYNATIVE_MODE))
 
@@ -32,8 +32,8 @@ def checkpoint(tmp_path_factory):
 
 
 def run(checkpoint, file_format, output):
-    words = [f"checkpoint={checkpoint}", f"format={file_format}", f"output={output}"]
-    return export(configuration.compose(words, "export"))
+    overrides = [f"checkpoint={checkpoint}", f"format={file_format}", f"output={output}"]
+    return export(configuration.compose(overrides, "export"))
 
 
 def compare(checkpoint, compute):

@@ -1,4 +1,4 @@
-"""What a training takes of the machine does not grow with its steps; a full disk ends it in one line."""
+"""A training's use of the machine does not grow with its steps; a full disk ends it in one line."""
 
 import os
 import resource
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 class Watch(Callback):
-    """Memory, open files and threads after each step."""
+    """Reads memory, open files and threads after each step."""
 
     def __init__(self):
         self.process = psutil.Process()
@@ -34,7 +34,7 @@ def test_memory_files_and_threads_stay_flat_over_a_thousand_steps(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     watch = Watch()
-    # Four evaluations and a state each second, with the upload to a store beside it.
+    # There are four evaluations, a state each second, and a store beside them.
     words = ["arch=fcn32s", "dataset.crops_per_image=16", "trainer.epochs=88", "trainer.eval_every=22"]
     result = fcnlab.train(compose_tiny(*words, "trainer.checkpoint_minutes=0.02"), callbacks=[watch])
     assert result.steps == 1408
@@ -53,7 +53,7 @@ def test_memory_files_and_threads_stay_flat_over_a_thousand_steps(tmp_path, monk
 
 
 def test_a_disk_that_fills_up_ends_a_training_in_one_line_and_keeps_its_last_state(tmp_path):
-    """As a limit on the size of a file: the journal reaches it, as all of them do on a full disk."""
+    """A limit on the size of a file stands for the full disk; the journal reaches it first."""
 
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))

@@ -1,4 +1,4 @@
-"""What a package of somebody else's can do: see ``example_plugin``, which has a plug-in of every kind with own keys."""
+"""Plug-ins of another package work like built-in parts: ``example_plugin`` has one of every kind, with own keys."""
 
 import json
 import os
@@ -38,12 +38,12 @@ SHORT = ["trainer.epochs=2", "trainer.batch_size=2", "dataset.crop_size=32", "tr
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
-    """The example package is installed."""
+    """Install the example package in this process."""
     monkeypatch.syspath_prepend(FOLDER)
 
 
 def run(*command, folder=None, **variables):
-    """A command in a process in which the example package is installed."""
+    """Run a command in a process in which the example package is installed."""
     path = os.pathsep.join([FOLDER, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**user_environment(), "PYTHONPATH": path, **variables}
     return subprocess.run(
@@ -81,7 +81,7 @@ def test_the_keys_of_every_kind_are_typed_and_flat():
     assert not hasattr(config.arch, "width")
     assert not hasattr(config.optimizer, "weight_decay")
     assert not hasattr(config.schedule, "warmup_steps")
-    assert config.dataset.images == 4  # of a class that derives from ours
+    assert config.dataset.images == 4  # its class derives from ours
     assert config.dataset.num_classes == 2
 
 
@@ -109,7 +109,7 @@ def test_a_transform_that_is_not_used_leaves_no_trace():
 
 
 def test_a_configuration_goes_to_another_process_and_back(tmp_path):
-    """As a trial's does; the classes are derived there again."""
+    """The process of a trial gets its configuration so, and makes the classes again."""
     (tmp_path / "config.pickle").write_bytes(pickle.dumps(compose(WORDS)))
     code = (
         "import pickle, sys\n"
@@ -156,7 +156,7 @@ def test_a_notebook_s_cell_can_be_run_again_with_other_keys():
 
 
 def install(folder, group, name, source):
-    """Another package, with one plug-in."""
+    """Install another package, with one plug-in."""
     (folder / "other-2.0.dist-info").mkdir()
     (folder / "other-2.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 2.0\n")
     (folder / "other-2.0.dist-info" / "entry_points.txt").write_text(
@@ -233,7 +233,7 @@ def test_a_name_that_two_packages_have_is_refused(tmp_path, monkeypatch, name):
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory):
-    """A training with a plug-in of every kind, from the command line, recorded in MLflow."""
+    """The folder of a training by the command, with a plug-in of every kind, that is recorded in MLflow."""
     folder = tmp_path_factory.mktemp("training")
     done = run("-m", "fcnlab.train", *WORDS, *SHORT, "hydra.run.dir=first", folder=folder)
     assert done.returncode == 0, done.stderr
@@ -251,8 +251,8 @@ def test_a_training_records_the_keys(training):
 
 
 def test_it_is_reproduced_by_another_process_with_the_same_graphs(training):
-    words = ["from_run=first", "tracking=none", "hydra.run.dir=again"]
-    done = run("-m", "fcnlab.train", *words, folder=training)
+    overrides = ["from_run=first", "tracking=none", "hydra.run.dir=again"]
+    done = run("-m", "fcnlab.train", *overrides, folder=training)
     assert done.returncode == 0, done.stderr
     assert losses(training / "again") == losses(training / "first")
     assert done.stdout.count("compiled by an earlier process") == 2, done.stdout
@@ -265,8 +265,8 @@ def test_it_is_loaded_and_evaluated(training, monkeypatch, tmp_path):
     network = fcnlab.load("first")
     assert network.metadata["arch"]["depth"] == 3
     assert network.predict(np.zeros((40, 50, 3), np.uint8)).shape == (40, 50)
-    words = ["checkpoint=first", "dataset=stripes", "dataset.wide=4", f"output={tmp_path}"]
-    measured = evaluate(configuration.compose(words, "evaluate"))
+    overrides = ["checkpoint=first", "dataset=stripes", "dataset.wide=4", f"output={tmp_path}"]
+    measured = evaluate(configuration.compose(overrides, "evaluate"))
     assert measured.confusion.counts.sum() == 4 * 64 * 64
     assert (tmp_path / "metrics.json").is_file()
 
@@ -294,7 +294,7 @@ def test_it_is_served_by_mlflow(training):
 
 
 @pytest.mark.slow
-def test_it_goes_on_and_refuses_what_cannot_change(training):
+def test_it_resumes_and_refuses_what_cannot_change(training):
     done = run("-m", "fcnlab.train", "resume=again", "trainer.epochs=3", "schedule.factor=0.2", folder=training)
     assert done.returncode == 1
     assert "schedule.factor=0.2" in done.stderr
@@ -305,13 +305,13 @@ def test_it_goes_on_and_refuses_what_cannot_change(training):
 
 @pytest.mark.slow
 def test_its_keys_are_swept_and_compared(training):
-    words = [
+    overrides = [
         "loss.alpha=0.2,0.8",
         "augment.shade.strength=0.1,0.9",
         "dataset.scratch=/var/tmp",
         "hydra.sweep.dir=sweep",
     ]
-    done = run("-m", "fcnlab.train", "-m", *WORDS, *SHORT, *words, folder=training)
+    done = run("-m", "fcnlab.train", "-m", *WORDS, *SHORT, *overrides, folder=training)
     assert done.returncode == 0, done.stderr
     done = run("-m", "fcnlab.compare", "sweep=sweep", "output=table", folder=training, COLUMNS="200")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The command that labels images, mostly in this process: a new one takes seconds to load MindSpore."""
+"""The command labels images; most tests run it in this process, since MindSpore takes seconds to load."""
 
 import json
 import subprocess
@@ -36,16 +36,16 @@ def network(checkpoint):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Images of two sizes that are computed as one, 64 x 64, so that one graph does; one is below another folder."""
+    """A folder with images of two sizes, which one graph for 64 x 64 computes; one image is in a subfolder."""
     (tmp_path / "in" / "sub").mkdir(parents=True)
     for name, size in (("a", (64, 64)), ("b", (64, 64)), ("sub/c", (40, 60))):
         Image.fromarray(some_image(*size, seed=ord(name[-1]))).save(tmp_path / "in" / f"{name}.png")
     return tmp_path
 
 
-def run(checkpoint, folder, *words):
+def run(checkpoint, folder, *overrides):
     given = [f"checkpoint={checkpoint}", f"input={folder / 'in'}", f"output={folder / 'out'}"]
-    return predict(configuration.compose([*given, *words], "predict"))
+    return predict(configuration.compose([*given, *overrides], "predict"))
 
 
 def mask(folder, name):
@@ -68,7 +68,7 @@ def test_masks_are_indexed_with_the_data_sets_palette(checkpoint, folder, networ
         height, width = labels.shape
         np.testing.assert_array_equal(overlay[:height, :width], image)
         assert overlay.shape[1] > 2 * width
-        for colour in METADATA["palette"]:  # the legend has a patch of each
+        for colour in METADATA["palette"]:  # the legend has a patch of each colour
             assert (overlay[:, 2 * width :] == colour).all(axis=-1).any()
     assert not (folder / "out" / "probabilities").exists()
 
@@ -133,7 +133,7 @@ def test_a_disk_that_takes_nothing_is_one_line(checkpoint, folder):
 
 
 @pytest.mark.parametrize(
-    ("words", "text"),
+    ("overrides", "text"),
     [
         (["chekpoint=a"], "chekpoint: no such key; did you mean checkpoint?"),
         (["output=a"], "checkpoint: give a value"),
@@ -143,17 +143,17 @@ def test_a_disk_that_takes_nothing_is_one_line(checkpoint, folder):
         (["+foo=1"], "foo: no such key"),
     ],
 )
-def test_a_mistake_is_refused_before_anything_is_loaded(words, text):
+def test_a_mistake_is_refused_before_anything_is_loaded(overrides, text):
     with pytest.raises(ConfigError) as caught:
-        configuration.compose(words, "predict")
+        configuration.compose(overrides, "predict")
     assert str(caught.value).startswith(text)
 
 
 def test_the_command_reports_by_its_exit_code(checkpoint, folder):
     (folder / "in" / "a.png").write_bytes(b"nonsense")
-    words = [f"checkpoint={checkpoint}", "input=in", "output=out"]
+    overrides = [f"checkpoint={checkpoint}", "input=in", "output=out"]
     done = subprocess.run(
-        [sys.executable, "-m", "fcnlab.predict", *words],
+        [sys.executable, "-m", "fcnlab.predict", *overrides],
         cwd=folder,
         env=user_environment(),
         capture_output=True,
@@ -182,6 +182,6 @@ def test_help_comes_at_once_and_names_the_keys(tmp_path, name):
     assert "checkpoint: null" in done.stdout
     assert "python -m fcnlab." in done.stdout
     for slow in ("mindspore", "mlflow", "cv2", "torch"):
-        assert f" {slow}\n" not in done.stderr  # what it imported
+        assert f" {slow}\n" not in done.stderr  # the lines of the imports
     assert time.monotonic() - begun < 20  # under 2 s on an idle machine
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Names, near misses and plug-ins."""
+"""Factories are found by their names, and the nearest name is suggested."""
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -29,7 +29,7 @@ def registry():
 
 @pytest.fixture
 def plugin(monkeypatch):
-    """Another package's data set, as an entry point."""
+    """The entry point of another package's data set."""
 
     def entry_points(group):
         mine = EntryPoint("toy", f"{__name__}:Toy", "fcnlab.datasets")

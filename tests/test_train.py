@@ -1,4 +1,4 @@
-"""The command, as a user types it."""
+"""The command trains, and its errors are one line."""
 
 import shutil
 import signal
@@ -149,14 +149,14 @@ def test_a_loss_that_runs_away_is_one_line_and_a_failed_run(tiny, tmp_path):
     assert [run.info.status for run in runs(tmp_path)] == ["FAILED"]
 
 
-@pytest.mark.parametrize("words", [[], ["trainer.checkpoint_minutes=0"]], ids=["within an epoch", "before a state"])
-def test_a_deleted_output_folder_ends_the_training_in_one_line(tiny, tmp_path, words):
+@pytest.mark.parametrize("overrides", [[], ["trainer.checkpoint_minutes=0"]], ids=["within an epoch", "before a state"])
+def test_a_deleted_output_folder_ends_the_training_in_one_line(tiny, tmp_path, overrides):
     class Deleting(Callback):
         def on_step(self, record):
             shutil.rmtree(tmp_path / "out")
 
     with pytest.raises(TrackingError, match=r"journal\.jsonl: was deleted while the training ran") as caught:
-        fcnlab.train(tiny("arch=fcn32s", *words), tmp_path / "out", callbacks=[Deleting()])
+        fcnlab.train(tiny("arch=fcn32s", *overrides), tmp_path / "out", callbacks=[Deleting()])
     assert "\n" not in str(caught.value)
     assert [run.info.status for run in runs(tmp_path)] == ["FAILED"]
     assert not (tmp_path / "out").exists()
@@ -164,8 +164,8 @@ def test_a_deleted_output_folder_ends_the_training_in_one_line(tiny, tmp_path, w
 
 @pytest.mark.slow
 def test_rm_of_the_output_folder_ends_the_command_in_one_line(tmp_path, tiny_overrides):
-    words = ["arch=fcn32s", "trainer.epochs=100000", "trainer.eval_every=5", "trainer.checkpoint_minutes=0.01"]
-    process = command(tmp_path, *tiny_overrides, *words, "hydra.run.dir=out")
+    overrides = ["arch=fcn32s", "trainer.epochs=100000", "trainer.eval_every=5", "trainer.checkpoint_minutes=0.01"]
+    process = command(tmp_path, *tiny_overrides, *overrides, "hydra.run.dir=out")
     for line in process.stdout:
         if "val/loss" in line:
             break
@@ -179,9 +179,9 @@ def test_rm_of_the_output_folder_ends_the_command_in_one_line(tmp_path, tiny_ove
 
 
 def test_init_from_starts_from_the_weights(tiny):
-    words = ("tracking=none", "trainer.mode=pynative")
-    first = fcnlab.train(tiny(*words, "arch=fcn32s"))
-    config = tiny(*words, f"init_from={first.best_checkpoint}", "optimizer.lr=1e-12", "arch=fcn16s", "seed=9")
+    overrides = ("tracking=none", "trainer.mode=pynative")
+    first = fcnlab.train(tiny(*overrides, "arch=fcn32s"))
+    config = tiny(*overrides, f"init_from={first.best_checkpoint}", "optimizer.lr=1e-12", "arch=fcn16s", "seed=9")
     second = fcnlab.train(config)
     before = fcnlab.load(first.best_checkpoint).parameters_dict()
     after = fcnlab.load(second.last_checkpoint).parameters_dict()

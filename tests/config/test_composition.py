@@ -1,4 +1,4 @@
-"""What is refused, and in which words; and that every option of conf/ composes."""
+"""Every option of conf/ composes, and mistakes are refused in one line."""
 
 from functools import partial
 
@@ -75,7 +75,7 @@ def test_every_option_composes(file):
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
 def test_every_key_has_a_comment(file):
-    """A recipe's keys are explained where they are defined."""
+    """A recipe's keys are explained where they are declared."""
     if file.parent.name in ("experiment", "job_logging") or file.name == "train.yaml":
         return
     lines = file.read_text().splitlines()
@@ -87,7 +87,7 @@ def test_every_key_has_a_comment(file):
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}={file.stem}")
 def test_a_file_states_every_key_of_its_class(file):
-    """Who reads the YAML sees all there is to set (none of tracking has nothing to set)."""
+    """The YAML file of an option lists all its keys; ``tracking=none`` has none."""
     if file.parent.name == "experiment" or (file.stem == "none" and file.parent.name == "tracking"):
         return
     section = getattr(compose([f"{file.parent.name}={file.stem}", "+dataset.root=x"]

@@ -1,4 +1,4 @@
-"""Every recipe composes, and the studies sweep what they say."""
+"""Every recipe composes, and the studies sweep over their axes."""
 
 import pytest
 from hydra import compose as hydra_compose
@@ -14,25 +14,25 @@ from fcnlab.sweeps.sweep import axes_of
 RECIPES = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 
 
-def hydra_part(*words):
-    """What Hydra itself is told."""
+def hydra_part(*overrides):
+    """Compose Hydra's own configuration."""
     register_schemas()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return hydra_compose("train", overrides=list(words), return_hydra_config=True).hydra
+        return hydra_compose("train", overrides=list(overrides), return_hydra_config=True).hydra
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_composes(recipe):
-    words = ["dataset.root=somewhere"] if recipe == "isbi2012" else []
-    assert compose([f"experiment={recipe}", *words]).trainer.epochs >= 1
+    overrides = ["dataset.root=somewhere"] if recipe == "isbi2012" else []
+    assert compose([f"experiment={recipe}", *overrides]).trainer.epochs >= 1
 
 
 def test_the_studies_sweep_what_they_say():
     strides = axes_of([], hydra_part("experiment=stride_study").sweeper.params)
     assert strides == {"arch": ["fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn2s"], "seed": ["1", "2", "3"]}
     optimizers = axes_of(["seed=5"], hydra_part("experiment=optimizer_study").sweeper.params)
-    assert set(optimizers) == {"optimizer", "optimizer.lr"}  # one seed on the command line is no axis any more
+    assert set(optimizers) == {"optimizer", "optimizer.lr"}  # a single seed is no axis
     assert set(optimizers["optimizer"]) == set(OPTIMIZERS.names())
     search = hydra_part("experiment=lr_search").sweeper
     assert search._target_.endswith("fcnlab_search.Search")

@@ -1,4 +1,4 @@
-"""Every key says what it means to those who keep something for later, and they listen to it."""
+"""Every key states its role, and all code that keeps something for later goes by it."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ ROLES = {
 
 
 def roles_of(name):
-    """What the classes that have a key say of it."""
+    """Return the roles that the classes with a key state for it."""
     return {role for (_, _, found), role in ROLES.items() if found == name}
 
 
@@ -30,7 +30,7 @@ def test_every_key_of_a_training_states_its_role():
 
 
 def test_a_key_that_is_declared_again_keeps_its_role():
-    """A data set's class that gives another default must not forget what the key means."""
+    """A data set's class that gives another default must repeat the role."""
     assert {name: roles for _, _, name in ROLES if len(roles := roles_of(name)) > 1} == {}
 
 
@@ -80,9 +80,9 @@ def test_hydra_names_no_folder_by_what_is_said_anew():
     from fcnlab.config import config_folder, register_schemas
 
     register_schemas()
-    words = ["sweep.threads=2", "tracking.uri=sqlite:///x.db", "resume=auto", "seed=3"]
+    overrides = ["sweep.threads=2", "tracking.uri=sqlite:///x.db", "resume=auto", "seed=3"]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        node = hydra_compose("train", overrides=words, return_hydra_config=True)
+        node = hydra_compose("train", overrides=overrides, return_hydra_config=True)
     assert node.hydra.job.override_dirname == "seed=3"
 
 
@@ -94,8 +94,8 @@ def test_a_folder_may_describe_what_says_so():
 
 @pytest.mark.parametrize("name", sorted({name for _, _, name in ROLES if name.startswith("dataset.")}))
 def test_checked_files_are_read_again_after_a_change_of_what_is_read(name, tmp_path, monkeypatch):
-    """Whatever the key, the memory of checked files goes by its role."""
-    monkeypatch.setattr("fcnlab.data.remembered.time.time_ns", lambda: 2**62)  # young files are not trusted
+    """The memory of checked files goes by the role of each key."""
+    monkeypatch.setattr("fcnlab.data.remembered.time.time_ns", lambda: 2**62)  # the memory does not trust young files
     file = tmp_path / "image.png"
     file.write_bytes(b"image")
     short = name.removeprefix("dataset.")

@@ -1,4 +1,4 @@
-"""Passwords in URLs are found, and nothing else is taken for one."""
+"""Passwords in URLs are found, and no other text is taken for one."""
 
 import string
 import time
@@ -14,7 +14,7 @@ PLAIN = string.ascii_letters + string.digits + "._~-"
 USERS = st.text(PLAIN, min_size=1, max_size=10)
 HOSTS = st.text(string.ascii_lowercase + string.digits + ".-", min_size=1, max_size=10)
 SCHEMES = st.sampled_from(["http", "https", "postgresql", "mysql+pymysql", "git+https", "redis"])
-# Everything that can be seen: punctuation and other alphabets too.
+# All visible characters, with punctuation and other alphabets.
 PASSWORDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=20)
 PROSE = st.text(PLAIN + " \n,;:()[]{}@'\"", max_size=20)
 

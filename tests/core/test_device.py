@@ -1,4 +1,4 @@
-"""The choice of device."""
+"""The device is chosen by what the machine has."""
 
 import pytest
 

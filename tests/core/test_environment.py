@@ -1,4 +1,4 @@
-"""What is set before MindSpore loads."""
+"""The environment variables are set before MindSpore loads."""
 
 import os
 import subprocess
@@ -36,11 +36,11 @@ os.environ.pop("HOME", None)
 import fcnlab
 from fcnlab.core import environment
 from fcnlab.core.cache_folder import cache_folder
-import mlflow.environment_variables  # which asks for a home folder on import
+import mlflow.environment_variables  # it asks for a home folder on import
 folder = cache_folder("kernels")
 home = os.environ["HOME"]
 assert stat.S_IMODE(os.stat(home).st_mode) == 0o700, home
-assert os.fork() or sys.exit()  # which leaves it there
+assert os.fork() or sys.exit()  # the forked process leaves the folder there
 os.wait()
 assert os.path.isdir(home)
 print(home, folder, len(environment._notices), sep="|")
@@ -49,7 +49,7 @@ print(home, folder, len(environment._notices), sep="|")
 
 @pytest.mark.parametrize("chosen", [None, "chosen"])
 def test_without_a_home_folder_there_is_a_private_one_for_a_while(tmp_path, chosen):
-    """As in a container whose user has a number and no entry among the users."""
+    """The user of a container may have a number only, and no entry among the users."""
     variables = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
     variables |= {"TMPDIR": str(tmp_path)} | ({"XDG_CACHE_HOME": str(tmp_path / chosen)} if chosen else {})
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Signals, in a process of their own; MindSpore is not needed for this."""
+"""Signals reach the main thread at the right moment, in a separate process without MindSpore."""
 
 import signal
 import subprocess

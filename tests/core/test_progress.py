@@ -1,4 +1,4 @@
-"""What is on the screen while something long goes on."""
+"""The screen shows the progress of long work."""
 
 import logging
 

@@ -22,7 +22,7 @@ from mlflow.utils.proto_json_utils import message_to_json, parse_dict
 from fcnlab.core.errors import CheckpointError
 from fcnlab.models.checkpoint import read_weights
 
-# What MindSpore does with protobuf: its own checkpoints and exported graphs, whole and damaged.
+# MindSpore uses protobuf for its own checkpoints and exported graphs, here whole and damaged ones.
 ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
 network = ms.nn.Dense(3, 2)
 images = ms.Tensor(np.ones((1, 3), np.float32))
@@ -39,7 +39,7 @@ ms.export(network, images, file_name="network", file_format="MINDIR")
 exported = ms.nn.GraphCell(ms.load("network.mindir"))(images).asnumpy()
 np.testing.assert_allclose(exported, expected, rtol=1e-6)
 
-# What MLflow does with it: messages to and from a server.
+# MLflow uses it for messages to and from a server.
 sent = message_to_json(Metric("loss", 0.5, timestamp=1, step=2).to_proto())
 received = Metric("", 0.0, 0, 0).to_proto()
 parse_dict(json.loads(sent), received)
@@ -56,7 +56,7 @@ print(api_implementation.Type(), os.environ.get(VARIABLE))
     [
         ("import fcnlab, mlflow", None, ["python", "python"]),
         ("import mlflow, fcnlab", None, ["upb", "None"]),
-        ("import mlflow, fcnlab", "python", ["python", "python"]),  # in a child of a process of the first kind
+        ("import mlflow, fcnlab", "python", ["python", "python"]),  # as in a child of the first case
     ],
     ids=["before", "after", "after-inherited"],
 )

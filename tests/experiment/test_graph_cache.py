@@ -1,4 +1,4 @@
-"""Graphs of an earlier process: faster, and never another's."""
+"""Graphs of an earlier process are reused, and never for another cell."""
 
 import collections
 import functools
@@ -36,22 +36,22 @@ def watched(self, cell, *inputs):
     loaded.append(compiled(self, cell, *inputs))
     return loaded[-1]
 
-def trained(folder, *words):
-    config = compose_tiny(*words)
+def trained(folder, *overrides):
+    config = compose_tiny(*overrides)
     config.tracking.name = "none"
     result = fcnlab.train(config, Path(folder))
     evaluation = result.best.evaluation
     return [result.losses, evaluation.loss, evaluation.confusion.counts.tolist()]
 
 GraphCache.compile = watched
-folder, *words = sys.argv[1:]
+folder, *overrides = sys.argv[1:]
 without = ["trainer.compile_cache=false"]
-print(json.dumps([trained(folder, *words), trained(folder + "-without", *words, *without), loaded]))
+print(json.dumps([trained(folder, *overrides), trained(folder + "-without", *overrides, *without), loaded]))
 """
 
 
 def train(folder, name, *overrides):
-    """Train in a process of its own, with the graphs that are kept in a folder and then without.
+    """Train in a separate process, with the graphs that are kept in a folder and then without.
 
     Returns:
         Losses, evaluation and confusion matrix of both trainings, and which of the first one's graphs were loaded.
@@ -60,7 +60,7 @@ def train(folder, name, *overrides):
     script = folder / "script.py"  # MindSpore opens the program's file, so that `-c` will not do
     script.write_text(SCRIPT)
     cache = folder / "cache" / "fcnlab"
-    if not cache.exists():  # the operators need not be compiled again
+    if not cache.exists():  # it has the compiled operators
         cache.mkdir(parents=True)
         cache_folder("kernels").mkdir(parents=True, exist_ok=True)
         (cache / "kernels").symlink_to(cache_folder("kernels"))
@@ -89,18 +89,18 @@ def test_learning_rates_and_seeds_are_compiled_once_and_compute_what_they_say(wa
 
 
 def test_class_weights_are_those_of_the_own_data_set(warm):
-    """They are computed from the labels: the same word has other numbers elsewhere."""
-    words = ["loss.class_weights=median_frequency", "arch.dropout=0.25"]
-    first, _, loaded = train(warm, "third", *words, "dataset.seed=3")
+    """The same override stands for other numbers with other labels."""
+    overrides = ["loss.class_weights=median_frequency", "arch.dropout=0.25"]
+    first, _, loaded = train(warm, "third", *overrides, "dataset.seed=3")
     assert loaded == [False, False]
-    with_cache, without, loaded = train(warm, "fourth", *words, "dataset.seed=4")
+    with_cache, without, loaded = train(warm, "fourth", *overrides, "dataset.seed=4")
     assert loaded == [True, True]
     assert with_cache == without
     assert with_cache != first
 
 
 def in_a_process(folder, *words):
-    """What `stored_cells` prints in a process of its own."""
+    """Return what `stored_cells` prints in a separate process."""
     command = [sys.executable, stored_cells.__file__, str(folder), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
@@ -120,7 +120,7 @@ def stored(tmp_path_factory):
 
 
 def test_each_graph_is_found_whatever_was_compiled_before_it(stored):
-    """MindSpore numbers graphs by their order, which is another one when a training only evaluates."""
+    """MindSpore numbers graphs by their order, which differs when a training only evaluates."""
     words = ["Minus", "Minus", "plain:Minus", "Scale", "Minus"]
     assert in_a_process(stored, *words) == [[True, LESS], [True, LESS], [True, SCALED], [True, LESS]]
 
@@ -131,7 +131,7 @@ def test_the_value_of_a_parameter_is_an_input_and_another_constant_another_graph
 
 
 def test_a_graph_that_others_store_makes_none_wrong(stored):
-    """MindSpore has then counted further than is known here."""
+    """MindSpore's number of the next graph is then higher than the cache expects."""
     found = in_a_process(stored, "Scale", "foreign:Minus", "Scale", "Minus")
     assert [value for _, value in found] == [SCALED, SCALED, LESS]
     assert found[0][0]
@@ -151,7 +151,7 @@ def test_a_graph_that_mindspore_cannot_read_is_made_anew(tmp_path):
 
 
 def test_a_program_that_is_no_file_compiles_without_the_cache(tmp_path):
-    """MindSpore opens the file of the program that runs, and stops where there is none."""
+    """MindSpore opens the file of the running program, and raises an error if there is none."""
     code = (
         f"import sys; sys.path.append({os.path.dirname(stored_cells.__file__)!r}); from pathlib import Path;"
         f"from stored_cells import *; configure('cpu', 'graph'); print(compiled(Path({str(tmp_path)!r}), Scale()))"
@@ -261,7 +261,7 @@ def test_a_value_is_described_wherever_a_cell_keeps_it(make):
     try:
         one, again, other = (describe_cell(make(value)) for value in (1.0, 1.0, 2.0))
     except UndescribedError:
-        return  # it is compiled anew each time, which is never wrong
+        return  # a cell that is compiled anew each time is never wrong
     assert one == again
     assert one != other
 
@@ -273,7 +273,7 @@ def test_an_attribute_that_is_called_like_one_of_mindspore_s_is_described():
 
 
 class Nested:
-    """Deeper than Python's recursion goes."""
+    """A chain of objects that is deeper than Python's recursion limit."""
 
     def __init__(self, depth):
         self.inner = None
@@ -350,7 +350,7 @@ def test_the_oldest_entries_go(tmp_path):
 
 
 UNTOUCHED = {"resume", "from_run", "sweep.resume", "dataset.name", "augment.extra"}
-"""Keys that name something to go on with, or a plug-in."""
+"""The keys that name something to resume, or a plug-in."""
 
 SPECIAL = {
     "arch.name": ["arch=fcn16s"],
@@ -391,21 +391,21 @@ SPECIAL = {
 
 
 def variations():
-    """For each key of the schema the words that change it by itself, in every option of a group that has it."""
+    """Yield the overrides that change one key of the schema, in every option of a group that has the key."""
     sections = [("", Config(), [])]
     for group in ("optimizer", "schedule", "loss"):
         sections += [(f"{group}.", option(), [f"{group}={name}"]) for name, option in SCHEMAS[group].items()]
     sections.append(("dataset.", SCHEMAS["dataset"]["cells"](), []))
-    for prefix, section, words in sections:
+    for prefix, section, overrides in sections:
         for name, value, metadata in leaves(section, prefix):
             if name in UNTOUCHED or (not prefix and name.startswith(("optimizer.", "schedule.", "loss.", "dataset."))):
                 continue
             changed = SPECIAL[name] if name in SPECIAL else [f"{name}={other(value, metadata)}"]
-            yield pytest.param([*words, *changed], id=" ".join([*words, name]))
+            yield pytest.param([*overrides, *changed], id=" ".join([*overrides, name]))
 
 
 def other(value, metadata):
-    """Another value within the range of a key."""
+    """Return another value within the range of a key."""
     if "choices" in metadata:
         return next(choice for choice in metadata["choices"] if choice != value)
     if isinstance(value, bool):
@@ -422,13 +422,13 @@ def allowed(value, metadata):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", variations())
-def test_every_key_computes_with_a_warm_cache_what_it_computes_without(warm, request, words):
-    with_cache, without, _ = train(warm, f"key-{abs(hash(request.node.name))}", *words)
+@pytest.mark.parametrize("overrides", variations())
+def test_every_key_computes_with_a_warm_cache_what_it_computes_without(warm, request, overrides):
+    with_cache, without, _ = train(warm, f"key-{abs(hash(request.node.name))}", *overrides)
     assert with_cache == without
 
 
-@pytest.mark.parametrize("words", [["optimizer.weight_decay=0.3"]], ids=" ".join)
-def test_some_keys_compute_with_a_warm_cache_what_they_compute_without(warm, words):
-    with_cache, without, _ = train(warm, words[-1], *words)
+@pytest.mark.parametrize("overrides", [["optimizer.weight_decay=0.3"]], ids=" ".join)
+def test_some_keys_compute_with_a_warm_cache_what_they_compute_without(warm, overrides):
+    with_cache, without, _ = train(warm, overrides[-1], *overrides)
     assert with_cache == without

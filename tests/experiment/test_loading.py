@@ -1,4 +1,4 @@
-"""Checkpoints that speak for themselves."""
+"""Checkpoints describe their network, so that it is built from them alone."""
 
 import numpy as np
 import pytest

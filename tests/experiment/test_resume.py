@@ -1,4 +1,4 @@
-"""A training that was interrupted, and went on, is the one that was not."""
+"""A training that was interrupted and resumed ends like one that was not."""
 
 import random
 import shutil
@@ -26,7 +26,7 @@ from fcnlab.training.state import StateFolder
 
 
 class Interrupting(Callback):
-    """Ctrl-C after a step."""
+    """Raises Ctrl-C after a step."""
 
     def __init__(self, step):
         self.step = step
@@ -37,13 +37,13 @@ class Interrupting(Callback):
 
 
 def train_until(config, folder, step):
-    """Train, and be interrupted after a step."""
+    """Train until Ctrl-C after a step."""
     with pytest.raises(KeyboardInterrupt):
         fcnlab.train(config, folder, callbacks=[Interrupting(step)])
 
 
 def assert_same_end(one, other):
-    """Weights, optimizer, best and everything else of two output folders, bit for bit."""
+    """Compare the checkpoints of two output folders bit for bit."""
     names = sorted(path.name for path in (one / "checkpoints").glob("*.safetensors"))
     assert {"best.safetensors", "last.safetensors"} < set(names)
     newest = max(names, key=lambda name: (name.startswith("state_"), name))
@@ -63,7 +63,7 @@ def points(client, run_id, name):
 
 
 def assert_same_curves(client, run_id, expected):
-    """Each point of an uninterrupted run is in the store once, and nothing else."""
+    """Assert that a run in the store has each point of an uninterrupted run once, and no other point."""
     metrics = client.get_run(expected).data.metrics
     for name in metrics:
         if name.startswith(("system/", "train/images_per_second", "train/data_wait_fraction")):
@@ -80,31 +80,31 @@ def assert_same_curves(client, run_id, expected):
 
 
 MORE = ["arch=fcn32s", "trainer.epochs=6", "trainer.eval_every=3", "dataset.crops_per_image=8", "tracking.overlays=1"]
-"""Six epochs of eight steps."""
+"""The overrides for six epochs of eight steps."""
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A training that nothing disturbed, in its own store: overrides, working directory and result."""
+    """The overrides, the working directory and the result of an undisturbed training with its own store."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        words = [*TINY, *MORE]
-        yield words, folder, fcnlab.train(fcnlab.compose(words), folder / "whole")
+        overrides = [*TINY, *MORE]
+        yield overrides, folder, fcnlab.train(fcnlab.compose(overrides), folder / "whole")
 
 
 def test_interrupted_within_an_epoch_it_ends_as_if_it_had_not_been(whole, tmp_path, monkeypatch):
-    """With dropout, Adam, batch norm, a schedule and augmentation, and in the same MLflow run."""
-    words, folder, result = whole
+    """The training has dropout, Adam, batch norm, a schedule and augmentation, and stays one MLflow run."""
+    overrides, folder, result = whole
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     out = tmp_path / "out"
-    train_until(fcnlab.compose(words), out, 29)
+    train_until(fcnlab.compose(overrides), out, 29)
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     run_id = client.search_runs(["1"], order_by=["attributes.start_time DESC"])[0].info.run_id
     assert client.get_run(run_id).info.status == "KILLED"
-    resumed = fcnlab.train(fcnlab.compose([f"resume={run_id}"]))  # by its id the folder is found
+    resumed = fcnlab.train(fcnlab.compose([f"resume={run_id}"]))
     assert resumed.run_id == run_id != result.run_id
     assert resumed.losses == result.losses
     assert resumed.best.evaluation.metrics == result.best.evaluation.metrics
@@ -115,9 +115,9 @@ def test_interrupted_within_an_epoch_it_ends_as_if_it_had_not_been(whole, tmp_pa
         fcnlab.train(fcnlab.compose([f"resume={out}"]))
 
 
-def command(folder, *words):
+def command(folder, *overrides):
     return subprocess.Popen(
-        [sys.executable, "-m", "fcnlab.train", *words],
+        [sys.executable, "-m", "fcnlab.train", *overrides],
         cwd=folder,
         env=user_environment(),
         stdout=subprocess.DEVNULL,
@@ -132,7 +132,7 @@ def steps_recorded(folder):
 
 
 def kill(process, folder, moment, chance):
-    """SIGKILL after some steps, while a checkpoint is written, or while it starts; whether it was in time."""
+    """Kill a training after some steps, while it writes a checkpoint or starts; return whether it still ran."""
     before = steps_recorded(folder)
     if moment == "starting":
         time.sleep(chance.uniform(0.3, 4))
@@ -150,18 +150,18 @@ def kill(process, folder, moment, chance):
 
 
 def partial(folder):
-    """What a killed process was writing."""
+    """Return the files that a killed process was writing."""
     return list(folder.glob("checkpoints/.*.partial*"))
 
 
-def train_through_kills(folder, words, moments, chance):
-    """Run the same command again and again; returns how often it was killed while it wrote."""
-    torn, words = 0, [*words, "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
+def train_through_kills(folder, overrides, moments, chance):
+    """Run the same command again and again, and return how often it was killed while it wrote."""
+    torn, overrides = 0, [*overrides, "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
     for number, moment in enumerate(moments):
-        process = command(folder, *words)
+        process = command(folder, *overrides)
         assert kill(process, folder / "out", moment, chance), f"it ended after {number} kills: {process.returncode}"
         torn += bool(partial(folder / "out"))
-    process = command(folder, *words)
+    process = command(folder, *overrides)
     _, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     assert not partial(folder / "out")
@@ -169,8 +169,8 @@ def train_through_kills(folder, words, moments, chance):
 
 
 def test_killed_as_it_writes_it_ends_as_if_it_had_not_been(whole, tmp_path):
-    words, folder, result = whole
-    train_through_kills(tmp_path, [*words, "tracking=none"], ["writing"], random.Random(2))
+    overrides, folder, result = whole
+    train_through_kills(tmp_path, [*overrides, "tracking=none"], ["writing"], random.Random(2))
     assert_same_end(tmp_path / "out", folder / "whole")
     history = journal.history(tmp_path / "out" / journal.FILE)
     assert history["train/loss"] == list(enumerate(result.losses, start=1))
@@ -182,14 +182,20 @@ def test_killed_as_it_writes_it_ends_as_if_it_had_not_been(whole, tmp_path):
 
 @pytest.mark.slow
 def test_killed_thirty_times_it_ends_as_if_it_had_not_been(tmp_path):
-    """At random moments: while it starts, trains, evaluates and writes."""
+    """The kills are at random moments, while the training starts, trains, evaluates and writes."""
     chance = random.Random(1)
-    words = [*TINY, "trainer.epochs=200", "trainer.eval_every=25", "tracking.overlays=1", "dataset.crops_per_image=4"]
-    process = command(tmp_path, *words, "hydra.run.dir=whole")
+    overrides = [
+        *TINY,
+        "trainer.epochs=200",
+        "trainer.eval_every=25",
+        "tracking.overlays=1",
+        "dataset.crops_per_image=4",
+    ]
+    process = command(tmp_path, *overrides, "hydra.run.dir=whole")
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     moments = chance.choices(["steps", "writing", "starting"], [1, 2, 1], k=30)
-    torn = train_through_kills(tmp_path, words, moments, chance)
+    torn = train_through_kills(tmp_path, overrides, moments, chance)
     print(f"30 kills, {torn} while a checkpoint was written")
     assert torn >= 3
     assert_same_end(tmp_path / "out", tmp_path / "whole")
@@ -199,11 +205,11 @@ def test_killed_thirty_times_it_ends_as_if_it_had_not_been(tmp_path):
     assert_same_curves(client, runs[str(tmp_path / "out")], runs[str(tmp_path / "whole")])
 
 
-# A disk that is full or read-only, for real
+# Disks that are really full or read-only.
 
 
 def mount(*arguments):
-    """Skips where it is not allowed."""
+    """Mount, and skip the test where that is not allowed."""
     try:
         subprocess.run(["mount", *arguments], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
@@ -212,7 +218,7 @@ def mount(*arguments):
 
 @contextmanager
 def filled(folder, process):
-    """While a process runs its disk is full, whatever it removes."""
+    """Keep the disk full until a process ends, whatever it removes, and within the block."""
     with (folder / "filler").open("wb", buffering=0) as file:
         while process.poll() is None:
             try:
@@ -238,20 +244,20 @@ def assert_one_line(process, text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["tracking=none"], ["tracking.wait=1"]], ids=["no store", "store on the disk"])
-def test_after_a_full_disk_it_ends_as_if_it_had_not_been(whole, tmp_path, words):
+@pytest.mark.parametrize("overrides", [["tracking=none"], ["tracking.wait=1"]], ids=["no store", "store on the disk"])
+def test_after_a_full_disk_it_ends_as_if_it_had_not_been(whole, tmp_path, overrides):
     mount("-t", "tmpfs", "-o", "size=16m", "none", str(tmp_path))
     try:
-        words = [*whole[0], *words, "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
-        process = command(tmp_path, *words)
+        overrides = [*whole[0], *overrides, "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
+        process = command(tmp_path, *overrides)
         train_for(process, tmp_path / "out", 12)
         with filled(tmp_path, process):
             assert_one_line(process, "No space left on device")
             state = StateFolder(tmp_path / "out" / "checkpoints").newest()
             assert state.progress.steps >= 11
             assert not partial(tmp_path / "out")
-            assert_one_line(command(tmp_path, *words), "No space left on device")
-        process = command(tmp_path, *words)
+            assert_one_line(command(tmp_path, *overrides), "No space left on device")
+        process = command(tmp_path, *overrides)
         assert process.communicate(timeout=120)[1] == ""
         assert_same_end(tmp_path / "out", whole[1] / "whole")
         history = journal.history(tmp_path / "out" / journal.FILE)
@@ -262,10 +268,10 @@ def test_after_a_full_disk_it_ends_as_if_it_had_not_been(whole, tmp_path, words)
 
 @pytest.mark.slow
 def test_after_a_read_only_folder_it_ends_as_if_it_had_not_been(whole, tmp_path):
-    """A mount with an open journal cannot become read-only, so that another one comes before it."""
+    """A mount with an open journal cannot become read-only, so the folder is mounted a second time over itself."""
     out = tmp_path / "out"
-    words = [*whole[0], "tracking=none", "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
-    process = command(tmp_path, *words)
+    overrides = [*whole[0], "tracking=none", "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
+    process = command(tmp_path, *overrides)
     train_for(process, out, 12)
     try:
         mount("--bind", str(out), str(out))
@@ -276,67 +282,67 @@ def test_after_a_read_only_folder_it_ends_as_if_it_had_not_been(whole, tmp_path)
         mount("-o", "remount,bind,ro", str(out))
         assert_one_line(process, "Read-only file system")
         assert StateFolder(out / "checkpoints").newest().progress.steps >= 11
-        assert_one_line(command(tmp_path, *words), "Read-only file system")
+        assert_one_line(command(tmp_path, *overrides), "Read-only file system")
     finally:
         subprocess.run(["umount", "--lazy", str(out)], check=True)
-    process = command(tmp_path, *words)
+    process = command(tmp_path, *overrides)
     assert process.communicate(timeout=120)[1] == ""
     assert_same_end(out, whole[1] / "whole")
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path):
-    words = ["-m", *TINY, *MORE, "seed=0,1", "resume=auto", "hydra.sweep.dir=sweep"]
-    whole = command(tmp_path, *words[:-1], "hydra.sweep.dir=whole", "tracking=none")
+def test_a_sweep_resumes_where_it_was_interrupted(tmp_path):
+    overrides = ["-m", *TINY, *MORE, "seed=0,1", "resume=auto", "hydra.sweep.dir=sweep"]
+    whole = command(tmp_path, *overrides[:-1], "hydra.sweep.dir=whole", "tracking=none")
     assert whole.communicate(timeout=120)[1] == ""
-    process = command(tmp_path, *words)
+    process = command(tmp_path, *overrides)
     train_for(process, tmp_path / "sweep" / "1", 11)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
     journals = [tmp_path / "sweep" / number / journal.FILE for number in "01"]
     first = journals[0].read_bytes()
-    words[words.index("seed=0,1")] = "seed=0,1,2"
-    process = command(tmp_path, *words)
+    overrides[overrides.index("seed=0,1")] = "seed=0,1,2"
+    process = command(tmp_path, *overrides)
     assert process.communicate(timeout=120)[1] == ""
-    assert journals[0].read_bytes() == first  # it was finished
+    assert journals[0].read_bytes() == first  # the trial was finished
     for number in "01":
         assert_same_end(tmp_path / "sweep" / number, tmp_path / "whole" / number)
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    trials = client.search_runs(["1"], f"tags.`{TRIAL_TAG}` != ''")  # and not the sweep itself
+    trials = client.search_runs(["1"], f"tags.`{TRIAL_TAG}` != ''")  # without the sweep's parent run
     ended = [(run.info.status, run.data.params["seed"]) for run in trials]
     assert sorted(ended) == [("FINISHED", "0"), ("FINISHED", "1"), ("FINISHED", "2")]
-    words[words.index("seed=0,1,2")] = "seed=3,2"  # whose folder 0 is that of seed 0
-    process = command(tmp_path, *words)
+    overrides[overrides.index("seed=0,1,2")] = "seed=3,2"  # its folder 0 is the one of seed 0
+    process = command(tmp_path, *overrides)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     (line,) = err.splitlines()
-    assert line.startswith("fcnlab: 1 of 3 trials failed: ")  # the third is the earlier sweep's
+    assert line.startswith("fcnlab: 1 of 3 trials failed: ")  # the third was finished by the earlier sweep
     assert "sweep/0: holds another training; choose another hydra.sweep.dir" in line
     assert journals[0].read_bytes() == first
 
 
-# What cannot go on, each in one line
+# What cannot be resumed is refused in one line.
 
 
-def refusal(words, error=ConfigError):
+def refusal(overrides, error=ConfigError):
     with pytest.raises(error) as caught:
-        fcnlab.train(fcnlab.compose(words))
+        fcnlab.train(fcnlab.compose(overrides))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @pytest.fixture
 def copied(whole, tmp_path, monkeypatch):
-    """A copy of the undisturbed training as if it had been killed on the way; the working directory is a fresh one."""
+    """A copy of the undisturbed training as if it had been killed, below a fresh working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    words, folder, _ = whole
+    overrides, folder, _ = whole
     out = tmp_path / "outputs" / "killed"
     shutil.copytree(folder / "whole", out)
     path = out / journal.FILE
     path.write_bytes(path.read_bytes().partition(b'{"kind":"tags"')[0])
-    return [*words, "tracking=none"], out
+    return [*overrides, "tracking=none"], out
 
 
 @pytest.mark.parametrize(
@@ -374,8 +380,8 @@ def test_a_training_that_is_alive_is_left_alone(copied):
 
 @pytest.mark.parametrize("source", ["nowhere", ".", "outputs/killed/checkpoints/best.safetensors"])
 def test_what_is_no_training_or_no_state_is_named(copied, source):
-    words = [f"resume={source}"]
-    text = refusal(words, CheckpointError) if source.endswith(".safetensors") else refusal(words)
+    overrides = [f"resume={source}"]
+    text = refusal(overrides, CheckpointError) if source.endswith(".safetensors") else refusal(overrides)
     assert source in text
     assert "init_from" in text
 
@@ -390,31 +396,31 @@ def test_resume_stands_on_the_command_line_and_alone():
 
 
 def test_auto_finds_the_newest_training_of_this_configuration_that_is_not_over(copied):
-    words, out = copied
-    config = fcnlab.compose([*words, "resume=auto"])
+    overrides, out = copied
+    config = fcnlab.compose([*overrides, "resume=auto"])
     assert resume.newest_training(config) == Path("outputs/killed")
-    assert resume.newest_training(fcnlab.compose([*words, "optimizer.lr=0.1"])) is None
+    assert resume.newest_training(fcnlab.compose([*overrides, "optimizer.lr=0.1"])) is None
     written = Journal(out, go_on=True)
-    assert resume.newest_training(config) is None  # alive
+    assert resume.newest_training(config) is None  # it still runs
     written.append("end", status="finished")
     written.close()
     assert resume.newest_training(config) is None
     assert resume.newest_training(config, finished=True) == Path("outputs/killed")
 
 
-def test_the_command_goes_on_in_the_folder_of_the_training(copied):
-    words, out = copied
-    assert resume.hydra_overrides([*words, "resume=auto"]) == [
+def test_the_command_resumes_in_the_folder_of_the_training(copied):
+    overrides, out = copied
+    assert resume.hydra_overrides([*overrides, "resume=auto"]) == [
         "hydra.run.dir='outputs/killed'",
         "hydra.output_subdir=null",
     ]
     assert resume.hydra_overrides([f"resume={out}"])[0] == f"hydra.run.dir='{out}'"
-    assert resume.hydra_overrides([*words, "hydra.run.dir=x", "resume=auto"]) == []
+    assert resume.hydra_overrides([*overrides, "hydra.run.dir=x", "resume=auto"]) == []
     for wrong in (["-m"], ["hydra.run.dir=elsewhere"]):
         with pytest.raises(ConfigError, match=r"leave .* out"):
             resume.hydra_overrides([f"resume={out}", *wrong])
     with pytest.raises(TrackingError, match="already holds a training"):
-        resume.refuse_occupied([*words, f"hydra.run.dir={out}"])
+        resume.refuse_occupied([*overrides, f"hydra.run.dir={out}"])
 
 
 def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(copied, caplog):

@@ -1,1 +1,1 @@
-"""A package of somebody else's, with a plug-in of every kind. Each has keys of its own, declared by a dataclass."""
+"""An example of another package, with a plug-in of every kind; a dataclass declares the keys of each."""

@@ -1,4 +1,4 @@
-"""A data set that is generated, with a key that says how wide its stripes are."""
+"""A generated data set, with a key for the width of its stripes."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from fcnlab.data import Dataset, Sample
 
 @dataclass
 class StripesConfig(DatasetConfig):
-    """A derived class, with roles and a range."""
+    """The keys of the data set, in a derived class, with roles and a range."""
 
     name: str = "stripes"
     wide: int = key(8, Role.READS, minimum=2, maximum=32)

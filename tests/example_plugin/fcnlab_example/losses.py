@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 
 @dataclass
 class TverskyConfig:
-    """It derives from nothing."""
+    """The keys of the loss, in a class that derives from none."""
 
     alpha: float = 0.5
 

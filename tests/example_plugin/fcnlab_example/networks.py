@@ -7,7 +7,7 @@ from mindspore import Tensor, nn
 
 @dataclass
 class StackConfig:
-    """It derives from nothing, and has no width, norm or dropout."""
+    """The keys of the architecture, in a class that derives from none and has no width, norm or dropout."""
 
     depth: int = 2
     channels: int = 8

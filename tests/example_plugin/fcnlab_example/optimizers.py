@@ -8,13 +8,13 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 @dataclass
 class SignSGDConfig:
-    """It derives from nothing; every optimizer has a name and a learning rate besides."""
+    """The keys of the optimizer, which gets a name and a learning rate besides."""
 
     damping: float = 1.0
 
 
 class SignSGD(nn.Cell):
-    """Steps of one size, whatever the size of the gradient (Bernstein et al. 2018)."""
+    """SignSGD: steps of one size, whatever the size of the gradient (Bernstein et al. 2018)."""
 
     Config = SignSGDConfig
 

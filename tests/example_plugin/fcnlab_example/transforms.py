@@ -12,7 +12,7 @@ from fcnlab.data import Sample
 
 @dataclass
 class ShadeConfig:
-    """The keys stand below ``augment.shade``."""
+    """The keys of the transform, which stand below ``augment.shade``."""
 
     strength: float = key(0.5, Role.FREE, minimum=0, maximum=1)
 

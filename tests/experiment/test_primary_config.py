@@ -1,4 +1,4 @@
-"""What a run recorded is composed again, and trains to the same losses."""
+"""A recorded configuration is composed again, and trains to the same losses."""
 
 import dataclasses
 import pickle
@@ -45,7 +45,7 @@ UNUSUAL = [
     "seed=4",
     "init_from=weights.safetensors",
 ]
-"""No section as ``conf/`` has it."""
+"""Overrides with which every section differs from ``conf/``."""
 
 SECTIONS = ("arch", "dataset", "augment", "optimizer", "schedule", "loss", "trainer", "tracking", "seed")
 
@@ -53,7 +53,7 @@ NO_RUN = "0123456789abcdef" * 2
 
 
 def same(config, other, *but):
-    """Whether two configurations agree in every key but those."""
+    """Whether two configurations agree in every key except some."""
     return {**flatten(config), **dict.fromkeys(but)} == {**flatten(other), **dict.fromkeys(but)}
 
 
@@ -65,13 +65,13 @@ def working_directory(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def unusual():
-    """Composed once: that costs a second."""
+    """A configuration that differs from the defaults in every section; to compose it takes a second."""
     return fcnlab.compose(UNUSUAL)
 
 
 @pytest.fixture
 def record(tmp_path):
-    """Writes a configuration as a training does, into a folder of the working directory."""
+    """A function that records a configuration as a training does, in a folder of the working directory."""
 
     def write(config, folder="old", edit=lambda text: text):
         (tmp_path / folder).mkdir()
@@ -83,12 +83,12 @@ def record(tmp_path):
 
 @pytest.fixture
 def old(record, unusual):
-    """An output folder ``old``, and the configuration that it records."""
+    """The configuration that an output folder ``old`` records."""
     return record(unusual)
 
 
 def replace(*pairs):
-    """An edit of a text in which each of the first words must stand."""
+    """Return a function that replaces parts of a text, each of which must be there."""
 
     def edit(text):
         for before, after in pairs:
@@ -135,7 +135,7 @@ def test_defaults_that_changed_since_do_not_matter(record, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("words", "changed"),
+    ("overrides", "changed"),
     [
         (["optimizer.lr=0.1"], {"optimizer.lr": 0.1}),
         (["seed=8", "init_from=null"], {"seed": 8, "init_from": None}),
@@ -148,8 +148,8 @@ def test_defaults_that_changed_since_do_not_matter(record, tmp_path, monkeypatch
     ],
     ids=" ".join,
 )
-def test_words_apply_on_top(old, words, changed):
-    new = fcnlab.compose(["from_run=old", *words])
+def test_overrides_apply_on_top(old, overrides, changed):
+    new = fcnlab.compose(["from_run=old", *overrides])
     assert flatten(new) == {**flatten(old), "from_run": "old", **changed}
 
 
@@ -169,9 +169,9 @@ def test_an_experiment_applies_on_top(record):
 
 @pytest.mark.usefixtures("old")
 def test_an_experiment_that_chooses_a_group_replaces_the_section():
-    words = ["experiment=isbi2012", "dataset.root=slices", "loss.class_weights=[1,1]"]
-    new = fcnlab.compose(["from_run=old", *words])
-    assert new.dataset == fcnlab.compose(words).dataset
+    overrides = ["experiment=isbi2012", "dataset.root=slices", "loss.class_weights=[1,1]"]
+    new = fcnlab.compose(["from_run=old", *overrides])
+    assert new.dataset == fcnlab.compose(overrides).dataset
     assert (new.arch.name, new.optimizer.momentum) == ("fcn4s", 0.7)
 
 
@@ -195,25 +195,25 @@ def test_what_a_record_lacks_is_todays_default(old, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [["from_run=null"], ["from_run=old", "from_run=null"]],
     ids=["null", "null last"],
 )
 @pytest.mark.usefixtures("old")
 @pytest.mark.slow
-def test_null_is_as_without(words):
-    assert fcnlab.compose(words) == fcnlab.compose()
+def test_null_is_as_without(overrides):
+    assert fcnlab.compose(overrides) == fcnlab.compose()
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [["from_run='é = è'"], ['from_run="é = è"'], ["++from_run='é = è'"], ["from_run=elsewhere", "from_run='é = è'"]],
     ids=" ".join,
 )
 @pytest.mark.slow
-def test_quotes_quote_and_the_last_one_counts(record, unusual, words):
+def test_quotes_quote_and_the_last_one_counts(record, unusual, overrides):
     old = record(unusual, "é = è")
-    new = fcnlab.compose(words)
+    new = fcnlab.compose(overrides)
     assert same(new, old, "from_run")
     assert new.from_run == "é = è"
 
@@ -227,7 +227,7 @@ def test_nothing_is_left_behind():
 
 @pytest.mark.usefixtures("old")
 def test_a_job_in_another_process_can_compose_it():
-    """Launchers send Hydra's store of configurations along, pickled."""
+    """Launchers send Hydra's store of configurations to the job, pickled."""
     with primary_config.registered(["from_run=old"]) as name:
         store = pickle.loads(pickle.dumps(ConfigStore.instance()))
     assert OmegaConf.get_type(store.load(f"optimizer/{name}.yaml").node) is SGDConfig
@@ -238,7 +238,7 @@ refusal = partial(refused, fcnlab.compose)
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("overrides", "expected"),
     [
         (["from_run=nowhere"], ["from_run=nowhere", "run id", "folder with a config.yaml"]),
         (["from_run=old,new"], ["from_run=old,new", "one value"]),
@@ -255,8 +255,8 @@ refusal = partial(refused, fcnlab.compose)
 )
 @pytest.mark.usefixtures("old")
 @pytest.mark.slow
-def test_a_mistake_is_one_line(tmp_path, words, expected):
-    text = refusal(*words)
+def test_a_mistake_is_one_line(tmp_path, overrides, expected):
+    text = refusal(*overrides)
     assert all(word in text for word in expected), text
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -310,7 +310,7 @@ def test_a_plug_in_is_found_and_missed_only_where_it_is_used(record, monkeypatch
 
 @pytest.mark.usefixtures("old")
 def test_from_run_in_a_file_is_refused(tmp_path):
-    """It is known too late there: the defaults have been composed by then."""
+    """The defaults have been composed by the time that the file is read."""
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "again.yaml").write_text("# @package _global_\nfrom_run: old\n")
     text = refusal(f"hydra.searchpath=[file://{tmp_path / 'mine'}]", "experiment=again")
@@ -319,7 +319,7 @@ def test_from_run_in_a_file_is_refused(tmp_path):
 
 @pytest.fixture
 def store(tmp_path, unusual):
-    """A store with a run that recorded another store's address, and one that recorded nothing."""
+    """A store with one run that recorded another store's address, and one run without a record."""
     uri = f"sqlite:///{tmp_path / 'store.db'}"
     client = MlflowClient(uri)
     experiment = client.create_experiment("fcnlab", artifact_location=str(tmp_path / "artifacts"))
@@ -338,7 +338,7 @@ def test_a_run_is_found_in_the_store_that_is_named(store, monkeypatch, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     new = fcnlab.compose([f"from_run={run}"])
     assert same(new, old, "from_run", "tracking.uri")
-    assert new.tracking.uri is None  # as for any other run: what the environment says
+    assert new.tracking.uri is None  # the environment chooses the store, as for any other run
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (tmp_path / "store.db").rename(tmp_path / "mlflow.db")
@@ -348,21 +348,21 @@ def test_a_run_is_found_in_the_store_that_is_named(store, monkeypatch, tmp_path)
     assert all(word in refusal(f"from_run={empty}") for word in (empty, "config.yaml"))
 
 
-def command(*words):
+def command(*overrides):
     return subprocess.run(
-        [sys.executable, "-m", "fcnlab.train", *words], capture_output=True, text=True, timeout=180, check=False
+        [sys.executable, "-m", "fcnlab.train", *overrides], capture_output=True, text=True, timeout=180, check=False
     )
 
 
 @pytest.mark.slow
 def test_the_same_losses_again(tiny_overrides, tmp_path):
-    """The one that matters: in graph mode, with dropout, augmentation and batches in random order."""
+    """The training is in graph mode, with dropout, augmentation and batches in random order."""
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.create_experiment("fcnlab", artifact_location=str(tmp_path / "artifacts"))
 
-    def losses(*words):
+    def losses(*overrides):
         before = {run.info.run_id for run in client.search_runs([experiment])}
-        process = command(*words)
+        process = command(*overrides)
         assert process.returncode == 0, process.stderr
         (run,) = (run for run in client.search_runs([experiment]) if run.info.run_id not in before)
         history = client.get_metric_history(run.info.run_id, "train/loss")
