@@ -5,7 +5,6 @@ A notebook calls the module itself: ``fcnlab.train(fcnlab.compose(["arch=fcn8s"]
 
 from __future__ import annotations
 
-import logging
 import sys
 import types
 from collections.abc import Sequence
@@ -26,8 +25,6 @@ from fcnlab.sweeps import manifest
 
 if TYPE_CHECKING:
     from fcnlab.training.trainer import TrainResult
-
-log = logging.getLogger(__name__)
 
 _LAUNCHERS = ("joblib", "ray", "submitit")
 """The launchers' packages whose errors say that a job's process was killed, or that there is no cluster."""

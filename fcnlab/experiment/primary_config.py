@@ -53,9 +53,7 @@ def registered(overrides: Sequence[str]) -> Iterator[str]:
         yield "train"
         return
     if len(sources) > 1:
-        raise ConfigError(
-            "from_run and resume: give one; from_run begins a new training, resume goes on with an old one"
-        )
+        raise ConfigError("from_run and resume: give one; from_run begins a new training, resume continues an old one")
     ((key, source),) = sources.items()
     read = recorded.config_text if key == "from_run" else recorded.resumed_config_text
     text = read(source, configuration.value_of(overrides, "tracking.uri"))

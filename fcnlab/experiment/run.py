@@ -72,7 +72,7 @@ def train(
     recorder = Recorder(config, folder, inputs, parameters, overrides, point is not None, trial, draw)
     watching = [ConsoleProgress(get_console()), recorder, *callbacks]
     trainer = assembly.build_trainer(config, network, data, folder, watching)
-    _compare_with_the_past(config, inputs, point)
+    _compare_with_recorded(config, inputs, point)
     if point is not None and point.state is not None:
         trainer.restore(point.state)
         if trainer.done and journal.is_finished(folder):
@@ -112,7 +112,7 @@ def _choose_folder(folder: Path | str | None, point: ResumePoint | None) -> Path
     return folder
 
 
-def _compare_with_the_past(config: Config, inputs: Sequence[Input], point: ResumePoint | None) -> None:
+def _compare_with_recorded(config: Config, inputs: Sequence[Input], point: ResumePoint | None) -> None:
     """Refuse to resume a different training; warn of a reproduction with other images."""
     if point is not None:
         point.check(config, inputs)
@@ -123,7 +123,8 @@ def _compare_with_the_past(config: Config, inputs: Sequence[Input], point: Resum
 def _finished(trainer: Trainer, source: str, folder: Path) -> TrainResult:
     if source != AUTO:
         raise ConfigError(
-            f"resume={source}: the training in {folder} is finished; raise trainer.epochs or trainer.max_steps to go on"
+            f"resume={source}: the training in {folder} is finished; raise trainer.epochs or trainer.max_steps to "
+            "continue it"
         )
     log.info("%s: is finished already, after step %d", folder, trainer.progress.steps)
     return trainer.result()
