@@ -56,8 +56,8 @@ def train(folder, name, *overrides):
     Returns:
         Losses, evaluation and confusion matrix of both trainings, and which of the first one's graphs were loaded.
     """
-    path = {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    script = folder / "script.py"  # MindSpore opens the program's file, so that `-c` will not do
+    folders = [os.path.dirname(stored_cells.__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
+    script = folder / "script.py"  # MindSpore opens the file of the program, and `-c` has none
     script.write_text(SCRIPT)
     cache = folder / "cache" / "fcnlab"
     if not cache.exists():  # it has the compiled operators
@@ -65,8 +65,8 @@ def train(folder, name, *overrides):
         cache_folder("kernels").mkdir(parents=True, exist_ok=True)
         (cache / "kernels").symlink_to(cache_folder("kernels"))
     command = [sys.executable, str(script), str(folder / name), *overrides]
-    environment = {**os.environ, **path, "XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
+    variables = {"PYTHONPATH": os.pathsep.join(folders), "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=os.environ | variables, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.strip().splitlines()[-1])
 
