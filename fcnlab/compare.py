@@ -110,7 +110,8 @@ def _record_of(folder: Path) -> SweepRecord:
 
 def _open_store(uri: str | None) -> Store:
     from fcnlab.tracking.address import store_uri
-    from fcnlab.tracking.store import Store, require_database
+    from fcnlab.tracking.database import require_database
+    from fcnlab.tracking.store import Store
 
     uri = store_uri(uri)
     require_database(uri)

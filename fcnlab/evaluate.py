@@ -43,8 +43,10 @@ def evaluate(config: EvaluateConfig) -> Measurement:
     from fcnlab.inference.measurement import Measurement, measure
     from fcnlab.inference.report import write_report
     from fcnlab.inference.score_table import score_table
-    from fcnlab.metrics import BoundaryF1, ConfusionMatrix, PartitionScores
+    from fcnlab.metrics.boundary import BoundaryF1
+    from fcnlab.metrics.confusion import ConfusionMatrix
     from fcnlab.metrics.names import told_apart
+    from fcnlab.metrics.partition import PartitionScores
     from fcnlab.tracking.evaluation_log import RunLog
 
     device.configure(config.device, key="device")

@@ -108,7 +108,7 @@ def test_a_loss_that_is_no_number_does_not_count(tmp_path, uri, printed, by, val
     for number, loss in enumerate([0.5, value]):
         params, tags = {"seed": str(number), "trainer.monitor": "val/loss"}, {"fcnlab.sweep": SWEEP}
         place = write(folder / str(number), f"run {number}", tags=tags, params=params, end=None)
-        journal = Journal(place, go_on=True)
+        journal = Journal(place, exist_ok=True)
         journal.append("metrics", step=4, values={"val/loss": loss})
         journal.append("end", status="finished")
         journal.close()
@@ -124,7 +124,7 @@ def test_a_loss_that_is_no_number_does_not_count(tmp_path, uri, printed, by, val
 def test_a_metric_without_any_number_is_one_line(tmp_path, uri):
     params = {"trainer.monitor": "val/loss"}
     place = write(tmp_path / "run", params=params, end=None)
-    journal = Journal(place, go_on=True)
+    journal = Journal(place, exist_ok=True)
     journal.append("metrics", step=4, values={"val/loss": math.nan})
     journal.append("end", status="finished")
     journal.close()

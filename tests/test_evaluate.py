@@ -21,7 +21,8 @@ from fcnlab.data.dataset import Sample
 from fcnlab.evaluate import evaluate
 from fcnlab.inference.measurement import ImageResult, Measurement, WorstImage
 from fcnlab.inference.report import write_report
-from fcnlab.metrics import BoundaryF1, ConfusionMatrix
+from fcnlab.metrics.boundary import BoundaryF1
+from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.tracking.evaluation_log import RunLog
 
 CELLS = ["dataset=cells", "dataset.num_train=2", "dataset.num_val=3", "dataset.image_size=64"]

@@ -15,13 +15,13 @@ from fcnlab.core.errors import TrackingError
 from fcnlab.metrics.names import higher_is_better, read_all
 from fcnlab.recording import journal
 from fcnlab.recording.tags import OVERRIDES_TAG, PARAMETERS_TAG, PRUNED_TAG, REASON_TAG, ROLE_TAG, SWEEP_TAG
+from fcnlab.recording.training_time import TrainingTime
 
 if TYPE_CHECKING:
     from fcnlab.tracking.store import Store
 
 Series = Sequence[tuple[int, float]]
 _RATE = "train/images_per_second"
-_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ def read_folder(folder: Path) -> Trial:
     tags: dict[str, str] = {}
     params: dict[str, str] = {}
     digest, name, status = None, None, "RUNNING"
-    seconds, began, last = 0.0, None, 0
+    time = TrainingTime()
     for entry in journal.read(folder / journal.FILE):
         fields = entry.fields
+        time.add(entry)
         if entry.kind in ("run", "resume"):
-            seconds += (last - began) / 1000 if began is not None else 0
-            began, status = fields["time"], "RUNNING"
+            status = "RUNNING"
         if entry.kind == "run":
             name, params = fields["name"], dict(fields["params"])
             tags |= fields["tags"]
@@ -125,12 +125,10 @@ def read_folder(folder: Path) -> Trial:
             for key, value in fields["values"].items():
                 series.setdefault(key, []).append((fields["step"], value))
         elif entry.kind == "end":
-            status = _STATUS.get(fields["status"], "FAILED")
-        last = fields["time"]
+            status = journal.MLFLOW_STATUS.get(fields["status"], "FAILED")
     if name is None:
         raise TrackingError(f"{folder / journal.FILE}: does not begin with a run")
-    seconds += (last - began) / 1000
-    return _trial(journal.sent_to(folder) or "", name, status, params, series, seconds, digest, tags)
+    return _trial(journal.sent_to(folder) or "", name, status, params, series, time.seconds, digest, tags)
 
 
 def read_trials(
@@ -156,7 +154,7 @@ def read_trials(
     Raises:
         TrackingError: If the store cannot be reached or does not understand the filter, or a run is not there.
     """
-    from fcnlab.tracking.store import digests_of  # it brings MLflow
+    from fcnlab.tracking.run_reader import digests_of  # not at the top: it imports MLflow
 
     conditions = [filter] if filter else []
     if sweep is not None:

@@ -143,7 +143,8 @@ def _resumed_folder_of_run(run_id: str, uri: str | None) -> Path:
 def _open_store(uri: str | None) -> Store:
     # Not at the top: a command that names no run should not wait for MLflow.
     from fcnlab.tracking.address import store_uri
-    from fcnlab.tracking.store import Store, require_database
+    from fcnlab.tracking.database import require_database
+    from fcnlab.tracking.store import Store
 
     uri = store_uri(uri)
     require_database(uri)

@@ -13,7 +13,9 @@ import numpy as np
 from fcnlab.data.background import map_ahead
 from fcnlab.data.dataset import Dataset, Sample
 from fcnlab.inference.trained import TrainedNetwork
-from fcnlab.metrics import BoundaryF1, ConfusionMatrix, PartitionScores
+from fcnlab.metrics.boundary import BoundaryF1
+from fcnlab.metrics.confusion import ConfusionMatrix
+from fcnlab.metrics.partition import PartitionScores
 
 
 class ImageResult(NamedTuple):

@@ -1,1 +1,1 @@
-"""What a training says of itself while it runs: its journal, provenance and note. Nothing here imports MLflow."""
+"""What a training records about itself while it runs: its journal, provenance and note. Nothing here imports MLflow."""

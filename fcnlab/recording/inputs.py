@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Input:
-    """Images that a training uses.
+    """A set of images that a training uses.
 
     Attributes:
-        name: Of the data set.
-        context: ``training`` or ``validation``.
-        digest: Changes when anything that the network sees changes.
-        source: Where they are from, for a reader.
-        images: How many.
+        name: The name of the data set.
+        context: The use of the images: ``training`` or ``validation``.
+        digest: A digest that changes whenever anything that the network sees changes.
+        source: The origin of the images, for a reader.
+        images: The number of images.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The local record of a run: whatever is to be known of it stands here first, one JSON object a line."""
+"""The local record of a run, with one JSON object on each line. Everything is written here before it is sent."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from typing import Any, NamedTuple
 from fcnlab.core import files
 from fcnlab.core.errors import TrackingError
 from fcnlab.core.locks import FolderLock
+from fcnlab.metrics import names
 
 log = logging.getLogger(__name__)
 
 FILE = "journal.jsonl"
 POSITION = ".journal.sent"
-"""How far its upload got."""
+"""The file beside the journal that says how much of it was sent, and where to."""
+_LOCK = ".journal.lock"
 MLFLOW_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
-"""From what a journal's ``end`` says to what MLflow calls it."""
+"""MLflow's names for how a training ended."""
 
 
 class Entry(NamedTuple):
     """One line of a journal.
 
     Attributes:
-        kind: Such as ``metrics``; `fcnlab.recording.recorder` writes them, `fcnlab.tracking.journal_sender` sends them.
-        fields: What it says; ``time`` is in milliseconds since 1970.
-        end: Bytes from the beginning of the file to the end of this line.
+        kind: The kind of the entry, such as ``metrics``.
+        fields: The values of the entry; ``time`` is in milliseconds since 1970.
+        end: The byte offset of the end of this line in the file.
     """
 
     kind: str
@@ -39,31 +41,31 @@ class Entry(NamedTuple):
 
 
 class Journal:
-    """Writes a journal. A line is handed to the operating system whole, at once, so that it outlives this process.
+    """Writes a journal. Each line is handed to the operating system at once, so that it outlives this process.
 
     Args:
-        folder: The run's output folder, made when missing.
-        go_on: Whether to add to the journal that is there. A line that a crash cut off is removed.
+        folder: The run's output folder, which is created if it is missing.
+        exist_ok: Whether to continue a journal that exists already. A line that a crash cut off is removed.
 
     Raises:
-        TrackingError: If the folder already holds the journal of a training that is not to go on, if that training is
-            alive, or if the folder cannot be written.
+        TrackingError: If a journal exists and ``exist_ok`` is False, if its training is still running, or if the
+            folder cannot be written.
     """
 
-    def __init__(self, folder: Path, go_on: bool = False) -> None:
+    def __init__(self, folder: Path, exist_ok: bool = False) -> None:
         self.path = folder / FILE
         self._guard = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(folder / ".journal.lock")
+            self._lock = FolderLock(folder / _LOCK)
         except BlockingIOError:
             raise being_written(folder) from None
         except OSError as error:
             raise cannot_write(self.path, error) from error
         try:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | (0 if go_on else os.O_EXCL)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | (0 if exist_ok else os.O_EXCL)
             self._file = os.open(self.path, flags, 0o644)
-            if go_on:
+            if exist_ok:
                 os.ftruncate(self._file, _whole_lines(self.path))
         except OSError as error:
             self._lock.release()
@@ -72,11 +74,11 @@ class Journal:
             raise cannot_write(self.path, error) from error
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Write one entry, with the time.
+        """Write one entry, with the current time.
 
         Raises:
-            TrackingError: If the disk does not take it, when nothing of the line is left behind, or if the journal was
-                deleted.
+            TrackingError: If the disk does not take the line, of which nothing is then left in the file, or if the
+                journal was deleted.
         """
         entry = {"kind": kind, "time": int(time.time() * 1000), **fields}
         line = (json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
@@ -89,7 +91,7 @@ class Journal:
                 raise cannot_write(self.path, error) from error
 
     def flush(self) -> None:
-        """Make what is written outlive a power cut.
+        """Flush the journal to the disk, so that it outlives a power cut.
 
         Raises:
             TrackingError: If the disk refuses, or the journal was deleted.
@@ -103,42 +105,42 @@ class Journal:
     def _status(self) -> os.stat_result:
         status = os.fstat(self._file)
         if status.st_nlink == 0:
-            raise TrackingError(f"{self.path}: was deleted while the training ran, which ends here")
+            raise TrackingError(f"{self.path}: was deleted while the training ran, so the training ends here")
         return status
 
     def close(self) -> None:
-        """Nothing can be appended afterwards."""
+        """Close the journal, after which nothing can be appended."""
         os.close(self._file)
         self._lock.release()
 
 
 def is_being_written(folder: Path) -> bool:
-    """Whether a training that is still alive writes the journal of this folder."""
+    """Return whether a training that is still running writes the journal of this folder."""
     try:
-        FolderLock(folder / ".journal.lock").release()
+        FolderLock(folder / _LOCK).release()
     except BlockingIOError:
         return True
     return False
 
 
 def refuse_occupied(folder: Path) -> None:
-    """Refuse a folder in which a training was made, or is being made, for a new one.
+    """Refuse a new training in a folder that already holds one.
 
     Raises:
-        TrackingError: If it is.
+        TrackingError: If the folder holds a training, be it over or still running.
     """
     if (folder / FILE).exists():
         raise being_written(folder) if is_being_written(folder) else occupied(folder)
 
 
 def read(path: Path, offset: int = 0) -> Iterator[Entry]:
-    """The entries from a byte offset on.
+    """Yield the entries of a journal, starting at a byte offset.
 
-    A line without an end is still being written, or was cut off by a crash: it is left out. A damaged line is skipped
-    and logged.
+    A last line without a line end is left out: it is still being written, or a crash cut it off. A damaged line is
+    skipped and logged.
 
     Raises:
-        TrackingError: If there is no such file.
+        TrackingError: If the file cannot be read.
     """
     try:
         file = path.open("rb")
@@ -157,8 +159,8 @@ def read(path: Path, offset: int = 0) -> Iterator[Entry]:
                 log.warning("%s: the line that ends at byte %d is damaged and was skipped", path, offset)
 
 
-def sync(path: Path) -> None:
-    """Make what a journal holds outlive a power cut, so that nobody else is told what it could still lose.
+def flush_to_disk(path: Path) -> None:
+    """Flush a journal that another process writes, so that nothing is sent that a power cut could still undo.
 
     Raises:
         TrackingError: If the disk refuses.
@@ -170,19 +172,18 @@ def sync(path: Path) -> None:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the training of a folder came to its end, and nobody went on with it since."""
-    last = _last_turn(folder)
+    """Return whether the training in a folder finished and was not resumed since."""
+    last = _last_resume_or_end(folder)
     return last is not None and last.kind == "end" and last.fields.get("status") == "finished"
 
 
 def has_ended(folder: Path) -> bool:
-    """Whether a journal says how its training ended, whichever way."""
-    last = _last_turn(folder)
+    """Return whether the journal of a folder says how its training ended: finished, failed or killed."""
+    last = _last_resume_or_end(folder)
     return last is not None and last.kind == "end"
 
 
-def _last_turn(folder: Path) -> Entry | None:
-    """The last time that the training went on or ended."""
+def _last_resume_or_end(folder: Path) -> Entry | None:
     last = None
     for entry in read(folder / FILE):
         if entry.kind in ("resume", "end"):
@@ -191,12 +192,12 @@ def _last_turn(folder: Path) -> Entry | None:
 
 
 def sent_to(folder: Path) -> str | None:
-    """The run that a folder's journal was sent to; None if it was not sent."""
+    """Return the id of the MLflow run that a folder's journal was sent to; None if it was not sent."""
     return read_position(folder).get("run_id")
 
 
 def read_position(folder: Path) -> dict[str, Any]:
-    """How far an upload of a folder's journal got, and in which store; empty if there was none."""
+    """Return how much of a folder's journal was sent, and to which store; empty if nothing was sent."""
     try:
         return json.loads((folder / POSITION).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -204,15 +205,13 @@ def read_position(folder: Path) -> dict[str, Any]:
 
 
 def history(path: Path, class_names: Sequence[str] = ()) -> dict[str, list[tuple[int, float]]]:
-    """Every metric of a journal by its name in Python: its values with their steps, in the order of writing.
+    """Return the history of every metric in a journal: (step, value) pairs by the metric's name in Python.
 
     Args:
         path: The journal.
-        class_names: Of the training, for a journal of an older version: see `fcnlab.metrics.names.read_all`.
+        class_names: The names of the training's classes, which a journal of an older version needs: see
+            `fcnlab.metrics.names.read_all`.
     """
-    # Not at the top: it brings OpenCV, and this module is part of every command's start.
-    from fcnlab.metrics import names
-
     series: dict[str, list[tuple[int, float]]] = {}
     for entry in read(path):
         if entry.kind == "metrics":
@@ -222,7 +221,7 @@ def history(path: Path, class_names: Sequence[str] = ()) -> dict[str, list[tuple
 
 
 def _whole_lines(path: Path) -> int:
-    """Bytes of a file up to the end of its last whole line."""
+    """Return the number of bytes up to the end of the last whole line."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         while end:
@@ -241,22 +240,22 @@ def _write_whole(file: int, data: bytes) -> None:
 
 
 def occupied(folder: Path) -> TrackingError:
-    """What a user is told whose new training is to go where another one was."""
+    """Make the error for a new training in a folder that holds one already."""
     return TrackingError(
-        f"{folder} already holds a training, which this one would write over: choose another hydra.run.dir, or go on "
-        f"with that one: resume={folder}"
+        f"{folder} already holds a training, which this one would overwrite: choose another hydra.run.dir, or resume "
+        f"that training with resume={folder}"
     )
 
 
 def being_written(folder: Path) -> TrackingError:
-    """What a user is told whose training is to go where another one still runs."""
+    """Make the error for a training in a folder where another one is still running."""
     return TrackingError(
         f"{folder}: another training is running in it: choose another hydra.run.dir, or wait for its end"
     )
 
 
 def cannot_write(path: Path, error: OSError) -> TrackingError:
-    """What a user is told when the disk does not take a file of the run."""
+    """Make the error for a file of the run that the disk does not take."""
     return TrackingError(
         f"{path}: cannot write ({error.strerror}); free space or choose another output folder with hydra.run.dir=..."
     )

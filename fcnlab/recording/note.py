@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from fcnlab.config import Config
 from fcnlab.core.credentials import redact
 from fcnlab.core.processor import describe_cpu
+from fcnlab.core.progress import clock
 from fcnlab.metrics.names import IOU, SUMMARY
 from fcnlab.recording.provenance import DIFF_FILE, GitState
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _METRICS = {"val/loss": "loss", **SUMMARY}
 
-# Together these keep a note below the 8000 characters that MLflow takes.
+# Together, these limits keep a note below the 8000 characters that MLflow takes.
 _MAX_CLASSES = 24
 _MAX_NAME = 24
 _MAX_LINE = 120
@@ -31,48 +32,48 @@ _MAX_COMMAND = 1500
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a run from its start.
+    """What is known of a run when it starts.
 
     Attributes:
         config: The whole configuration.
-        parameters: How many the network has.
-        inputs: The images that are trained and validated on.
-        words: The command line; empty in a notebook.
-        git: The state of the code, if it is in a repository.
+        parameters: The number of the network's parameters.
+        inputs: The images of the training and of the validation.
+        command: The words of the command line; empty in a notebook.
+        git: The state of the code; None if it is in no repository.
     """
 
     config: Config
     parameters: int
     inputs: Sequence[Input]
-    words: Sequence[str]
+    command: Sequence[str]
     git: GitState | None
 
 
 def render(
     summary: Summary, status: Literal["running"] | Status, seconds: float = 0.0, best: EvaluationRecord | None = None
 ) -> str:
-    """The description, at the start and again at the end.
+    """Return the description of a run, which is written at its start and again at its end.
 
     Args:
-        summary: What is known from the start.
-        status: Of the run, now.
-        seconds: From its start until now.
+        summary: What was known at the start.
+        status: The present status of the run.
+        seconds: How long the training has run.
         best: The best evaluation so far.
 
     Returns:
-        Markdown without passwords. The id of the run is left open: put it in the place of ``{run_id}``.
+        Markdown without passwords. The caller replaces ``{run_id}`` by the id of the run.
     """
     paragraphs = [
         _network(summary),
         _inputs(summary.inputs),
-        "**Status:** running" if status == "running" else f"**Status:** {status} after {_duration(seconds)}",
+        "**Status:** running" if status == "running" else f"**Status:** {status} after {clock(seconds)}",
         *(_result(summary.config.trainer.monitor, best) if best is not None else []),
         f"**Machine:** {_escape(f'{socket.gethostname()}, {describe_cpu()}', _MAX_LINE)}",
         _code(summary.git),
         f"**Reproduce:**\n\n{_fenced('python -m fcnlab.train from_run={run_id}')}",
     ]
-    if summary.words:
-        command = redact(shlex.join(summary.words))
+    if summary.command:
+        command = redact(shlex.join(summary.command))
         command = command if len(command) <= _MAX_COMMAND else f"{command[: _MAX_COMMAND - 1]}…"
         paragraphs.append(f"It was started by\n\n{_fenced(command)}")
     return "\n\n".join(paragraphs) + "\n"
@@ -80,7 +81,7 @@ def render(
 
 def _network(summary: Summary) -> str:
     arch = summary.config.arch
-    width = f" of width {arch.width:g}" if hasattr(arch, "width") else ""  # another package's may have none
+    width = f" of width {arch.width:g}" if hasattr(arch, "width") else ""  # those of other packages may have none
     return f"**{_escape(arch.name)}**{width}, {summary.parameters:,} parameters, seed {summary.config.seed}"
 
 
@@ -100,7 +101,7 @@ def _result(monitor: str, best: EvaluationRecord) -> list[str]:
 
 
 def _class_table(classes: Mapping[str, float]) -> list[str]:
-    """Three classes a row, so that it stays on one screen; the lowest ones if there are too many."""
+    """Return a table of three classes a row, which fits on one screen; of many classes, only the lowest are shown."""
     shown = dict(classes)
     if len(classes) > _MAX_CLASSES:
         shown = dict(sorted(classes.items(), key=lambda item: item[1])[:_MAX_CLASSES])
@@ -132,25 +133,19 @@ def _table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _fenced(text: str) -> str:
-    """A block that is shown as it is, whatever backticks it holds."""
+    """Return a code block, whose fence is longer than any run of backticks in the text."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(longest + 1, 3)
     return f"{fence}\n{text}\n{fence}"
 
 
 def _escape(text: str, longest: int = _MAX_NAME) -> str:
-    """One line with nothing that Markdown acts on, be it GitHub's or the one of MLflow's pages, which is older."""
+    """Return one line in which neither GitHub nor MLflow's pages, which read an older Markdown, find any markup."""
     text = " ".join(text.split())
     text = text if len(text) <= longest else f"{text[: longest // 2]}…{text[1 - longest // 2 :]}"
-    # An underscore between letters is one; and a backslash would not do everywhere.
+    # An underscore between letters is harmless. A backslash does not escape everywhere, so that numbers are used.
     return re.sub(r"[\\`*{}\[\]<>()#+!|~&@:]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
 
 
 def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

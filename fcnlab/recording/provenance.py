@@ -1,4 +1,4 @@
-"""Where a run comes from: the command, the code, the machine. What is said of them holds no password."""
+"""Where a run comes from: its command, code and machine, without passwords."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from fcnlab.recording.tags import OVERRIDES_TAG
 log = logging.getLogger(__name__)
 
 MAX_TAG_LENGTH = 8000
-"""Characters that MLflow takes as the value of a tag, which is a column of that width in its database."""
+"""The number of characters in a tag's value that MLflow's database takes."""
 
 MAX_DIFF_BYTES = 5 * 2**20
-"""A diff is for people and ``git apply``; larger ones are data, and would weigh on every run."""
+"""The largest diff that is kept. A larger one holds data rather than code, and every run would carry it."""
 
 DIFF_FILE = "git.diff"
-"""The name under which a run keeps the diff, as its note says."""
+"""The name of the run's artifact that holds the diff."""
 
 _PACKAGES = ("fcnlab", "mindspore", "numpy", "mlflow", "hydra-core", "opencv-python-headless")
 
-_UNTRACKED = ("*.py",)  # configuration is recorded whole, and other files may hold what is nobody's business
+_UNTRACKED = ("*.py",)  # the configuration is recorded anyway, and other files may be private
 _OUTPUT_FOLDERS = (".hydra", "outputs", "multirun", "mlruns", "mlartifacts", "site-packages")
-"""Folders that may hold such files without being code: what earlier runs wrote, and installed packages."""
+"""Folders whose Python files are not the user's code: they belong to earlier runs or to installed packages."""
 
 _OTHER_REPOSITORY = {
     "GIT_DIR",
@@ -51,19 +51,18 @@ _OTHER_REPOSITORY = {
     "GIT_NAMESPACE",
     "GIT_PREFIX",
 }
-"""Variables that git itself sets while it runs a hook, and that would lead to the hook's repository."""
+"""Variables that git sets for its hooks; with them, git would look at the hook's repository instead."""
 
 
 @dataclass(frozen=True)
 class GitState:
-    """What a working tree held.
+    """The state of a working tree.
 
     Attributes:
         commit: The full hash of HEAD.
-        branch: None when HEAD is detached.
-        dirty: Whether it differed from the commit, or had code that git does not track; None when git could not
-            tell, or not in time.
-        diff: From the commit to the working tree, for ``git apply``, without passwords.
+        branch: The branch; None if HEAD is detached.
+        dirty: Whether the tree differs from the commit or holds untracked code; None if git could not tell in time.
+        diff: The difference from the commit to the tree, for ``git apply``, without passwords.
     """
 
     commit: str
@@ -73,23 +72,23 @@ class GitState:
 
 
 def repository_folder() -> Path:
-    """The folder whose commit describes the code: this package's checkout if it is one, else the working directory."""
+    """Return the folder whose commit describes the code: this package's checkout, or else the working directory."""
     checkout = Path(__file__).resolve().parents[2]
     return checkout if (checkout / ".git").exists() else Path.cwd()
 
 
 def git_state(folder: Path, seconds: float = 10.0) -> GitState | None:
-    """The state of the repository that holds a folder. Nothing in it changes, the index included.
+    """Return the state of the repository that holds a folder. Nothing in the repository changes, not even its index.
 
-    Untracked Python files count as new; what earlier runs wrote does not. Files above `MAX_DIFF_BYTES`
-    and binary ones are only named in the diff, and the diff is cut to that size in all, which its last line then says.
+    Untracked Python files count as new code, except those that earlier runs wrote. The diff only names binary files
+    and files above `MAX_DIFF_BYTES`. The whole diff is cut to that size as well, which its last line then says.
 
     Args:
-        folder: Anywhere below the repository's top.
-        seconds: How long git may take in all. After that it is known what the commit is, but not what differs.
+        folder: A folder anywhere in the repository.
+        seconds: How long git may take in all. If that is not enough for the diff, the commit is returned without it.
 
     Returns:
-        None without git, a repository, or a commit, and where git refuses to look; only the last is logged.
+        The state; None if there is no git, no repository or no commit, or if git refuses to look, which is logged.
     """
     if shutil.which("git") is None:
         return None
@@ -112,30 +111,30 @@ def git_state(folder: Path, seconds: float = 10.0) -> GitState | None:
     return GitState(commit, branch, bool(diff), redact(_cut_diff(diff)))
 
 
-def command_words() -> list[str]:
-    """The command line, if this process runs one of the package's commands; empty in a notebook or script."""
+def command_line() -> list[str]:
+    """Return the command line if this process runs one of the package's commands; empty in a notebook or script."""
     module = _main_module()
     return ["python", "-m", module, *sys.argv[1:]] if module else []
 
 
-def tags(config: Config, words: Sequence[str], overrides: Sequence[str], git: GitState | None) -> dict[str, str]:
-    """What a reader needs to know of the command, the code and the machine, a year later.
+def tags(config: Config, command: Sequence[str], overrides: Sequence[str], git: GitState | None) -> dict[str, str]:
+    """Return the tags that tell a reader about the command, the code and the machine.
 
     Args:
         config: The whole configuration.
-        words: The command line, as from `command_words`.
-        overrides: What Hydra was told to change, such as ``arch=fcn16s``; of a sweep, this run's part.
-        git: As from `git_state`.
+        command: The command line, as `command_line` returns it.
+        overrides: The overrides that Hydra was given, such as ``arch=fcn16s``; in a sweep, those of this run.
+        git: The state of the code, as `git_state` returns it.
 
     Returns:
-        Names to values, without passwords and as short as MLflow demands. Those that begin with ``mlflow.`` are
-        MLflow's own, which its pages show.
+        Values by name, without passwords and as short as MLflow demands. The names that begin with ``mlflow.`` are
+        MLflow's own, and its pages show them.
     """
-    from fcnlab import kernels  # not at the top: it brings MindSpore
+    from fcnlab import kernels  # not at the top: it imports MindSpore
 
     user = _user()
     found = {
-        "command": shlex.join(words),
+        "command": shlex.join(command),
         OVERRIDES_TAG: shlex.join(overrides),
         "host": socket.gethostname(),
         "user": user,
@@ -154,31 +153,31 @@ def tags(config: Config, words: Sequence[str], overrides: Sequence[str], git: Gi
         found["git.dirty"] = "unknown" if git.dirty is None else str(git.dirty).lower()
         if git.branch is not None:
             found["git.branch"] = found["mlflow.source.git.branch"] = git.branch
-    # Cut only what is redacted: half a URL does not show that it holds a password.
+    # Values are redacted before they are cut: the password in half a URL would not be recognised.
     return {name: _cut(redact(value)) for name, value in found.items()}
 
 
 class _GitError(Exception):
-    """Git is missing, refuses, or takes too long; the text is one line."""
+    """Git is missing, refuses, or takes too long. The message is one line."""
 
 
 class _Git:
-    """Runs git in a folder, with a limit on the time of all calls together."""
+    """Runs git in a folder, with one time limit for all calls together."""
 
     def __init__(self, folder: Path, seconds: float) -> None:
         self.folder = folder
         self.deadline = time.monotonic() + seconds
         kept = {name: value for name, value in os.environ.items() if name not in _OTHER_REPOSITORY}
-        # Its messages are looked at, it must not ask, and it must not write the index to make itself faster.
+        # Git must answer in English, must not ask for a password, and must not rewrite the index.
         self.environment = {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
 
-    def __call__(self, *words: str, input: bytes = b"", environment: Mapping[str, str] | None = None) -> bytes:
-        """What git prints."""
-        # A big file counts as binary, so that a changed data set does not fill the memory; and no hook runs.
+    def __call__(self, *arguments: str, input: bytes = b"", environment: Mapping[str, str] | None = None) -> bytes:
+        """Run git and return what it prints."""
+        # A big file counts as binary, so that a changed data set does not fill the memory. No hook runs.
         settings = ["-c", f"core.bigFileThreshold={MAX_DIFF_BYTES}", "-c", f"core.hooksPath={os.devnull}"]
         try:
             done = subprocess.run(
-                ["git", *settings, *words],
+                ["git", *settings, *arguments],
                 cwd=self.folder,
                 input=input,
                 capture_output=True,
@@ -194,36 +193,36 @@ class _Git:
             raise _GitError(" ".join((reason or warnings).split())[:500])
         return done.stdout
 
-    def line(self, *words: str) -> str:
-        """What git prints, as text without the last end of line."""
-        return os.fsdecode(self(*words)).removesuffix("\n")
+    def line(self, *arguments: str) -> str:
+        """Run git and return what it prints as text, without the last line end."""
+        return os.fsdecode(self(*arguments)).removesuffix("\n")
 
 
 def _diff(git: _Git) -> bytes:
-    """From HEAD to the working tree, untracked code included."""
+    """Return the difference from HEAD to the working tree, with untracked code."""
     excluded = [f":(exclude,glob)**/{name}/**" for name in _OUTPUT_FOLDERS]
     untracked = git("ls-files", "--others", "--exclude-standard", "-z", "--", *_UNTRACKED, *excluded)
     index = git.folder / git.line("rev-parse", "--git-path", "index")
     objects = git.folder / git.line("rev-parse", "--git-path", "objects")
     with tempfile.TemporaryDirectory() as temporary:
-        # Git shows an untracked file once it is meant to be added. So a copy of the index is told so, and the object
-        # that this writes goes where the copy is.
+        # Git shows an untracked file once it is marked as to be added. The mark goes into a copy of the index, and the
+        # object that git writes for it goes beside that copy.
         environment = {
             "GIT_INDEX_FILE": str(Path(temporary, "index")),
             "GIT_OBJECT_DIRECTORY": temporary,
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects),
         }
         if index.exists():
-            shutil.copy2(index, environment["GIT_INDEX_FILE"])  # its age tells git which files to look into
+            shutil.copy2(index, environment["GIT_INDEX_FILE"])  # its time tells git which files to read
         if untracked:
-            words = ["--literal-pathspecs", "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul"]
-            git(*words, input=untracked, environment=environment)
-        plain = ["--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
-        return git("diff", *plain, "--full-index", "HEAD", environment=environment)
+            listed = ["--pathspec-from-file=-", "--pathspec-file-nul"]
+            git("--literal-pathspecs", "add", "--intent-to-add", *listed, input=untracked, environment=environment)
+        options = ["--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+        return git("diff", *options, "--full-index", "HEAD", environment=environment)
 
 
 def _cut_diff(diff: bytes) -> str:
-    """As text. It is cut after a line, for half a URL does not show that it holds a password."""
+    """Return the diff as text, cut at a line end: the password in half a URL would not be recognised."""
     if len(diff) <= MAX_DIFF_BYTES:
         return diff.decode(errors="replace")
     kept = diff[: diff.rfind(b"\n", 0, MAX_DIFF_BYTES) + 1]
@@ -237,7 +236,7 @@ def _cut(value: str) -> str:
 def _versions() -> dict[str, str]:
     versions = {}
     for package in _PACKAGES:
-        with suppress(PackageNotFoundError):  # OpenCV comes under several names
+        with suppress(PackageNotFoundError):  # OpenCV is distributed under several names
             versions[package] = version(package)
     return versions
 
@@ -245,14 +244,14 @@ def _versions() -> dict[str, str]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (ImportError, KeyError, OSError):  # a container's user may have a number but no name
+    except (ImportError, KeyError, OSError):  # in a container, the user may have a number but no name
         return "unknown"
 
 
 def _main_module() -> str | None:
-    """Which of the package's modules ``python -m`` runs, if any."""
+    """Return the module of this package that ``python -m`` runs; None if it runs none."""
     specification = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = getattr(specification, "name", "")
-    if name == "fcnlab.sweeps.process":  # which the user's command started
+    if name == "fcnlab.sweeps.process":  # started by the user's command
         return "fcnlab.train"
     return name if name.startswith("fcnlab.") else None

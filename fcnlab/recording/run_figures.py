@@ -18,15 +18,14 @@ FOLDER = "figures"
 
 
 def draw(folder: Path, counts: np.ndarray | None, class_names: Sequence[str]) -> None:
-    """Draw learning curves and confusion matrix into ``figures`` below a run's output folder.
+    """Draw learning curves and confusion matrix into the folder ``figures`` of a run's output folder.
 
-    A disk that does not take them is logged: the numbers are in the journal, and that is no reason to call the training
-    failed.
+    If the disk does not take them, this is logged and no error: the journal still holds all numbers.
 
     Args:
         folder: The output folder.
-        counts: The confusion matrix, C x C integers; rows are labels, columns predictions. None: there is none.
-        class_names: C of them.
+        counts: The confusion matrix, C x C integers; rows are labels, columns predictions. None if there is none.
+        class_names: The names of the C classes.
     """
     target = folder / FOLDER
     try:

@@ -1,4 +1,4 @@
-"""How busy the machine is while it trains, under the names by which MLflow shows it in a tab of its own."""
+"""Measures the load of the machine during a training, under the names that MLflow's tab for system metrics expects."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from fcnlab.core.errors import FcnlabError
 
 log = logging.getLogger(__name__)
 
-MEGABYTE = 1e6  # as MLflow counts
+MEGABYTE = 1e6  # bytes, as MLflow counts
 
 
 class SystemMetrics:
-    """Reads processor, memory and disk at regular intervals, in a thread of its own, from `start` to `stop`.
+    """Reads the load of processor, memory and disk at regular intervals, in a thread, from `start` to `stop`.
 
-    The processor's load is the mean since the reading before: of all cores together for the system (0 to 100), of one
-    core for this process, so that four busy threads are 400.
+    The load of the processor is the mean since the previous reading. The system's is a share of all cores (0 to 100);
+    that of this process is a share of one core, so that four busy threads make 400.
 
-    A reading that cannot be taken or recorded is lost, and the first of a row is logged: it must not end a training of
-    days, and whoever records it finds out in the training itself when the disk is full.
+    A reading that fails does not end the training: it is lost, and the first failure in a row is logged.
 
     Args:
         every: Seconds between two readings.
-        record: Called in the thread with the number of the reading, from ``first``, and the values by name.
-        folder: The disk that holds it is watched.
-        first: Number of the first reading, where there were some before.
+        record: Is called in the thread with the number of the reading and the values by name.
+        folder: A folder on the disk that is measured.
+        first: The number of the first reading, which is above 0 where a training is resumed.
     """
 
     def __init__(
@@ -49,17 +48,17 @@ class SystemMetrics:
         self._failing = False
 
     def start(self) -> None:
-        """Begin; once only."""
+        """Start the thread. Call this only once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Take a last reading and end; nothing is recorded afterwards. Again, or before `start`, it does nothing."""
+        """Take a last reading and stop. Another call, or a call before `start`, does nothing."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        # A load is since the call before in the same thread, so that the first one means nothing.
+        # Each call measures since the previous one in this thread, so the first result means nothing.
         psutil.cpu_percent()
         self._process.cpu_percent()
         number, last = self._first, False

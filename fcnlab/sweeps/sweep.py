@@ -87,7 +87,7 @@ class Sweep:
         with read_write(config.hydra):  # from which Hydra composes every job; one may be computed in another directory
             config.hydra.overrides.hydra.append(override("hydra.sweep.dir", self.folder))
         try:
-            self._journal = Journal(self.folder, go_on=True)
+            self._journal = Journal(self.folder, exist_ok=True)
         except TrackingError as error:
             raise TrackingError(
                 str(error).replace("another training is running in it", "its sweep is running")

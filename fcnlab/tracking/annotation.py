@@ -21,7 +21,7 @@ def annotate(folder: Path, tracking: TrackingConfig, tags: Mapping[str, str]) ->
     Raises:
         TrackingError: If the journal cannot be written or the store not be reached.
     """
-    written = Journal(folder, go_on=True)
+    written = Journal(folder, exist_ok=True)
     try:
         written.append("tags", values={key: redact(text) for key, text in tags.items()})
         written.flush()
@@ -50,7 +50,7 @@ def record_failure(
     """
     began = (folder / journal.FILE).is_file()
     tags = {key: redact(text) for key, text in tags.items()}
-    written = Journal(folder, go_on=True)
+    written = Journal(folder, exist_ok=True)
     try:
         if began:
             written.append("tags", values=tags)

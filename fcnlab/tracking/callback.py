@@ -1,4 +1,4 @@
-"""Keeps the process that sends a training's journal to MLflow informed of the training."""
+"""The callback that has a training's journal sent to MLflow."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord
 log = logging.getLogger(__name__)
 
 _SECONDS_WHEN_KILLED = 5.0
-_SECONDS_AT_THE_END = 0.05  # between two looks at the journal
+_INTERVAL_AT_THE_END = 0.05  # seconds
 
 
 class MLflowCallback(Callback):
-    """Has a training's journal sent to MLflow while it grows, by a process of its own.
+    """Has the sending process send a training's journal to MLflow while the journal grows.
 
-    The store may go away and come back: the training does not notice. Must follow the `Recorder` among the callbacks.
+    The training continues while the store is away. Among the callbacks, this one must follow the `Recorder`.
 
     Args:
-        config: ``config.tracking`` says where to, and how long to wait at the end for a store that is away.
+        config: The configuration, whose ``tracking`` says where to send to and how long to wait at the end.
         folder: The run's output folder.
         interval: Seconds between two requests for metrics.
-        what: The journal is of: a training, or a sweep.
+        what: Whether the journal belongs to a run or to a sweep.
 
     Raises:
-        TrackingError: If the store cannot be reached now, or has the experiment as deleted.
+        TrackingError: If the store cannot be reached, or its experiment was deleted.
     """
 
     def __init__(
@@ -44,21 +44,21 @@ class MLflowCallback(Callback):
         self.folder = folder
         self.interval = interval
         self.run_id: str | None = None
-        self._begun: Future | None = None
+        self._started: Future | None = None
         wait_for(self._open())
 
     def on_start(self, plan: Plan | None) -> None:
-        self._begun = self._channel.call("start")
+        self._started = self._channel.call("start")
         if self.what == "sweep":
             self._wait_for_run()
 
     def on_step(self, record: StepRecord) -> None:
-        if self.run_id is None:  # the run was made during the first step
+        if self.run_id is None:  # the store made the run while the first step was compiled
             self._wait_for_run()
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
-        self._go_on_if_lost()
-        self._channel.call("wake")  # its pictures go while the weights are being written
+        self._replace_lost_process()
+        self._channel.call("wake")  # the overlays are sent while the checkpoints are being written
 
     def before_state(self) -> dict[str, Any]:
         if self.run_id is None:
@@ -66,39 +66,39 @@ class MLflowCallback(Callback):
         return {"run_id": self.run_id}
 
     def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
-        if kind == "last":  # the end is near, and is not to wait for what could have been sent before
-            self._channel.call("wake", interval=_SECONDS_AT_THE_END)
+        if kind == "last":  # the training is about to end: what is recorded from here on is sent at once
+            self._channel.call("wake", interval=_INTERVAL_AT_THE_END)
 
     def on_end(self, status: Status) -> None:
-        if self._begun is None:
+        if self._started is None:
             return
         killed = status == "killed"
         patience = _SECONDS_WHEN_KILLED if killed else self.config.wait
         try:
-            self._go_on_if_lost()
+            self._replace_lost_process()
             mlflow_status = journal.MLFLOW_STATUS[status]
-            left = wait_for(self._channel.call("end", status=mlflow_status, patience=patience, in_a_hurry=killed))
+            problem = wait_for(self._channel.call("end", status=mlflow_status, patience=patience, in_a_hurry=killed))
         except TrackingError as error:
-            left = str(error)
-        if left is not None:
+            problem = str(error)
+        if problem is not None:
             log.warning(
                 "not everything is in the tracking store (%s): send the rest with `python -m fcnlab.track sync %s`",
-                left,
+                problem,
                 self.folder,
             )
-        elif self.run_id is None:  # without a step
+        elif self.run_id is None:  # the training ended before its first step
             self._wait_for_run()
 
     def _wait_for_run(self) -> None:
         try:
-            begun = wait_for(self._begun)
+            started = wait_for(self._started)
         except sending_client.LostError:
-            return  # the next evaluation begins anew
-        self.run_id = begun["run_id"]
-        log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, begun["shown"])
+            return  # the next evaluation starts another process
+        self.run_id = started["run_id"]
+        log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, started["shown"])
 
     def _open(self) -> Future:
-        """The result is nothing, or why the store cannot be reached."""
+        """Open a channel for the journal; the result fails if the store cannot be reached."""
         self._channel = sending_client.shared().open_channel()
         return self._channel.call(
             "open",
@@ -110,12 +110,12 @@ class MLflowCallback(Callback):
             interval=self.interval,
         )
 
-    def _go_on_if_lost(self) -> None:
-        """Have another process send what the one did not that is gone; the training waits for neither."""
-        if not self._channel.process.is_lost:
+    def _replace_lost_process(self) -> None:
+        """Have another process continue if the sending process is lost; the training waits for neither."""
+        if not self._channel.client.is_lost:
             return
         try:
             self._open()
-            self._begun = self._channel.call("start")
-        except TrackingError as error:  # no memory for one, which may be why the other is gone
+            self._started = self._channel.call("start")
+        except TrackingError as error:  # there may be no memory for a process, which may be why the other was lost
             log.warning("%s", error)

@@ -1,4 +1,4 @@
-"""Sends a journal to MLflow while it grows, from a thread of its own."""
+"""Keeps sending a journal to MLflow while it grows, in a thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from fcnlab.core.errors import RefusedError, TrackingError
 from fcnlab.recording import journal
 from fcnlab.tracking.address import store_uri, ui_command
-from fcnlab.tracking.journal_sender import JournalSender, RunDeletedError, begun_in
+from fcnlab.tracking.journal_sender import JournalSender, RunDeletedError, previous_store
 from fcnlab.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -21,50 +21,50 @@ _LONGEST_PAUSE = 30.0
 
 
 class JournalFollower:
-    """Sends what a journal holds by now, again and again until its training ends.
+    """Sends what is new in a journal, again and again until its training ends.
 
-    The store may go away and come back: nobody has to wait for it but the end, and that only for a while.
+    While the store is away, entries wait in the journal. Only `end` waits for the store, and only for a limited time.
 
     Args:
         folder: The output folder of a training or a sweep.
-        uri: The store; None: the one that the journal was begun in, then as `store_uri` finds it.
-        experiment: Its name, made when missing.
+        uri: The store; None for the store that the journal was sent to before, or else the one of `store_uri`.
+        experiment: The name of the experiment, which is created if it is missing.
         interval: Seconds between two requests.
 
     Raises:
-        TrackingError: If the store cannot be reached now, or has the experiment as deleted.
+        TrackingError: If the store cannot be reached, or its experiment was deleted.
     """
 
     def __init__(self, folder: Path, uri: str | None, experiment: str, interval: float) -> None:
         self.folder = folder
         self.interval = interval
         self.has_begun = False
-        self._status = "KILLED"
+        self._status = journal.MLFLOW_STATUS["killed"]
         self._wake = threading.Event()
         self._finish = threading.Event()
         self._give_up = threading.Event()
         self._away: TrackingError | None = None
-        self._thread = threading.Thread(target=self._work, name="fcnlab-upload", daemon=True)
-        with _way_out():
-            self._store = Store(uri or begun_in(folder) or store_uri(None))
+        self._thread = threading.Thread(target=self._work, name="fcnlab-journal-follower", daemon=True)
+        with _with_way_out():
+            self._store = Store(uri or previous_store(folder) or store_uri(None))
             self._store.open_experiment(experiment)
 
     @property
     def unsent(self) -> int:
-        """Bytes of the journal that the store does not have yet."""
-        return self._uploader.unsent
+        """The number of bytes of the journal that the store does not have yet."""
+        return self._sender.unsent
 
     def start(self) -> dict[str, str]:
-        """Make the run, or find it, and begin to send.
+        """Create the run, or find it, and begin to send.
 
         Returns:
-            ``run_id``, and what to type to look at it as ``shown``.
+            The id of the run as ``run_id``, and the command or address that shows it as ``shown``.
 
         Raises:
             TrackingError: If the store cannot be reached, or another process sends this journal.
         """
         try:
-            self._uploader = JournalSender(self.folder, self._store)
+            self._sender = JournalSender(self.folder, self._store)
             run_id = self._open()
         except TrackingError as error:
             self._away = error
@@ -74,24 +74,24 @@ class JournalFollower:
         return {"run_id": run_id, "shown": ui_command(self._store.uri)}
 
     def wake(self, interval: float | None = None) -> None:
-        """Send now what there is.
+        """Send at once what is new.
 
         Args:
-            interval: Seconds between two requests from now on; None: as before.
+            interval: Seconds between two requests from now on; None to keep the present interval.
         """
         self.interval = interval or self.interval
         self._wake.set()
 
     def end(self, status: str, patience: float, in_a_hurry: bool = False) -> str | None:
-        """Send the rest, and the status if the journal does not say it.
+        """Send the rest of the journal, and the status if the journal does not hold it.
 
         Args:
             status: FINISHED, FAILED or KILLED.
             patience: Seconds to wait for a store that is away.
-            in_a_hurry: Whether to wait no longer for one that is there, either.
+            in_a_hurry: Whether a store that answers gets no more time either.
 
         Returns:
-            Why not everything is in the store; None if it is.
+            Why not everything is in the store; None if everything is.
         """
         self._status = status
         self._finish.set()
@@ -104,30 +104,30 @@ class JournalFollower:
 
     def _open(self) -> str:
         try:
-            with _way_out():
-                return self._uploader.open()
+            with _with_way_out():
+                return self._sender.open()
         except TrackingError:
-            self._uploader.close()
+            self._sender.close()
             raise
 
     def _work(self) -> None:
         try:
             self._send_until_the_end()
-        except Exception as error:  # a bug must cost neither the training nor the end's waiting
-            log.exception("the upload ended")
-            self._away = TrackingError(f"the upload ended: {error!r}")
+        except Exception as error:  # a bug here must not end the training, nor let its end wait
+            log.exception("sending the journal failed")
+            self._away = TrackingError(f"sending the journal failed: {error!r}")
         finally:
-            self._uploader.close()
+            self._sender.close()
 
     def _send_until_the_end(self) -> None:
         pause = self.interval
         while not self._give_up.is_set():
-            self._wake.clear()  # before sending: what is written later is another round's
+            self._wake.clear()  # before sending: a later call of `wake` is for the next round
             finishing = self._finish.is_set()
             try:
-                self._uploader.advance()
+                self._sender.advance()
                 if finishing:
-                    self._uploader.end(self._status)
+                    self._sender.end(self._status)
                 self._mark_back()
                 pause = self.interval
                 if finishing:
@@ -147,12 +147,12 @@ class JournalFollower:
                 self._wake.wait(pause)
 
     def _end_without_journal(self) -> None:
-        """Whoever deleted it ended the training by that, and there is nothing left to send but how it ended."""
+        """Set the status of the run: a training whose journal was deleted ends, and nothing else is left to send."""
         self._finish.wait()
         try:
-            self._uploader.end(self._status)
+            self._sender.end(self._status)
         except TrackingError as error:
-            log.warning("%s; run %s stays unended there", error, self._uploader.run_id)
+            log.warning("%s; run %s is still shown as running there", error, self._sender.run_id)
 
     def _mark_away(self, error: TrackingError) -> None:
         if self._away is None:
@@ -166,8 +166,8 @@ class JournalFollower:
 
 
 @contextmanager
-def _way_out() -> Iterator[None]:
-    """Add to what goes wrong at the start what the user can do about it."""
+def _with_way_out() -> Iterator[None]:
+    """Add to an error at the start what the user can do about it."""
     try:
         yield
     except RefusedError:

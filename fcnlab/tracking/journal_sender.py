@@ -1,4 +1,4 @@
-"""From a run's journal to a tracking store, each entry once and in order."""
+"""Sends a run's journal to a tracking store, each entry once and in order."""
 
 from __future__ import annotations
 
@@ -22,27 +22,31 @@ from fcnlab.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
-_BATCH = 900  # points a request: MLflow takes 1000
+_BATCH = 900  # metric values in a request; MLflow takes 1000
 _SECONDS_FOR_ANOTHER = 10.0
-"""What a process that is ending, as its training was killed, may take to send the rest."""
+"""How long to wait for another process, which sends the rest of the journal after its training was killed."""
 
 
 class RunDeletedError(RefusedError):
-    """Somebody deleted the run from the store."""
+    """The run was deleted from the store."""
 
 
 class JournalSender:
-    """Sends a journal from where the last upload stopped, each entry once and in order.
+    """Sends what is new in a journal, each entry once and in order.
 
-    How far it got is kept beside the journal, so that another process can go on. An entry whose outcome is unknown is
-    sent again, in the way that the store recognises it by.
+    A file beside the journal holds how much was sent, so that another process can continue. If the outcome of a request
+    is unknown, it is repeated in a way by which the store recognises what it has already.
 
     Args:
         folder: The run's output folder.
-        store: Where to.
+        store: The store to send to.
+
+    Attributes:
+        run_id: The id of the run in the store; None before `open`.
+        ended: Whether the last status that was sent is that of a run that ended.
 
     Raises:
-        TrackingError: If another process sends this journal, or there is none.
+        TrackingError: If another process sends this journal, or there is no such folder.
     """
 
     def __init__(self, folder: Path, store: Store) -> None:
@@ -63,17 +67,17 @@ class JournalSender:
 
     @property
     def unsent(self) -> int:
-        """Bytes of the journal that the store does not have yet."""
+        """The number of bytes of the journal that the store does not have yet."""
         return self._path.stat().st_size - self._offset
 
     def open(self) -> str:
-        """Make the run, or find it.
+        """Create the run, or find it.
 
         Returns:
-            Its id.
+            The id of the run.
 
         Raises:
-            TrackingError: If the store cannot be reached or the journal has no beginning.
+            TrackingError: If the store cannot be reached, or the journal does not begin with a run.
         """
         if self.run_id is None:
             first = next(journal.read(self._path), None)
@@ -87,15 +91,15 @@ class JournalSender:
         return self.run_id
 
     def advance(self) -> None:
-        """Send everything that the journal holds by now.
+        """Send everything that is new in the journal.
 
         Raises:
-            RunDeletedError: If the run is gone.
-            TrackingError: If the store cannot be reached; the next call goes on from there.
+            RunDeletedError: If the run was deleted.
+            TrackingError: If the store cannot be reached; the next call continues from there.
         """
         if self._path.exists() and not self.unsent:
             return
-        journal.sync(self._path)
+        journal.flush_to_disk(self._path)
         points: list[tuple[str, float, int, int]] = []
         reached = self._offset
         for entry in journal.read(self._path, self._offset):
@@ -114,7 +118,7 @@ class JournalSender:
             self._send_points(points, reached)
 
     def end(self, status: str) -> None:
-        """End a run whose journal does not say how it ended.
+        """Set the status of a run whose journal does not say how it ended.
 
         Raises:
             TrackingError: If the store cannot be reached.
@@ -123,7 +127,7 @@ class JournalSender:
             self.store.end_run(self.run_id, status, int(time.time() * 1000))
 
     def close(self) -> None:
-        """Let another process send."""
+        """Let another process send the journal."""
         self._lock.release()
 
     def _send_points(self, points: list[tuple[str, float, int, int]], end: int) -> None:
@@ -131,13 +135,13 @@ class JournalSender:
             self._attempt(lambda: self.store.log_metrics(self.run_id, points, self._unsure), end, skip_refused=False)
         except RunDeletedError:
             raise
-        except RefusedError:  # one bad point must not cost the others
+        except RefusedError:  # one point that is refused must not cost the others
             for point in points:
                 self._attempt(lambda point=point: self.store.log_metrics(self.run_id, [point], True), self._offset)
             self._save_position(end)
 
     def _attempt(self, send: Callable[[], None], end: int, skip_refused: bool = True) -> None:
-        """Send, and remember that the journal up to ``end`` is in the store."""
+        """Send, and note that the store has the journal up to the byte ``end``."""
         try:
             send()
         except RefusedError as error:
@@ -145,7 +149,7 @@ class JournalSender:
                 raise RunDeletedError(f"run {self.run_id} was deleted from the store") from error
             if not skip_refused:
                 raise
-            log.warning("%s; left out there, kept in %s", error, self._path)
+            log.warning("%s; it is missing there, and kept in %s", error, self._path)
         except TrackingError:
             self._unsure = True
             raise
@@ -179,7 +183,7 @@ class JournalSender:
         try:
             digest = read_digest(checkpoint) or ""
             if folder.is_dir() and not _is_packaged(folder, checkpoint.name, digest):
-                shutil.rmtree(folder)  # of an earlier best
+                shutil.rmtree(folder)  # it holds an earlier best checkpoint
             if not folder.is_dir():
                 package(checkpoint, folder)
         except CheckpointError as error:
@@ -199,7 +203,7 @@ class JournalSender:
 
     def _load_position(self) -> None:
         position = journal.read_position(self.folder)
-        if position.get("store") == redact(self.store.uri):  # in another store, everything is still to be sent
+        if position.get("store") == redact(self.store.uri):  # another store gets everything
             self.run_id, self._offset, self.ended = position["run_id"], position["offset"], position["ended"]
 
     def _save_position(self, offset: int) -> None:
@@ -210,21 +214,21 @@ class JournalSender:
             temporary.write_text(json.dumps(position), encoding="utf-8")
             temporary.replace(self.folder / journal.POSITION)
         except OSError as error:
-            # On a full disk the training ends by the journal's own error; what was sent twice is recognised.
+            # On a full disk, the journal's own error ends the training. The store recognises what is sent again.
             log.debug("%s: %s", temporary, error)
 
 
 def sync(folder: Path, uri: str | None = None) -> str:
-    """Send what a store does not have yet of a run whose training is over.
+    """Send to a store what it does not have yet of a run whose training is over.
 
-    A training that ended without a word, killed or cut off, is recorded as KILLED.
+    A training whose journal does not say how it ended was killed, and becomes a run with the status KILLED.
 
     Args:
         folder: The run's output folder.
-        uri: The store; by default the one it was begun in, then as `store_uri` finds it.
+        uri: The store; None for the store that the journal was sent to before, or else the one of `store_uri`.
 
     Returns:
-        The run's id there.
+        The id of the run in that store.
 
     Raises:
         TrackingError: If there is no journal, the training still runs, or the store cannot be reached.
@@ -233,22 +237,29 @@ def sync(folder: Path, uri: str | None = None) -> str:
         raise TrackingError(f"{folder}: holds no {journal.FILE}; give the output folder of a training")
     if journal.is_being_written(folder):
         raise TrackingError(f"{folder}: its training is still running, and sends by itself")
-    uploader = JournalSender(folder, Store(uri or begun_in(folder) or store_uri(None)))
+    sender = JournalSender(folder, Store(uri or previous_store(folder) or store_uri(None)))
     try:
-        run_id = uploader.open()
-        uploader.advance()
-        uploader.end("KILLED")
+        run_id = sender.open()
+        sender.advance()
+        sender.end(journal.MLFLOW_STATUS["killed"])
     finally:
-        uploader.close()
+        sender.close()
     return run_id
 
 
-def begun_in(folder: Path) -> str | None:
-    """The store that a journal's upload was begun in; None if there is none or only the environment knows it whole."""
+def previous_store(folder: Path) -> str | None:
+    """Return the store that a folder's journal was sent to before.
+
+    Returns:
+        None if the journal was not sent, or if the address holds a password, which only the environment knows.
+
+    Raises:
+        TrackingError: If the address holds a password and the environment names another store.
+    """
     recorded = journal.read_position(folder).get("store")
     if recorded and "***" in recorded:
         if redact(store_uri(None)) != recorded:
-            raise TrackingError(f"{folder}: was begun in {recorded}; set MLFLOW_TRACKING_URI to it, or give --uri")
+            raise TrackingError(f"{folder}: was sent to {recorded}; set MLFLOW_TRACKING_URI to it, or give --uri")
         return None
     return recorded
 

@@ -1,11 +1,12 @@
-"""The process that sends journals to MLflow, and draws, beside the one that trains: both of its ends.
+"""The training's end of the sending process: starts that process and calls it.
 
-MLflow takes two seconds to import, and every request some of Python's lock, which MindSpore holds while it compiles: a
-thread would have to wait, and the training for it. A process of its own imports while the network is being made, and
-nothing that goes wrong in it can cost the training. It draws the figures, since it is there.
+The sending process, `fcnlab.tracking.sending_server`, sends journals to MLflow beside the training. MLflow takes two
+seconds to import, and its requests need Python's lock, which MindSpore holds while it compiles: a thread would have to
+wait for the training, and the training for the thread. A process of its own imports MLflow while the network is being
+built, and nothing that goes wrong in it can end the training. It also draws figures.
 
-One process serves all trainings of the process that started it, and ends with that one, however that ends. They talk
-in lines of JSON on its standard input and output.
+One sending process serves all trainings of the process that started it, and ends with that process. The two exchange
+lines of JSON on the sending process's standard input and output.
 """
 
 from __future__ import annotations
@@ -30,26 +31,21 @@ from fcnlab.core.errors import TrackingError
 if TYPE_CHECKING:
     import numpy as np
 
-
 log = logging.getLogger(__name__)
 
-_SECONDS_ALONE = 5.0
-"""To send what is left once nobody trains any more."""
 _SECONDS_TO_CLOSE = 6.0
 _SECONDS_BETWEEN_LOOKS = 0.1
-_SECONDS_FOR_LOCK = 0.5
-_SECONDS_OF_PATIENCE = 0.5
 
 
 class LostError(TrackingError):
-    """The process has ended, as when the system killed it for its memory."""
+    """The sending process has ended unexpectedly, as when the system killed it for its memory."""
 
 
 class SendingClient:
-    """The process, as the one that trains sees it.
+    """Starts a sending process and calls it.
 
     Raises:
-        TrackingError: If it cannot be started.
+        TrackingError: If the process cannot be started.
     """
 
     def __init__(self) -> None:
@@ -58,36 +54,39 @@ class SendingClient:
         self._numbers = itertools.count()
         self._pending: dict[int, Future] = {}
         self._closed = False
-        path = os.pathsep.join(entry for entry in sys.path if entry)  # a notebook may have added to it
+        path = os.pathsep.join(entry for entry in sys.path if entry)  # a notebook may have added entries
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fcnlab.tracking.sending_server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,  # Ctrl-C is for the training, which then says how it ended
+                start_new_session=True,  # Ctrl-C reaches only the training, which then says how it ended
             )
         except OSError as error:
             raise TrackingError(
                 f"cannot start the process that sends to MLflow ({error.strerror}); train without: tracking=none"
             ) from error
-        self._reader = threading.Thread(target=self._read, name="fcnlab-upload-answers", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="fcnlab-sending-answers", daemon=True)
         self._reader.start()
         atexit.register(self.close)
 
     @property
     def is_lost(self) -> bool:
-        """Whether it has ended."""
+        """Whether the process has ended."""
         return not self._reader.is_alive()
 
     def open_channel(self) -> Channel:
-        """For one more journal."""
+        """Return a channel for one more journal."""
         return Channel(self, next(self._numbers))
 
     def call(self, channel: int, name: str, arguments: dict[str, Any]) -> Future:
-        """Let it call a method of a `JournalFollower`, or ``open``, which makes one.
+        """Call the sending process, which makes the calls of one channel in their order.
 
-        The calls of a channel are made in their order.
+        Args:
+            channel: The number of the channel.
+            name: A method of `JournalFollower`; ``open``, which makes the follower of a journal; or ``draw``.
+            arguments: The arguments of the call, which JSON must be able to hold.
 
         Returns:
             The result; a `TrackingError` where the method raises one, or if the process is lost.
@@ -97,7 +96,7 @@ class SendingClient:
             number = next(self._numbers)
             self._pending[number] = future
             message = {"channel": channel, "call": number, "name": name, "arguments": arguments}
-            with suppress(OSError, ValueError):  # it has ended, or was closed: the reader sees that, too
+            with suppress(OSError, ValueError):  # the process has ended or was closed, which the reader notices as well
                 self._process.stdin.write(json.dumps(message).encode() + b"\n")
                 self._process.stdin.flush()
             if self.is_lost:
@@ -105,8 +104,8 @@ class SendingClient:
         return future
 
     def close(self) -> None:
-        """Let it end, and wait for that."""
-        if self.owner != os.getpid():  # of a process that was forked off
+        """Let the process end, and wait for its end."""
+        if self.owner != os.getpid():  # this is a fork, and the process belongs to the parent
             return
         self._closed = True
         with suppress(OSError):
@@ -122,14 +121,14 @@ class SendingClient:
         for line in self._process.stdout:
             try:
                 message = json.loads(line)
-            except ValueError:  # cut off
+            except ValueError:  # the line was cut off
                 continue
             if "log" in message:
-                _log_here(**message["log"])
+                _log(**message["log"])
                 continue
             with self._guard:
                 future = self._pending.pop(message["call"], None)
-            if future is None:  # given up already
+            if future is None:  # the call was given up already
                 continue
             if "error" in message:
                 future.set_exception(TrackingError(message["error"]))
@@ -148,22 +147,22 @@ class SendingClient:
 
 
 class Channel:
-    """One journal's part in an `SendingClient`."""
+    """The calls about one journal."""
 
-    def __init__(self, process: SendingClient, number: int) -> None:
-        self.process = process
+    def __init__(self, client: SendingClient, number: int) -> None:
+        self.client = client
         self.number = number
 
     def call(self, name: str, **arguments: Any) -> Future:
-        """See `SendingClient.call`."""
-        return self.process.call(self.number, name, arguments)
+        """Call the sending process, as `SendingClient.call` does."""
+        return self.client.call(self.number, name, arguments)
 
 
 def wait_for(future: Future) -> Any:
-    """The result of a call, waited for in a way that lets Ctrl-C through.
+    """Wait for the result of a call, so that Ctrl-C is heard meanwhile.
 
     Raises:
-        TrackingError: Where the method does, or if the process is lost.
+        TrackingError: If the called method raises one, or if the process is lost.
     """
     while True:
         with suppress(FutureTimeoutError):
@@ -175,10 +174,10 @@ _sharing = threading.Lock()
 
 
 def shared() -> SendingClient:
-    """The process that sends for this one; started if there is none yet, or none any more.
+    """Return this process's sending process, which is started if there is none.
 
     Raises:
-        TrackingError: If it cannot be started.
+        TrackingError: If the process cannot be started.
     """
     global _shared
     with _sharing:
@@ -188,7 +187,7 @@ def shared() -> SendingClient:
 
 
 def draw(folder: Path, counts: np.ndarray | None, class_names: Sequence[str]) -> Future:
-    """Do there what `run_figures.draw` does: here, it would take Python's lock from whoever writes the checkpoints."""
+    """Call `run_figures.draw` in the sending process: in this one, it would slow down the writing of checkpoints."""
     return (
         shared()
         .open_channel()
@@ -201,7 +200,7 @@ def draw(folder: Path, counts: np.ndarray | None, class_names: Sequence[str]) ->
     )
 
 
-def _log_here(name: str, level: int, text: str) -> None:
+def _log(name: str, level: int, text: str) -> None:
     logger = logging.getLogger(name)
     if logger.isEnabledFor(level):
         logger.handle(logger.makeRecord(name, level, "", 0, text, (), None))

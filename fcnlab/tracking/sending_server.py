@@ -1,4 +1,4 @@
-"""The sending process: answers the calls of a `SendingClient`, sends journals to MLflow, and draws figures."""
+"""The sending process, which sends journals to MLflow and draws figures: it answers the calls of a `SendingClient`."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SECONDS_ALONE = 5.0
-"""To send what is left once nobody trains any more."""
+"""How long the rest of a journal may take once the training's process is gone."""
 _SECONDS_FOR_LOCK = 0.5
-_SECONDS_OF_PATIENCE = 0.5
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class _Worker(threading.Thread):
-    """Makes the calls of one upload, in the process that sends."""
+    """Makes the calls of one channel."""
 
     def __init__(self, answer: Callable[..., None]) -> None:
-        super().__init__(name="fcnlab-upload-calls", daemon=True)
+        super().__init__(name="fcnlab-sending-calls", daemon=True)
         self.calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._answer = answer
         self._follower: JournalFollower | None = None
         self._ending = False
 
     def run(self) -> None:
-        """Make calls until one of them is the end."""
+        """Make calls until one of them is the channel's last."""
         while not self._ending:
             call = self.calls.get()
             self._ending = call["name"] in ("end", "draw")
@@ -51,11 +51,11 @@ class _Worker(threading.Thread):
                 self._answer(call=call["call"], error=str(error))
             except Exception as error:
                 log.exception("%s", call["name"])
-                self._answer(call=call["call"], error=f"a bug in the upload, see the log: {error!r}")
-        self._follower = None  # a notebook's process may see many
+                self._answer(call=call["call"], error=f"a bug in the sending process, see the log: {error!r}")
+        self._follower = None  # frees its memory: a notebook's process may open many channels
 
     def end_alone(self) -> None:
-        """Send the rest of a training that did not live to say how it ended; somebody may go on with it already."""
+        """Send the rest of a training whose process is gone, unless it is being resumed already."""
         follower = self._follower
         if self._ending:
             self.join(_SECONDS_ALONE)
@@ -69,7 +69,7 @@ class _Worker(threading.Thread):
             if time.monotonic() > deadline:
                 return
             time.sleep(0.02)
-        follower.end("KILLED", _SECONDS_ALONE, in_a_hurry=True)
+        follower.end(journal.MLFLOW_STATUS["killed"], _SECONDS_ALONE, in_a_hurry=True)
 
     def _make(self, name: str, arguments: dict[str, Any]) -> Any:
         if name == "open":
@@ -83,23 +83,10 @@ class _Worker(threading.Thread):
     def _open(self, folder: str, directory: str, environment: dict[str, str], **arguments: Any) -> None:
         from fcnlab.tracking.journal_follower import JournalFollower
 
-        os.chdir(directory)  # below which a store without an absolute path lies
+        os.chdir(directory)  # the address of the store may be relative to it
         os.environ.clear()
-        os.environ.update(environment)  # MLflow looks for its credentials there; a notebook may have changed it
+        os.environ.update(environment)  # MLflow reads its credentials there, which a notebook may have changed
         self._follower = JournalFollower(Path(folder), **arguments)
-
-
-@cache
-def _warm_up() -> None:
-    """What the end of a training needs and takes half a second, once."""
-    from fcnlab.drawing.figures import FIGURE_MODULES
-    from fcnlab.tracking.packaging import warm_up
-
-    import_ahead(*FIGURE_MODULES)
-    try:
-        warm_up()
-    except Exception:  # whoever needs it gets the error
-        log.exception("warming up")
 
 
 def _draw(folder: str, counts: list[list[int]] | None, class_names: list[str]) -> None:
@@ -110,13 +97,13 @@ def _draw(folder: str, counts: list[list[int]] | None, class_names: list[str]) -
     run_figures.draw(Path(folder), None if counts is None else np.array(counts), class_names)
 
 
-class _LogThere(logging.Handler):
-    """Hands log lines to the process that trains, whose console and log file they belong to."""
+class _LogSender(logging.Handler):
+    """Sends log lines to the training's process, which has the console and the log file."""
 
     def __init__(self, write: Callable[..., None]) -> None:
         super().__init__()
         self._write = write
-        self.setFormatter(logging.Formatter("%(message)s"))  # the other side says when, how grave and by whom
+        self.setFormatter(logging.Formatter("%(message)s"))  # the client adds time, level and logger
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING or record.name.startswith("fcnlab."):
@@ -124,17 +111,17 @@ class _LogThere(logging.Handler):
 
 
 def main() -> None:
-    """Serve the process that started this one, until its end."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a batch system sends them to everyone; the end comes from the parent
+    """Serve the process that started this one, until that process ends."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a batch system signals every process, but the training decides
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     parent = os.getppid()
     output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what somebody prints is no answer
+    os.dup2(2, 1)  # what a library prints must not stand among the answers
     guard = threading.Lock()
 
     def write(**message: Any) -> None:
-        with guard, suppress(OSError):  # nobody is there any more to hear it
+        with guard, suppress(OSError):  # nobody reads the answers any more
             output.write(json.dumps(message).encode() + b"\n")
             output.flush()
 
@@ -153,7 +140,7 @@ def main() -> None:
         ending.start()
     for ending in endings:
         ending.join()
-    os._exit(0)  # without waiting for a request that hangs
+    os._exit(0)  # does not wait for a request that hangs
 
 
 def _receive(lines: IO[bytes], messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
@@ -162,30 +149,43 @@ def _receive(lines: IO[bytes], messages: queue.SimpleQueue[dict[str, Any] | None
         if line.endswith(b"\n"):
             messages.put(json.loads(line))
             received = True
-    if not received:  # nobody has to wait for the imports to end
+    if not received:  # there is nothing to send, so there is no need to finish the imports
         os._exit(0)
     messages.put(None)
 
 
 def _next(messages: queue.SimpleQueue[dict[str, Any] | None], parent: int) -> dict[str, Any] | None:
-    """The next message; None if there will be none, since the parent is gone or has said so."""
+    """Return the next message; None if the parent has closed the pipe or ended, so that there will be none."""
     while True:
         try:
-            return messages.get(timeout=_SECONDS_OF_PATIENCE)
+            return messages.get(timeout=_SECONDS_BETWEEN_LOOKS)
         except queue.Empty:
-            if os.getppid() != parent:  # a process that it forked off may hold the other end of the pipe
+            if os.getppid() != parent:  # a fork of the parent may still hold the other end of the pipe
                 return None
-            _warm_up()  # nobody waits for anything: it compiles, or trains
+            _warm_up()  # the parent compiles or trains: nobody waits for this process
+
+
+@cache
+def _warm_up() -> None:
+    """Prepare what the end of a training needs, which takes half a second the first time."""
+    from fcnlab.drawing.figures import FIGURE_MODULES
+    from fcnlab.tracking.packaging import warm_up
+
+    import_ahead(*FIGURE_MODULES)
+    try:
+        warm_up()
+    except Exception:  # the error shows again where the model is packaged
+        log.exception("warming up")
 
 
 def _import(write: Callable[..., None]) -> None:
     with without_collection():
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - what most stores are
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - most stores are databases
 
         import fcnlab.tracking.journal_follower  # noqa: F401
-    logging.basicConfig(level=logging.INFO, handlers=[_LogThere(write)])
+    logging.basicConfig(level=logging.INFO, handlers=[_LogSender(write)])
     logging.captureWarnings(True)
-    mlflow_logger = logging.getLogger("mlflow")  # which writes to standard error by itself
+    mlflow_logger = logging.getLogger("mlflow")  # writes to standard error unless its handlers are removed
     mlflow_logger.handlers.clear()
     mlflow_logger.propagate = True
 

@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from fcnlab.losses import SummedLoss
-from fcnlab.metrics import ConfusionMatrix
+from fcnlab.metrics.confusion import ConfusionMatrix
 
 if TYPE_CHECKING:
     from fcnlab.data.dataset import Sample

@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import Parameter, Tensor
 
 from fcnlab.core.errors import CheckpointError
-from fcnlab.metrics import ConfusionMatrix
+from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.models.checkpoint import read_weights, save_parameters
 from fcnlab.models.finite import first_nonfinite
 from fcnlab.training.callbacks import EvaluationRecord

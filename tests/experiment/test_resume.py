@@ -373,7 +373,7 @@ def test_another_version_of_mindspore_is_refused(copied, monkeypatch):
 
 
 def test_a_training_that_is_alive_is_left_alone(copied):
-    alive = Journal(copied[1], go_on=True)
+    alive = Journal(copied[1], exist_ok=True)
     assert "another training is running in it" in refusal([f"resume={copied[1]}"], TrackingError)
     alive.close()
 
@@ -400,7 +400,7 @@ def test_auto_finds_the_newest_training_of_this_configuration_that_is_not_over(c
     config = fcnlab.compose([*overrides, "resume=auto"])
     assert resume.newest_training(config) == Path("outputs/killed")
     assert resume.newest_training(fcnlab.compose([*overrides, "optimizer.lr=0.1"])) is None
-    written = Journal(out, go_on=True)
+    written = Journal(out, exist_ok=True)
     assert resume.newest_training(config) is None  # it still runs
     written.append("end", status="finished")
     written.close()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcnlab.metrics import BoundaryF1
+from fcnlab.metrics.boundary import BoundaryF1
 
 VOID = 255
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcnlab.metrics import PartitionScores, thin
-from fcnlab.metrics.partition import components
+from fcnlab.metrics.partition import PartitionScores, components, thin
 
 metrics = pytest.importorskip("skimage.metrics")
 morphology = pytest.importorskip("skimage.morphology")

@@ -23,11 +23,11 @@ METRICS = {
     "val/frequency_weighted_iou": 0.64,
 }
 GIT = GitState("5d2203436725ef98f234354b87a1a688b5c46def", "main", False, "")
-WORDS = ["python", "-m", "fcnlab.train", "arch=fcn8s"]
+COMMAND = ["python", "-m", "fcnlab.train", "arch=fcn8s"]
 
 
-def summary(git=GIT, words=WORDS):
-    return Summary(Config(seed=7), 8433026, INPUTS, words, git)
+def summary(git=GIT, command=COMMAND):
+    return Summary(Config(seed=7), 8433026, INPUTS, command, git)
 
 
 def best(iou):
@@ -74,7 +74,7 @@ def test_at_the_start():
 def test_at_the_end():
     text = render(summary(), "finished", 200.4, best({"membrane": 0.5, "cell": 0.96, "void": float("nan")}))
     tables, paragraphs, _ = parse(text)
-    assert "Status: finished after 3 min 20 s" in paragraphs
+    assert "Status: finished after 3:20" in paragraphs
     assert "Best by val/mean_iou, at step 480 (epoch 40)" in paragraphs
     assert dict(zip(*tables[1], strict=True)) == {
         "loss": "0.5000",
@@ -88,7 +88,7 @@ def test_at_the_end():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"), [(9.6, "10 s"), (59.7, "1 min 0 s"), (3599.9, "1 h 0 min"), (90061, "25 h 1 min")]
+    ("seconds", "expected"), [(9.6, "0:10"), (59.7, "1:00"), (3599.9, "1:00:00"), (90061, "25:01:01")]
 )
 def test_the_time(seconds, expected):
     assert f"failed after {expected}" in render(summary(), "failed", seconds)
@@ -128,18 +128,18 @@ def test_a_name_of_two_lines_takes_one():
 
 
 def test_the_command_is_shown_as_it_is_without_its_password():
-    words = [*WORDS, "tracking.uri=https://me:s3cret@host", "tracking.run_name=a ```\n``` b"]
-    *_, command = parse(render(summary(words=words), "running"))[2]
-    assert command == (
+    command = [*COMMAND, "tracking.uri=https://me:s3cret@host", "tracking.run_name=a ```\n``` b"]
+    *_, shown = parse(render(summary(command=command), "running"))[2]
+    assert shown == (
         "python -m fcnlab.train arch=fcn8s tracking.uri=https://me:***@host 'tracking.run_name=a ```\n``` b'"
     )
-    assert len(parse(render(summary(words=[]), "running"))[2]) == 1
+    assert len(parse(render(summary(command=[]), "running"))[2]) == 1
 
 
 def test_it_fits_on_a_screen_and_into_mlflow():
     names = {f"{'|' * 40}{index}": index / 255 for index in reversed(range(255))}
-    words = [*WORDS, "x" * 5000, "tracking.uri=https://me:s3cret@host"]
-    text = render(summary(GitState(GIT.commit, "&" * 200, True, ""), words), "killed", 1e9, best(names))
+    command = [*COMMAND, "x" * 5000, "tracking.uri=https://me:s3cret@host"]
+    text = render(summary(GitState(GIT.commit, "&" * 200, True, ""), command), "killed", 1e9, best(names))
     assert len(text.replace("{run_id}", "0" * 32)) < MAX_TAG_LENGTH
     assert len(text.splitlines()) < 60
     tables, paragraphs, _ = parse(text)

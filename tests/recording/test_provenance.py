@@ -15,11 +15,11 @@ import pytest
 from conftest import compose_tiny
 
 from fcnlab.recording import provenance
-from fcnlab.recording.provenance import GitState, command_words, git_state, tags
+from fcnlab.recording.provenance import GitState, command_line, git_state, tags
 
 
-def git(folder, *words):
-    return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+def git(folder, *arguments):
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture(autouse=True)
@@ -194,10 +194,10 @@ def test_the_packages_checkout_comes_before_the_working_directory(tmp_path, monk
 
 
 def test_tags():
-    words = ["python", "-m", "fcnlab.train", "seed=5", "tracking.uri=https://me:se'cret@host", "dataset.root=a b"]
+    command = ["python", "-m", "fcnlab.train", "seed=5", "tracking.uri=https://me:se'cret@host", "dataset.root=a b"]
     overrides = ["seed=5", "dataset.root=a b"]
-    found = tags(compose_tiny("seed=5"), words, overrides, GitState("c0ffee", "main", True, "diff"))
-    assert shlex.split(found["command"]) == [*words[:4], "tracking.uri=https://me:***@host", "dataset.root=a b"]
+    found = tags(compose_tiny("seed=5"), command, overrides, GitState("c0ffee", "main", True, "diff"))
+    assert shlex.split(found["command"]) == [*command[:4], "tracking.uri=https://me:***@host", "dataset.root=a b"]
     assert shlex.split(found["hydra.overrides"]) == overrides
     assert found["seed"] == "5"
     assert found["hydra-core"] == version("hydra-core")
@@ -236,12 +236,12 @@ def test_the_command_is_known_only_to_a_command(monkeypatch):
     main = types.ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
     assert main.__spec__ is None  # as in a script
-    assert command_words() == []
+    assert command_line() == []
     assert tags(compose_tiny(), [], [], None)["mlflow.source.name"] == "/somewhere/train.py"
     main.__spec__ = ModuleSpec("pytest.__main__", None)
-    assert command_words() == []
+    assert command_line() == []
     main.__spec__ = ModuleSpec("fcnlab.train", None)
-    assert command_words() == ["python", "-m", "fcnlab.train", "seed=1"]
+    assert command_line() == ["python", "-m", "fcnlab.train", "seed=1"]
     assert tags(compose_tiny(), [], [], None)["mlflow.source.name"] == "fcnlab.train"
 
 

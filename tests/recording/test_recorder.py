@@ -21,7 +21,8 @@ from fcnlab.config import compose
 from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError
 from fcnlab.experiment import assembly
 from fcnlab.recording import journal, run_figures
-from fcnlab.recording.recorder import Past, default_run_name
+from fcnlab.recording.already_recorded import AlreadyRecorded
+from fcnlab.recording.recorder import default_run_name
 from fcnlab.tracking.address import store_uri, ui_command
 from fcnlab.tracking.journal_sender import sync
 
@@ -253,7 +254,7 @@ def test_a_picture_of_an_older_journal_is_known_whatever_its_key_was(tmp_path):
     written.append("run", journal="x")
     written.append("image", path="overlays/000002-0.png", key="overlay/Zelle _", step=2)
     written.close()
-    assert Past.read(tmp_path / journal.FILE, 1).images == {"overlays/000002-0.png"}
+    assert AlreadyRecorded.read(tmp_path / journal.FILE, 1).overlays == {"overlays/000002-0.png"}
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(tiny, tmp_path):

@@ -1,4 +1,4 @@
-"""A training's journal is in the store when the training ends, whatever happened in between."""
+"""When a training ends, its journal is in the store, whatever happened in between."""
 
 import errno
 import os
@@ -24,38 +24,38 @@ def configured(tiny, uri):
 
 
 def test_the_process_that_sends_is_replaced_when_it_is_lost(tiny, tmp_path, uri, caplog):
-    upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"), interval=1000.0)
-    upload.on_start(None)
-    upload.on_step(None)
-    run_id = upload.run_id
-    for event in (lambda: upload.on_evaluation(None), lambda: None):
-        process = upload._channel.process
+    callback = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"), interval=1000.0)
+    callback.on_start(None)
+    callback.on_step(None)
+    run_id = callback.run_id
+    for event in (lambda: callback.on_evaluation(None), lambda: None):
+        process = callback._channel.client
         process._process.kill()
         process._reader.join(10)
         event()
-    upload.on_end("finished")
+    callback.on_end("finished")
     check_whole(MlflowClient(uri), run_id)
     assert "not everything" not in caplog.text
 
 
 def test_what_is_left_is_said_with_the_command_that_sends_it(tiny, tmp_path, uri, caplog):
     folder = write_run(tmp_path / "run")
-    upload = MLflowCallback(configured(tiny, uri), folder, interval=1000.0)
-    upload.on_start(None)
-    process = upload._channel.process
+    callback = MLflowCallback(configured(tiny, uri), folder, interval=1000.0)
+    callback.on_start(None)
+    process = callback._channel.client
     process._process.kill()
     process._reader.join(10)
     shutil.rmtree(folder)
-    upload.on_end("killed")
+    callback.on_end("killed")
     assert "cannot send its journal (No such file or directory)" in caplog.text
     assert f"send the rest with `python -m fcnlab.track sync {folder}`" in caplog.text
 
 
 def test_a_training_does_not_wait_for_mlflow_to_be_imported(tmp_path, uri, tiny_overrides):
-    """MindSpore compiles with Python's lock held: no thread could import meanwhile."""
-    words = [*tiny_overrides, "trainer.mode=pynative", f"tracking.uri={uri}"]
+    """MindSpore holds Python's lock while it compiles, so that no thread could import meanwhile."""
+    overrides = [*tiny_overrides, "trainer.mode=pynative", f"tracking.uri={uri}"]
     code = "import sys, fcnlab; fcnlab.train(fcnlab.compose(sys.argv[1:])); sys.exit('mlflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code, *overrides], cwd=tmp_path, timeout=120, check=False)
     assert done.returncode == 0
     (run,) = MlflowClient(uri).search_runs(["1"])
     assert run.info.status == "FINISHED"
@@ -85,8 +85,8 @@ def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(tiny, tmp_pa
                     server.start()
 
     outage = Outage()
-    words = [f"tracking.uri={server.uri}", "trainer.epochs=6", "trainer.eval_every=3", "tracking.wait=30"]
-    config = tiny(*words)
+    overrides = [f"tracking.uri={server.uri}", "trainer.epochs=6", "trainer.eval_every=3", "tracking.wait=30"]
+    config = tiny(*overrides)
     client = MlflowClient(server.uri)
 
     outage.returns = True
@@ -114,44 +114,44 @@ def check_training(client, run_id, result):
 
 
 def test_a_run_without_a_step_is_known_at_its_end(tiny, tmp_path, uri):
-    upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
-    upload.on_start(None)
-    upload.on_end("finished")
-    check_whole(MlflowClient(uri), upload.run_id)
+    callback = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
+    callback.on_start(None)
+    callback.on_end("finished")
+    check_whole(MlflowClient(uri), callback.run_id)
 
 
 def test_the_first_step_says_that_no_run_could_be_made(tiny, tmp_path, uri, caplog):
-    upload = MLflowCallback(configured(tiny, uri), tmp_path / "no journal")
-    upload.on_start(None)
+    callback = MLflowCallback(configured(tiny, uri), tmp_path / "no journal")
+    callback.on_start(None)
     with pytest.raises(TrackingError, match="cannot send its journal"):
-        upload.on_step(None)
-    upload.on_end("failed")
+        callback.on_step(None)
+    callback.on_end("failed")
     assert "not everything is in the tracking store" in caplog.text
 
 
 def test_a_training_goes_on_though_the_process_is_lost_before_there_is_a_run(tiny, tmp_path, uri):
-    upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
-    upload._channel.process._process.kill()
-    upload.on_start(None)
-    upload.on_step(None)
-    assert upload.before_state() == {"run_id": None}
-    upload.on_evaluation(None)
-    upload.on_step(None)
-    assert upload.before_state() == {"run_id": upload.run_id}
-    upload.on_end("finished")
-    check_whole(MlflowClient(uri), upload.run_id)
+    callback = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
+    callback._channel.client._process.kill()
+    callback.on_start(None)
+    callback.on_step(None)
+    assert callback.before_state() == {"run_id": None}
+    callback.on_evaluation(None)
+    callback.on_step(None)
+    assert callback.before_state() == {"run_id": callback.run_id}
+    callback.on_end("finished")
+    check_whole(MlflowClient(uri), callback.run_id)
 
 
 def test_a_training_goes_on_though_no_other_process_can_be_started(tiny, tmp_path, uri, monkeypatch, caplog):
-    upload = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
-    upload.on_start(None)
-    upload.on_step(None)
-    process = upload._channel.process
+    callback = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
+    callback.on_start(None)
+    callback.on_step(None)
+    process = callback._channel.client
     process._process.kill()
     process._reader.join(10)
     monkeypatch.setattr(sending_client.subprocess, "Popen", refuse)
-    upload.on_evaluation(None)
-    upload.on_end("finished")
+    callback.on_evaluation(None)
+    callback.on_end("finished")
     assert "cannot start the process that sends to MLflow (Cannot allocate memory)" in caplog.text
     assert "not everything is in the tracking store" in caplog.text
 

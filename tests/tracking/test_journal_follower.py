@@ -22,7 +22,7 @@ def test_what_is_woken_for_is_not_left_for_the_end(tmp_path, uri):
     folder = write_run(tmp_path / "run", end=None)
     follower = JournalFollower(folder, uri, "study", interval=1000.0)
     run_id = follower.start()["run_id"]
-    written = Journal(folder, go_on=True)
+    written = Journal(folder, exist_ok=True)
     wait_until_sent(follower)
     written.append("tags", values={"evaluated": "yes"})
     follower.wake()

@@ -65,14 +65,14 @@ def test_an_unreliable_store_ends_with_everything_once(tmp_path, uri, kind, monk
     uri = uri if kind == "database" else (tmp_path / "files").as_uri()
     folder = write_run(tmp_path / "run")
     store, failures = FlakyStore(uri), 0
-    uploader = JournalSender(folder, store)
-    while uploader.unsent or not uploader.ended:
+    sender = JournalSender(folder, store)
+    while sender.unsent or not sender.ended:
         try:
-            run_id = uploader.open()
-            uploader.advance()
+            run_id = sender.open()
+            sender.advance()
         except TrackingError:
             failures += 1
-    uploader.close()
+    sender.close()
     assert failures > 10
     client = MlflowClient(uri)
     check_whole(client, run_id)
@@ -91,11 +91,11 @@ def test_another_process_goes_on_where_one_was_killed(tmp_path, uri, monkeypatch
                 left[0] -= 1
                 super().log_metrics(*arguments, **named)
 
-        uploader = JournalSender(folder, Dying(uri))
-        uploader.open()
+        sender = JournalSender(folder, Dying(uri))
+        sender.open()
         with suppress(SystemExit):
-            uploader.advance()
-        uploader._lock.release()  # as the operating system does
+            sender.advance()
+        sender._lock.release()  # as the operating system does
     check_whole(MlflowClient(uri), sync(folder, uri))
 
 
@@ -132,30 +132,30 @@ def test_what_cannot_be_sent_costs_nothing_else(tmp_path, uri, caplog):
 
 def test_a_deleted_run_is_said_to_be_deleted(tmp_path, uri):
     folder = write_run(tmp_path / "run")
-    uploader = JournalSender(folder, Store(uri))
-    MlflowClient(uri).delete_run(uploader.open())
+    sender = JournalSender(folder, Store(uri))
+    MlflowClient(uri).delete_run(sender.open())
     with pytest.raises(RunDeletedError, match="was deleted"):
-        uploader.advance()
+        sender.advance()
 
 
 def test_a_journal_is_sent_by_one_process_at_a_time(tmp_path, uri, monkeypatch):
     folder = write_run(tmp_path / "run")
-    uploader = JournalSender(folder, Store(uri))
+    sender = JournalSender(folder, Store(uri))
     monkeypatch.setattr("fcnlab.tracking.journal_sender._SECONDS_FOR_ANOTHER", 0.2)
     with pytest.raises(TrackingError, match="another process"):
         sync(folder, uri)
-    uploader.close()
+    sender.close()
     sync(folder, uri)
 
 
 def test_one_that_is_about_to_end_is_waited_for(tmp_path, uri):
     folder = write_run(tmp_path / "run")
-    uploader = JournalSender(folder, Store(uri))
-    run_id = uploader.open()
+    sender = JournalSender(folder, Store(uri))
+    run_id = sender.open()
 
     def send_and_end():
-        uploader.advance()
-        uploader.close()
+        sender.advance()
+        sender.close()
 
     threading.Timer(0.5, send_and_end).start()
     assert sync(folder, uri) == run_id

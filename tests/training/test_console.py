@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fcnlab.metrics import ConfusionMatrix
+from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.training import console as module
 from fcnlab.training.callbacks import EvaluationRecord, Plan, StepRecord
 from fcnlab.training.console import ConsoleProgress, summary_table

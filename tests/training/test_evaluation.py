@@ -7,7 +7,7 @@ from mindspore import Tensor, nn
 
 from fcnlab.data import Dataset, EvalLoader, Sample
 from fcnlab.losses import Combined, CrossEntropy
-from fcnlab.metrics import ConfusionMatrix
+from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.models import build_model
 from fcnlab.training.evaluation import Evaluator
 

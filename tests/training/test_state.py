@@ -10,7 +10,7 @@ import pytest
 
 from fcnlab.core import files
 from fcnlab.core.errors import CheckpointError
-from fcnlab.metrics import ConfusionMatrix
+from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.training.callbacks import EvaluationRecord
 from fcnlab.training.evaluation import Evaluation
 from fcnlab.training.state import Progress, StateFolder, read_state

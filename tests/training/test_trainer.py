@@ -12,7 +12,7 @@ import fcnlab
 from fcnlab.config.schema import TrainerConfig
 from fcnlab.core.errors import ConfigError, TrainingError
 from fcnlab.losses import CrossEntropy
-from fcnlab.metrics import ConfusionMatrix
+from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.models import build_model
 from fcnlab.models.checkpoint import read_weights, save_parameters
 from fcnlab.training.callbacks import Callback

@@ -1,0 +1,73 @@
+"""Opens a tracking store, and turns what goes wrong there into errors of one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from fcnlab.core.credentials import redact
+from fcnlab.core.errors import RefusedError, TrackingError, first_line
+from fcnlab.tracking.address import settled
+from fcnlab.tracking.database import check_database, one_creator
+
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+
+
+class Connection:
+    """A tracking store that was opened with MLflow's client.
+
+    Args:
+        uri: The address of the store, as MLflow takes it; `store_uri` finds the default.
+
+    Attributes:
+        uri: The settled address, which every library reads as the same place: see `settled`.
+
+    Raises:
+        RefusedError: If the address means no place, or not the one that it seems to mean.
+        TrackingError: If the store cannot be reached.
+    """
+
+    def __init__(self, uri: str) -> None:
+        # The callers repeat their requests anyway, and MLflow's own seven attempts take minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        # Nobody wants to read the log of every table that is created; errors come as exceptions as well.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+        self.uri = settled(uri)
+        with self._errors():
+            check_database(self.uri)
+            with one_creator(self.uri):
+                self._client = MlflowClient(tracking_uri=self.uri)
+
+    @property
+    def shown(self) -> str:
+        """The address without a password."""
+        return redact(self.uri)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise what goes wrong as an error of one line, without a password.
+
+        Raises:
+            RefusedError: If the store refuses the request, so that repeating it would not help.
+            TrackingError: If repeating the request may help.
+        """
+        try:
+            yield
+        except TrackingError:
+            raise
+        # The driver of a database may be a module that is missing.
+        except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, ModuleNotFoundError) as error:
+            refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
+            raise (RefusedError if refused else TrackingError)(
+                f"tracking store {self.shown}: {redact(first_line(error))[:300]}"
+            ) from error

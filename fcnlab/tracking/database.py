@@ -1,0 +1,70 @@
+"""The database behind a tracking store: checks it before MLflow opens it, and lets one process create it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from urllib.parse import urlsplit
+
+from mlflow.store.db import utils as database_client
+from mlflow.store.db.db_types import DATABASE_ENGINES
+
+from fcnlab.core.credentials import redact
+from fcnlab.core.errors import TrackingError
+from fcnlab.core.locks import waited_for
+from fcnlab.tracking.address import database_file, settled
+
+_SECONDS_FOR_TABLES = 60.0
+_ATTEMPTS = 3  # to open a database, within a second
+
+
+def is_database(uri: str) -> bool:
+    """Return whether a settled address is that of a database."""
+    return urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES
+
+
+def require_database(uri: str) -> None:
+    """Refuse a database file that does not exist, which MLflow would create.
+
+    Raises:
+        TrackingError: If the file does not exist, or the address is refused.
+    """
+    database = database_file(settled(uri))
+    if database is not None and not database.exists():
+        raise TrackingError(f"tracking store {redact(uri)}: no such file; tracking.uri=... names another one")
+
+
+def check_database(uri: str) -> None:
+    """Fail at once for a database that cannot be opened, which MLflow would try ten times in 100 seconds.
+
+    Raises:
+        OSError: If the folder of a sqlite file cannot be created or written.
+        sqlite3.Error: If the file is not a sqlite database.
+    """
+    if is_database(uri):
+        database_client.MAX_RETRY_COUNT = _ATTEMPTS
+    database = database_file(uri)
+    if database is None:
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if not database.exists():
+        if not os.access(database.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
+        return  # MLflow creates the file
+    with closing(sqlite3.connect(database, timeout=_SECONDS_FOR_TABLES)) as connection:
+        connection.execute("PRAGMA schema_version")
+
+
+@contextmanager
+def one_creator(uri: str) -> Iterator[None]:
+    """Let only one process create the tables of a new database, as MLflow creates them in steps and without a lock."""
+    database = database_file(uri)
+    lock = database.with_name(f".{database.name}.lock") if database is not None else None
+    if lock is None or (database.exists() and not lock.exists()):
+        yield
+        return
+    with waited_for(lock, _SECONDS_FOR_TABLES):
+        yield
