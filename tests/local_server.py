@@ -1,4 +1,4 @@
-"""Real servers on loopback, for tests to start, kill and start again."""
+"""Servers of MLflow on the loopback interface, which tests start, kill and start again."""
 
 import os
 import signal
@@ -13,32 +13,32 @@ from conftest import user_environment
 
 
 def free_port():
-    """A port of the loopback interface that nothing listens on."""
+    """Return a port of the loopback interface on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class LocalServer:
-    """One of MLflow's commands that serve, in a process group of its own, as a shell would start it.
+    """Runs one of MLflow's serving commands in a process group of its own, as a shell would.
 
     Args:
-        folder: Its working directory; what it prints goes to ``server.log`` there.
-        words: After ``mlflow``, without host and port.
-        health: The page that answers once it is ready.
-        environment: Its variables.
+        folder: The working directory, where ``server.log`` holds what the server prints.
+        arguments: What follows ``mlflow`` on the command line, without host and port.
+        health: The page that answers once the server is ready.
+        environment: The environment variables; None for a user's own.
     """
 
-    def __init__(self, folder, words, health="/health", environment=None):
+    def __init__(self, folder, arguments, health="/health", environment=None):
         self.folder = folder
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.health = health
-        self.command = [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", str(self.port)]
+        self.command = [sys.executable, "-m", "mlflow", *arguments, "--host", "127.0.0.1", "--port", str(self.port)]
         self.environment = user_environment() if environment is None else environment
 
     def start(self):
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         log = self.folder / "server.log"
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -63,7 +63,7 @@ class LocalServer:
             return False
 
     def kill(self):
-        """As a crash does; what it has started goes too."""
+        """Kill the server and everything that it started, as a crash would."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -81,7 +81,7 @@ class LocalServer:
 
 
 def tracking_server(folder, store=None):
-    """`mlflow server` with proxied artifacts, on a database of its own unless a store is given."""
+    """Return `mlflow server` with proxied artifacts, on a database of its own unless a store is given."""
     store = store or f"sqlite:///{folder / 'server.db'}"
     places = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
     return LocalServer(folder, ["server", "--workers", "1", *places])

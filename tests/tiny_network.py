@@ -20,7 +20,7 @@ METADATA = {
 
 
 def save_checkpoint(path, arch=ARCH, metadata=None):
-    """Random scores, upsampling that is not symmetric, and statistics of batch norm as after a training."""
+    """Write a checkpoint of random scores, asymmetric upsampling and batch norm statistics as after a training."""
     network = fcnlab.build_model(**arch)
     random = np.random.default_rng(1)
     for name, parameter in network.parameters_dict().items():
@@ -42,7 +42,7 @@ def save_checkpoint(path, arch=ARCH, metadata=None):
 
 
 def some_image(height, width, seed=0):
-    """Noise of several coarsenesses, H x W x 3 uint8, so that the network sees more than one class."""
+    """Return noise of several coarsenesses, H x W x 3 uint8, in which the network sees more than one class."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (-(-height // 16), -(-width // 16), 3), dtype=np.uint8)
     fine = random.integers(0, 40, (height, width, 3), dtype=np.uint8)
@@ -50,8 +50,22 @@ def some_image(height, width, seed=0):
     return np.clip(large.astype(int) + fine, 0, 255).astype(np.uint8)
 
 
+def some_images(count, height, width):
+    """Return different images of one size, N x H x W x 3 uint8."""
+    return np.stack([some_image(height, width, seed) for seed in range(count)])
+
+
+def expected_labels(checkpoint, images):
+    """Return the arg max of the logits, N x H x W."""
+    pixels = (images / 255 - np.array(MEAN)) / np.array(STD)
+    logits = fcnlab.load(checkpoint)(Tensor(pixels.transpose(0, 3, 1, 2).astype(np.float32)))
+    labels = logits.asnumpy().argmax(axis=1)
+    assert len(np.unique(labels)) > 1  # otherwise this reference would agree with a constant
+    return labels
+
+
 def compile_once(patch):
-    """Let commands of one test file share the networks that they load: compiling one takes a second."""
+    """Let the commands of a test file share the networks that they load, since compiling one takes a second."""
     loaded, read = {}, loading.read_network
 
     def shared(path, source):

@@ -1,4 +1,4 @@
-"""A journal with one of everything but a model, and what a store holds of it then."""
+"""A journal with an entry of every kind but a model, and a check of what a store holds of it."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ STEPS = 30
 
 
 def write_run(folder, *, end="finished"):
-    """A journal with one of everything but a model."""
+    """Write a journal with an entry of every kind but a model; return its folder."""
     written = Journal(folder)
     written.append(
         "run",

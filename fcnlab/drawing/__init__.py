@@ -1,1 +1,1 @@
-"""Pictures for people to look at: masks, overlays, learning curves and confusion matrices."""
+"""Draws what people look at: masks, overlays, learning curves and confusion matrices."""

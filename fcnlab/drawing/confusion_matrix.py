@@ -1,4 +1,4 @@
-"""The confusion matrix of an evaluation, as a picture and as a table."""
+"""Writes the confusion matrix of an evaluation, as a picture or as a table."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fcnlab.drawing.figures import DPI, plain, save
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MAX_NUMBERS = 25  # classes with which numbers in the cells can be read
+_MAX_NUMBERS = 25  # classes; with more, the numbers in the cells would be too small to read
 
 
 def draw_confusion_matrix(counts: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Draw which share of each class's pixels was predicted as which class.
+    """Draw the share of each class's pixels that was predicted as each class.
 
     Args:
-        counts: Pixels, C x C integers; rows are labels, columns predictions. A row without pixels stays grey.
-        class_names: C of them.
-        path: The PNG; its folder is made when missing.
+        counts: Numbers of pixels, C x C integers; rows are labels, columns predictions. A row without pixels is grey.
+        class_names: The names of the C classes.
+        path: The PNG, whose folder is created if it is missing.
 
     Raises:
         OSError: If the file cannot be written.
@@ -41,7 +41,7 @@ def draw_confusion_matrix(counts: np.ndarray, class_names: Sequence[str], path: 
     axes = figure.subplots()
     image = axes.imshow(percent, vmin=0, vmax=100, cmap=colormaps["Blues"].with_extremes(bad="0.88"))
     figure.colorbar(image, ax=axes, label="percent of the label's pixels")
-    every = -(-classes // 80)  # as many names as there is room for
+    every = -(-classes // 80)  # there is room for 80 names
     ticks, names = range(0, classes, every), [plain(name) for name in class_names[::every]]
     size = 9 if numbers else 7
     axes.set_yticks(ticks, names, fontsize=size)
@@ -60,12 +60,12 @@ def draw_confusion_matrix(counts: np.ndarray, class_names: Sequence[str], path: 
 
 
 def write_confusion_csv(counts: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Write the pixel counts as a table: a row for each label, a column for each prediction, each with its name.
+    """Write the numbers of pixels as a table with a named row for each label and a named column for each prediction.
 
     Args:
         counts: C x C integers; rows are labels, columns predictions.
-        class_names: C of them.
-        path: The CSV in UTF-8; its folder is made when missing.
+        class_names: The names of the C classes.
+        path: The CSV in UTF-8, whose folder is created if it is missing.
 
     Raises:
         OSError: If the file cannot be written.
@@ -82,4 +82,4 @@ def _write_numbers(axes: Axes, percent: np.ndarray, size: float) -> None:
         if not np.isnan(value):
             colour = "white" if value > 50 else "black" if value > 0 else "0.6"
             text = axes.text(column, row, f"{value:.1f}" if value > 0 else "0", ha="center", va="center", color=colour)
-            text.set(fontsize=size, in_layout=False)  # it is inside the axes, and measuring it takes long
+            text.set(fontsize=size, in_layout=False)  # measuring it takes long, and it is inside the axes anyway

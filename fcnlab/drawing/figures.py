@@ -1,6 +1,6 @@
-"""What all figures share: how text is shortened for them and how they are written.
+"""What all figures share: their resolution, their names and how they are saved.
 
-They are drawn without pyplot, whose figures and backend belong to the whole process: a notebook's stay as they are.
+Figures are drawn without pyplot, which would change the figures and the backend of a notebook in the same process.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 120
+"""The resolution of a figure, in pixels per inch."""
 FIGURE_MODULES = ("matplotlib.figure", "matplotlib.backends.backend_agg")
-"""The modules that drawing imports, which takes a quarter of a second."""
+"""The modules of matplotlib that drawing imports, which takes a quarter of a second."""
 
 _NAME_LENGTH = 28  # characters of a name
 
 
 def plain(name: str) -> str:
-    """One short line, without the dollars that matplotlib takes for mathematics."""
+    """Return a name as one short line, in which matplotlib reads no dollar as mathematics."""
     name = " ".join(name.split())
     if len(name) > _NAME_LENGTH:
         name = f"{name[: _NAME_LENGTH // 2]}…{name[1 - _NAME_LENGTH // 2 :]}"  # long names often differ at the end
@@ -29,6 +30,6 @@ def plain(name: str) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG, whole or not at all."""
+    """Write a figure as a PNG, which appears whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -1,4 +1,4 @@
-"""Predictions as files: masks with a palette, and pictures with a legend for people to look at."""
+"""Writes label maps as files: as masks with a palette, or as pictures with a legend."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ _NAME_LENGTH = 28  # characters
 
 
 def write_mask(path: Path, labels: np.ndarray, palette: np.ndarray) -> None:
-    """Write class indices as an indexed PNG, which shows colours and holds the indices.
+    """Write class indices as an indexed PNG, which holds the indices and is shown in the colours of the classes.
 
     Args:
-        path: The PNG; its folder is made when missing, and the file appears whole or not at all.
-        labels: H x W, uint8.
-        palette: C x 3 uint8 RGB.
+        path: The PNG, whose folder is created if it is missing. The file appears whole or not at all.
+        labels: The class indices, H x W uint8.
+        palette: The colours of the classes, C x 3 uint8 RGB.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     image = Image.fromarray(labels)
-    image.putpalette(palette.tobytes())  # turns the grey image into one with a palette
+    image.putpalette(palette.tobytes())  # this also changes the mode of the image from grey to indexed
     with replacing(path) as temporary:
-        image.save(temporary, format="png", compress_level=3)  # 6 takes three times as long for a tenth less
+        image.save(temporary, format="png", compress_level=3)  # level 6 would take three times as long to save a tenth
 
 
 def write_overlay(
     path: Path, image: np.ndarray, labels: np.ndarray, palette: np.ndarray, class_names: Sequence[str]
 ) -> None:
-    """Write `overlay` as a PNG; the arguments and errors are those of both."""
+    """Write what `overlay` draws as a PNG, which appears whole or not at all.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
     picture = cv2.cvtColor(overlay(image, labels, palette, class_names), cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     with replacing(path) as temporary:
@@ -47,16 +51,16 @@ def write_overlay(
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """The image, the image under the classes' colours, and what the colours mean, side by side.
+    """Draw an image, the image under the colours of its classes, and a legend, side by side.
 
     Args:
         image: H x W x 3 uint8 RGB.
-        labels: H x W uint8 class indices.
-        palette: C x 3 uint8 RGB.
-        class_names: C of them.
+        labels: The class indices, H x W uint8.
+        palette: The colours of the classes, C x 3 uint8 RGB.
+        class_names: The names of the C classes.
 
     Returns:
-        A uint8 RGB picture; a large image is made smaller, to 1024 pixels.
+        A uint8 RGB picture, in which the image is at most 1024 pixels wide and high.
     """
     factor = min(_LARGEST / max(labels.shape), 1.0)
     if factor < 1:
@@ -76,7 +80,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray, class_na
 
 
 def _shown(labels: np.ndarray, count: int, rows: int) -> tuple[int, ...]:
-    """The classes that a legend of so many rows names: all, or those of the most pixels."""
+    """Return the classes that a legend with some number of rows names: all, or those with the most pixels."""
     if count <= rows:
         return tuple(range(count))
     pixels = np.bincount(labels.ravel(), minlength=count)
@@ -107,6 +111,6 @@ def _short(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _font() -> ImageFont.FreeTypeFont:
-    """Matplotlib's own, which has letters beyond English; found without importing matplotlib."""
+    """Return matplotlib's font, which covers many alphabets, without importing matplotlib."""
     folder = Path(find_spec("matplotlib").origin).parent
     return ImageFont.truetype(str(folder / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"), _FONT_SIZE)

@@ -1,4 +1,4 @@
-"""The learning curves of a run: losses, metrics, each class's IoU and the learning rate over the steps."""
+"""Draws the learning curves of a run: losses, metrics, each class's IoU and the learning rate over the steps."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Series = Sequence[tuple[int, float]]
-"""Steps with the values of a metric."""
+"""The history of a metric: (step, value) pairs."""
 
 Curve = tuple[np.ndarray, np.ndarray]
-"""Steps in order, int64, and values, float64; NaN where they are not finite."""
+"""The steps in order, int64, and the values, float64, with NaN in place of those that are not finite."""
 
-_TICKS = 5  # at most, and one more: each takes 5 ms to draw, of a figure's 400
-_MANY_POINTS = 60  # from here on noise hides the trend
-_MANY_CLASSES = 10  # as many as there are colours that one can tell apart
-_LOWEST = 5  # classes that still have a colour when there are many
+_TICKS = 5  # intervals of an axis at most, since each tick takes 5 of a figure's 400 ms
+_MANY_POINTS = 60  # with so many points, noise hides the trend
+_MANY_CLASSES = 10  # more classes would need more colours than one can tell apart
+_LOWEST = 5  # of many classes, so many have a colour
 
 
 def draw_learning_curves(history: Mapping[str, Series], path: Path) -> bool:
     """Draw the loss, the validation metrics, each class's IoU and the learning rate over the steps.
 
-    With many classes the five of the lowest last IoU have a colour and a name. A value that is not finite leaves a gap.
+    Of many classes, only the five with the lowest last IoU are named. A value that is not finite leaves a gap.
 
     Args:
-        history: From metric names, such as ``val/mean_iou``, to values with their steps. What is missing leaves its
-            panel empty; of a step with several values the last one counts.
-        path: The PNG; its folder is made when missing.
+        history: The history of each metric by its name, such as ``val/mean_iou``. A panel without metrics stays empty.
+            Of several values of a step, the last one counts.
+        path: The PNG, whose folder is created if it is missing.
 
     Returns:
-        False if there was nothing to draw, so that there is no file.
+        Whether there was anything to draw; otherwise, no file is written.
 
     Raises:
         OSError: If the file cannot be written.
@@ -63,7 +63,7 @@ def draw_learning_curves(history: Mapping[str, Series], path: Path) -> bool:
     first, last = (pick(pick(steps) for steps, _ in shown) for pick in (min, max))
     margin = max(0.03 * (last - first), 1)
     for axes, label in zip(panels, ("loss", "validation metric", "IoU of each class", "learning rate"), strict=True):
-        axes.set(xlabel="step", ylabel=label, xlim=(first - margin, last + margin))  # the same steps above each other
+        axes.set(xlabel="step", ylabel=label, xlim=(first - margin, last + margin))  # steps line up between panels
         axes.xaxis.get_major_locator().set_params(integer=True, nbins=_TICKS)
         if axes.get_yscale() == "linear":
             axes.yaxis.get_major_locator().set_params(nbins=_TICKS)
@@ -94,7 +94,7 @@ def _draw_losses(axes: Axes, losses: Mapping[str, Curve]) -> None:
         lines |= _draw(axes, {name: (steps, values)}, index)
     _name_lines(axes, lines)
     drawn = np.concatenate([values[~np.isnan(values)] for _, values in losses.values()] or [np.empty(0)])
-    # One spike would flatten everything else.
+    # A linear axis would flatten everything below a spike.
     if drawn.size and drawn.min() > 0 and drawn.max() > 20 * np.median(drawn):
         axes.set_yscale("log")
 
@@ -111,7 +111,7 @@ def _draw_classes(axes: Axes, classes: Mapping[str, Curve]) -> None:
 
 
 def _draw(axes: Axes, curves: Mapping[str, Curve], first_colour: int = 0) -> dict[str, Any]:
-    """The lines by name; few points are marked, so that one alone can be seen."""
+    """Draw curves and return their lines by name. Few points are marked, so that a single one can be seen."""
     lines = {}
     for index, (name, (steps, values)) in enumerate(curves.items(), start=first_colour):
         marker = "o" if steps.size < _MANY_POINTS else None
@@ -120,7 +120,7 @@ def _draw(axes: Axes, curves: Mapping[str, Curve], first_colour: int = 0) -> dic
 
 
 def _name_lines(axes: Axes, lines: Mapping[str, Any]) -> None:
-    """A legend above the panel, where it covers nothing."""
+    """Draw a legend above the panel, where it covers nothing."""
     if lines:
         names = [plain(name) for name in lines]
         columns = max(1, min(4, 72 // (max(map(len, names)) + 6)))
@@ -129,12 +129,12 @@ def _name_lines(axes: Axes, lines: Mapping[str, Any]) -> None:
 
 
 def _running_mean(values: np.ndarray, every: int) -> np.ndarray:
-    """The mean of what is not NaN among the ``every`` values around each; NaN where there is none."""
+    """Return the mean of those of the ``every`` values around each one that are not NaN; NaN if all are."""
     known = ~np.isnan(values)
     starts = np.arange(values.size) - every // 2
     stops = np.minimum(starts + every, values.size)
     starts = np.maximum(starts, 0)
-    # Differences of running sums, since convolving takes minutes when there are a million values.
+    # Differences of running sums are fast: a convolution would take minutes for a million values.
     counts, sums = (np.concatenate([[0], np.cumsum(array)]) for array in (known, np.where(known, values, 0)))
     count = counts[stops] - counts[starts]
     return np.divide(sums[stops] - sums[starts], count, out=np.full(values.shape, np.nan), where=count > 0)

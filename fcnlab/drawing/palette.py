@@ -1,4 +1,4 @@
-"""The colours of classes."""
+"""Makes distinct colours for classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 
 
 def palette(num_classes: int) -> np.ndarray:
-    """Distinct colours, num_classes x 3 uint8 RGB, by PASCAL VOC's rule: the index's bits, spread over the channels."""
+    """Return distinct colours, num_classes x 3 uint8 RGB, by the rule of PASCAL VOC.
+
+    The rule spreads the bits of a class's index over the channels.
+    """
     index = np.arange(num_classes, dtype=np.int64)
     colours = np.zeros((num_classes, 3), dtype=np.int64)
     for bit in range(8):

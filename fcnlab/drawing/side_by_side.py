@@ -1,4 +1,4 @@
-"""Pictures of predictions, for people to look at."""
+"""Draws an image, its label and its prediction side by side."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def comparison(
     height: int = 512,
     class_colours: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The image, its label and the prediction side by side, with wrong pixels in yellow.
+    """Draw an image, its label and the prediction side by side, with wrong pixels in yellow.
 
     Args:
-        image: H x W x C, uint8 or uint16, of which `to_rgb` is drawn.
-        label: H x W class indices with ``ignore_index`` for void, which stays grey.
-        prediction: H x W class indices.
-        num_classes: Without void.
-        ignore_index: Label of void pixels.
-        height: Largest height of the picture, in pixels.
-        class_colours: num_classes x 3 uint8 RGB; by default PASCAL VOC's.
+        image: H x W x C uint8 or uint16, which `to_rgb` turns into colours.
+        label: The class indices, H x W, with ``ignore_index`` for void pixels, which are grey.
+        prediction: The predicted class indices, H x W.
+        num_classes: The number of classes, without void.
+        ignore_index: The label of void pixels.
+        height: The largest height of the picture, in pixels.
+        class_colours: The colours of the classes, num_classes x 3 uint8 RGB; by default those of PASCAL VOC.
 
     Returns:
         A uint8 RGB picture, about 3 W wide.
@@ -49,10 +49,10 @@ def comparison(
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write a uint8 RGB picture; its folder is made when missing.
+    """Write a uint8 RGB picture as a PNG, whose folder is created if it is missing.
 
     Raises:
-        TrackingError: If the disk does not take it.
+        TrackingError: If the picture cannot be written.
     """
     _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     try:

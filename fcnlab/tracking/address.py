@@ -1,8 +1,9 @@
-"""Where a tracking store is: addresses that mean one place, whatever characters its path holds.
+"""The addresses of tracking stores, each of which means one place, whatever characters its path holds.
 
-SQLAlchemy cuts a database's path at ``?`` and, since version 2.1, decodes ``%20`` in it; MLflow decodes the path of
-every local folder. So an address is settled before anybody uses it: made absolute, since a store may be opened by a
-process in another working directory, written in a form that is read back as the same path, or refused.
+SQLAlchemy cuts a database's path at ``?`` and, since version 2.1, decodes ``%20`` in it. MLflow decodes the path of
+every local folder. Therefore an address is settled before it is used: it is made absolute, as another process may open
+the store from another working directory, and written so that every library reads it as the same path. An address for
+which this is impossible is refused.
 """
 
 from __future__ import annotations
@@ -25,31 +26,32 @@ from fcnlab.core.errors import RefusedError
 
 _SQLITE = re.compile(r"sqlite(\+\w+)?:")
 _SETTINGS = {"timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements"}
-"""What may follow the ``?`` of a database's address: what SQLAlchemy hands to Python's sqlite3."""
+"""The settings after the ``?`` of a database's address that SQLAlchemy hands to Python's sqlite3."""
 _ARTIFACTS = "mlruns"
-"""MLflow's folder for artifacts, in the working directory."""
+"""The folder of the working directory in which MLflow keeps artifacts."""
 
 
 def store_uri(configured: str | None) -> str:
-    """Where runs go: the key, MLflow's own environment variable, or ``mlflow.db`` in the working directory."""
+    """Return the configured store, or the one of MLflow's environment variable, or `default_store`."""
     return configured or os.environ.get("MLFLOW_TRACKING_URI") or default_store()
 
 
 def default_store() -> str:
-    """The working directory's ``mlflow.db``, which ``mlflow ui`` opens there without a flag.
+    """Return the address of the working directory's ``mlflow.db``, which ``mlflow ui`` opens there without a flag.
 
     Raises:
-        RefusedError: If no address names that file.
+        RefusedError: If no address can name that file.
     """
     return _address_of_database(Path.cwd() / "mlflow.db", "sqlite", "")
 
 
 def settled(uri: str) -> str:
-    """The same store by an absolute address that SQLAlchemy and MLflow read as that one place.
+    """Return an absolute address of a store that SQLAlchemy and MLflow read as the same place.
 
     Args:
-        uri: As MLflow takes it. A path without a scheme means what it says; in one behind ``sqlite:`` or ``file:``, a
-            ``%20`` is what the installed SQLAlchemy and MLflow make of it. A leading ``~`` is the home folder.
+        uri: An address as MLflow takes it. A path without a scheme is taken literally. In a path behind ``sqlite:`` or
+            ``file:``, a ``%20`` means what the installed SQLAlchemy and MLflow read. A leading ``~`` is the home
+            folder.
 
     Raises:
         RefusedError: If the address means no place that outlives the process, or not the one that it seems to mean.
@@ -65,15 +67,14 @@ def settled(uri: str) -> str:
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of a sqlite store, by its settled address; None for any other store."""
+    """Return the file of a sqlite store with a settled address; None for any other store."""
     return Path(make_url(uri).database) if _SQLITE.match(uri) else None
 
 
 def artifact_location() -> str | None:
-    """Where a new experiment's artifacts are to be; None: where MLflow puts them by itself.
+    """Return where the artifacts of a new experiment belong; None for MLflow's own choice.
 
-    MLflow decodes its own choice, a folder in the working directory, so that a ``%20`` in the name of the latter would
-    send them elsewhere.
+    MLflow's choice is a folder in the working directory, whose path it decodes: a ``%20`` in it would lead elsewhere.
     """
     folder = Path.cwd() / _ARTIFACTS
     if url2pathname(str(folder)) == str(folder) and "?" not in str(folder):
@@ -82,7 +83,7 @@ def artifact_location() -> str | None:
 
 
 def misread_location(location: str) -> str | None:
-    """The place that MLflow takes an experiment's artifact location for; None if it is the one that it spells out."""
+    """Return the path as which MLflow reads an artifact location; None if that is the location itself."""
     if urlparse(location).scheme:
         return None
     read = url2pathname(location)
@@ -90,7 +91,7 @@ def misread_location(location: str) -> str | None:
 
 
 def ui_command(uri: str) -> str:
-    """What to type to look at a run, or where a server shows it."""
+    """Return the command that shows a run, or the address of the server that does."""
     if uri.startswith(("http://", "https://")):
         return redact(uri)
     if database_file(uri) == Path.cwd() / "mlflow.db" and not _has_file_store():
@@ -99,7 +100,7 @@ def ui_command(uri: str) -> str:
 
 
 def _has_file_store() -> bool:
-    """Whether ``mlflow ui`` would open a store of files in the working directory in place of ``mlflow.db``."""
+    """Return whether ``mlflow ui`` would open a store of files in the working directory instead of ``mlflow.db``."""
     return any(path.parent.name.isdigit() for path in Path(_ARTIFACTS).glob("*/meta.yaml"))
 
 
@@ -113,7 +114,7 @@ def _settled_database(uri: str) -> str:
         raise RefusedError(f"{shown}: has no third /; write sqlite:///mlflow.db, or sqlite:////data/mlflow.db")
     if not url.database or url.database == ":memory:":
         raise RefusedError(
-            f"{shown}: is a database in memory, of which nothing stays; name a file: sqlite:///mlflow.db"
+            f"{shown}: is a database in memory, which is lost with the process; name a file: sqlite:///mlflow.db"
         )
     path, mark, query = uri.partition("?")
     for part in query.split("&") if mark else []:
@@ -164,7 +165,7 @@ def _absolute(path: str, uri: str) -> Path:
 
 
 def _refuse_misreading(shown: str, literal: Path, read: Path) -> None:
-    """Refuse an address with ``%20`` where the place that it spells out is there, and the one that is read is not."""
+    """Refuse an address with ``%20`` if the path that it spells out exists, and the one that is read does not."""
     if literal == read:
         return
     exists: Callable[[Path], bool] = Path.exists if literal.exists() or read.exists() else lambda p: p.parent.exists()
@@ -181,7 +182,7 @@ def _escape(mark: str) -> str:
 
 def _address_of_database(path: Path, driver: str, query: str) -> str:
     path = _absolute(str(path), f"sqlite:///{path}")
-    # With the driver's name, since MLflow would make a folder of the encoded name beside the one that is meant.
+    # The encoded form names the driver, as without it MLflow would create another folder, of the encoded name.
     encoded = f"{'sqlite+pysqlite' if driver == 'sqlite' else driver}:///{quote(str(path), safe='/')}"
     for address in (f"{driver}:///{path}", encoded):
         url = make_url(address)

@@ -1,4 +1,4 @@
-"""What is said of a training by somebody else than itself, after its end or in place of its beginning."""
+"""Adds to the record of a training from outside: tags after its end, or the failure that it could not record itself."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fcnlab.recording.journal import Journal
 
 
 def annotate(folder: Path, tracking: TrackingConfig, tags: Mapping[str, str]) -> str | None:
-    """Add tags to a training that is over.
+    """Add tags to the run of a training that is over.
 
     Returns:
-        The id of its run; None with ``tracking=none``.
+        The id of the run; None with ``tracking=none``.
 
     Raises:
-        TrackingError: If the journal cannot be written or the store not be reached.
+        TrackingError: If the journal cannot be written, or the store cannot be reached.
     """
     written = Journal(folder, exist_ok=True)
     try:
@@ -33,20 +33,20 @@ def annotate(folder: Path, tracking: TrackingConfig, tags: Mapping[str, str]) ->
 def record_failure(
     folder: Path, tracking: TrackingConfig, name: str, params: Mapping[str, str], tags: Mapping[str, str]
 ) -> str | None:
-    """Record that a training failed which did not say so itself: it never began, or its process was killed.
+    """Record the failure of a training that could not record it itself: it never began, or its process was killed.
 
     Args:
-        folder: Its output folder.
-        tracking: Where it was to be recorded.
-        name: Of the run, if it never began.
-        params: Likewise.
-        tags: Of the run; what is there already is added to.
+        folder: The output folder of the training.
+        tracking: The configuration of tracking.
+        name: The name of the run, if the training never began.
+        params: The parameters of the run, if the training never began.
+        tags: The tags to add to the run.
 
     Returns:
-        The id of its run; None with ``tracking=none``.
+        The id of the run; None with ``tracking=none``.
 
     Raises:
-        TrackingError: If the journal cannot be written or the store not be reached.
+        TrackingError: If the journal cannot be written, or the store cannot be reached.
     """
     began = (folder / journal.FILE).is_file()
     tags = {key: redact(text) for key, text in tags.items()}
@@ -74,6 +74,6 @@ def record_failure(
 def _send(folder: Path, tracking: TrackingConfig) -> str | None:
     if tracking.name != "mlflow":
         return None
-    from fcnlab.tracking.journal_sender import sync  # it brings MLflow
+    from fcnlab.tracking.journal_sender import sync  # not at the top: it imports MLflow
 
     return sync(folder, tracking.uri)

@@ -1,4 +1,4 @@
-"""Fetches checkpoints from runs and from the model registry."""
+"""Downloads checkpoints from runs and models from the registry."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from fcnlab.tracking.address import default_store, settled
 
 
 def download(uri: str, tracking_uri: str | None, folder: str) -> Path:
-    """Fetch the checkpoint of a run, or a registered model.
+    """Download the checkpoint of a run, or a registered model.
 
     Args:
         uri: ``runs:/<run id>[/<artifact path>]``, ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
-        tracking_uri: The store; None: the one that MLflow has been told of, or the default.
-        folder: Where the copy goes.
+        tracking_uri: The store; None for the one that MLflow is set to, or else the default.
+        folder: The folder to copy to.
 
     Returns:
         The copied file or folder.
 
     Raises:
-        CheckpointError: If it cannot be fetched.
+        CheckpointError: If it cannot be downloaded.
     """
     if uri.startswith("runs:/") and uri.rstrip("/").count("/") == 1:
         uri = f"{uri.rstrip('/')}/checkpoints/best.safetensors"
     try:
         tracking_uri = _settled(tracking_uri)
-        place = _place_of_model(uri, tracking_uri) if uri.startswith("models:/") and tracking_uri else uri
-        return Path(download_artifacts(artifact_uri=place, dst_path=folder, tracking_uri=tracking_uri))
+        source = _source_of_model(uri, tracking_uri) if uri.startswith("models:/") and tracking_uri else uri
+        return Path(download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=tracking_uri))
     except TrackingError as error:
         raise CheckpointError(f"{uri}: {error}") from error
     except (MlflowException, OSError) as error:
@@ -42,7 +42,7 @@ def download(uri: str, tracking_uri: str | None, folder: str) -> Path:
 
 
 def _settled(tracking_uri: str | None) -> str | None:
-    """The address of the store as every other command finds it; None where MLflow has been told of one."""
+    """Return the settled address of the store; None if MLflow is set to one."""
     if tracking_uri:
         return settled(tracking_uri)
     if mlflow.is_tracking_uri_set() or os.environ.get("MLFLOW_REGISTRY_URI"):
@@ -50,8 +50,8 @@ def _settled(tracking_uri: str | None) -> str | None:
     return default_store()
 
 
-def _place_of_model(uri: str, registry_uri: str) -> str:
-    """The place of a registered model's files; MLflow itself would look where its environment says, not here."""
+def _source_of_model(uri: str, registry_uri: str) -> str:
+    """Return where the files of a registered model are; MLflow itself would ask the registry of its environment."""
     client = MlflowClient(registry_uri, registry_uri)
     name, _, alias = uri.removeprefix("models:/").partition("@")
     name, _, version = name.partition("/")

@@ -1,4 +1,4 @@
-"""Adds an evaluation to the MLflow run that it belongs to."""
+"""Logs an evaluation to the MLflow run of its checkpoint."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAME = "same"
-"""What ``log_to`` is for the run that the checkpoint is of."""
+"""The value of ``log_to`` that means the run of the checkpoint."""
 
 
 class RunLog:
-    """Adds an evaluation to the MLflow run that it belongs to.
+    """The MLflow run to which an evaluation is logged.
+
+    Args:
+        config: The configuration of the evaluation, whose ``log_to`` names the run.
 
     Raises:
         FcnlabError: If the run cannot be found.
@@ -31,7 +34,7 @@ class RunLog:
 
     def __init__(self, config: EvaluateConfig) -> None:
         from fcnlab.tracking.address import store_uri
-        from fcnlab.tracking.store import Store  # not at the top: a report alone needs no MLflow
+        from fcnlab.tracking.store import Store  # not at the top: it imports MLflow, which a report does not need
 
         self._store = Store(store_uri(config.tracking.uri))
         self._name = f"{config.dataset.name}-{config.split}"
@@ -40,7 +43,12 @@ class RunLog:
             raise ConfigError(f"log_to={config.log_to}: run {self.run_id} is not in {self._store.uri} (tracking.uri)")
 
     def log(self, measurement: Measurement, folder: Path, step: int) -> None:
-        """Log the metrics, as ``evaluate/<metric>``, and the report's files.
+        """Log the metrics as ``evaluate/<metric>``, and the files of the report as artifacts.
+
+        Args:
+            measurement: The metrics.
+            folder: The folder of the report.
+            step: The step of the checkpoint.
 
         Raises:
             TrackingError: If the store cannot be reached.
@@ -48,7 +56,7 @@ class RunLog:
         now = int(time.time() * 1000)
         metrics = {metric_names.recorded(f"evaluate/{name}"): value for name, value in measurement.metrics.items()}
         self._store.log_metrics(self.run_id, [(name, value, now, step) for name, value in metrics.items()])
-        for name in filter(lambda name: (folder / name).exists(), FILES):  # the folder may hold anything else
+        for name in filter(lambda name: (folder / name).exists(), FILES):  # the folder may hold other files as well
             into = f"evaluate/{self._name}" + (f"/{name}" if (folder / name).is_dir() else "")
             self._store.log_artifact(self.run_id, folder / name, into)
         log.info("logged to MLflow run %s", self.run_id)
@@ -66,7 +74,7 @@ class RunLog:
         return run_id
 
     def _run_of_folder(self, folder: Path) -> str | None:
-        """The run that the training in an output folder was recorded as."""
+        """Return the id of the run to which the journal of an output folder was sent; None if there is none."""
         try:
             first = next(journal.read(folder / journal.FILE), None)
         except TrackingError:

@@ -58,7 +58,7 @@ class JournalSender:
         self._offset = 0
         self._unsure = True
         try:
-            self._lock = FolderLock.wait(folder / ".upload.lock", _SECONDS_FOR_ANOTHER)
+            self._lock = FolderLock.wait(folder / ".sending.lock", _SECONDS_FOR_ANOTHER)
         except BlockingIOError as error:
             raise TrackingError(f"{folder}: another process is sending this journal already") from error
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The model registry: which of the models registered under one name is the best."""
+"""Registers models and gives an alias to the best of those with one name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 @dataclass(frozen=True)
 class Registration:
-    """What became of a registration.
+    """The outcome of a registration.
 
     Attributes:
-        version: Of the registered model.
-        is_best: Whether the alias is at this version.
-        reason: Where the alias is and why, in words.
+        version: The version of the registered model.
+        is_best: Whether this version has the alias.
+        reason: A sentence that says which version has the alias, and why.
     """
 
     version: str
@@ -40,22 +40,22 @@ def register(
     validation_digest: str,
     higher_is_better: bool,
 ) -> Registration:
-    """Make a model a version of a registered one, and move the alias to it if it is the first or strictly better.
+    """Register a model as a new version, and move the alias to that version if it is the first or strictly better.
 
-    Only values of the same metric on the same validation data are compared; between others, the alias stays where it
-    is. Another call for the same run and source makes no second version.
+    Only values of the same metric on the same validation data are compared; otherwise, the alias stays where it is.
+    Another call for the same run and source makes no second version.
 
     Args:
-        client: Of the registry.
-        name: Of the registered model, made when missing.
-        alias: What its best version is called.
-        source: Where the model's files are, as MLflow takes it; a logged model's own place is used instead.
-        run_id: Of the run that made the model.
-        model_id: Of the logged model, if it is one.
-        monitor: The metric, such as ``val/mean_iou``.
-        value: Of the metric.
-        validation_digest: Of the data that the value is from.
-        higher_is_better: Of the metric.
+        client: A client of the registry.
+        name: The name of the registered model, which is created if it is missing.
+        alias: The alias of the best version.
+        source: The address of the model's files; for a logged model, its artifact location is used instead.
+        run_id: The id of the run that made the model.
+        model_id: The id of the logged model; None if the model was not logged.
+        monitor: The metric by which versions are compared, such as ``val/mean_iou``.
+        value: The value of that metric.
+        validation_digest: The digest of the images on which the value was measured.
+        higher_is_better: Whether a larger value of the metric is better.
 
     Raises:
         MlflowException: If the registry cannot be reached, or refuses the name or the alias.
@@ -63,25 +63,25 @@ def register(
     tags = {"monitor": monitor, "value": repr(float(value)), "validation_digest": validation_digest}
     _make_registered_model(client, name)
     model = client.get_logged_model(model_id) if model_id else None
-    # Not `models:/<id>`: a registry in a database would look for that in whatever store the process has as its default.
+    # Not `models:/<id>`, which a registry in a database would look up in the default store of the process.
     source = model.artifact_location if model else source
     version = _find_version(client, name, source, run_id)
     if version is None:
-        # Not waited for: MLflow would tell that it does, and a version is complete at once where files are in place.
+        # Do not wait for the version, about which MLflow logs: its files are in place, so that it is complete at once.
         created = client.create_model_version(name, source, run_id, tags, await_creation_for=0, model_id=model_id)
         version = str(created.version)
     if model:
         _link(client, model, name, version)
     try:
         return _settle_alias(client, name, alias, version, tags, higher_is_better)
-    except MlflowException:  # another process gave the alias away meanwhile: compare with what has it now
+    except MlflowException:  # another process moved the alias meanwhile: compare with the version that has it now
         return _settle_alias(client, name, alias, version, tags, higher_is_better)
 
 
 def _settle_alias(
     client: MlflowClient, name: str, alias: str, version: str, tags: Mapping[str, str], higher_is_better: bool
 ) -> Registration:
-    """Give a version the alias if it is to have it."""
+    """Give the alias to a version if no other one has it, or if this one is better."""
     holder = client.get_registered_model(name).aliases.get(alias)
     if holder is None:
         reason = f"version {version}, the first"
@@ -114,7 +114,7 @@ def _find_version(client: MlflowClient, name: str, source: str, run_id: str) -> 
 
 
 def _link(client: MlflowClient, model: LoggedModel, name: str, version: str) -> None:
-    """Let the logged model's page show the version, as `mlflow.register_model` does."""
+    """Link the logged model to the version on MLflow's pages, as `mlflow.register_model` does."""
     links = json.loads(model.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
     if (name, version) not in {(link["name"], str(link["version"])) for link in links}:
         links.append({"name": name, "version": version})
@@ -122,7 +122,7 @@ def _link(client: MlflowClient, model: LoggedModel, name: str, version: str) -> 
 
 
 def _obstacle(held: Mapping[str, str], tags: Mapping[str, str], higher_is_better: bool) -> str | None:
-    """Why a version with these tags does not take the alias from the one that holds it; None if it does."""
+    """Return why a version with these tags does not take the alias from the version that has it; None if it does."""
     monitor = tags["monitor"]
     if held.get("monitor") != monitor:
         return f"that was chosen by {held.get('monitor', 'something unknown')}, this by {monitor}"

@@ -1,4 +1,4 @@
-"""From a checkpoint to an MLflow model: a folder with all that is needed to use the network, and no pickle."""
+"""Packages a checkpoint as an MLflow model: a folder with all that the network needs, and without a pickle."""
 
 from __future__ import annotations
 
@@ -24,26 +24,25 @@ from fcnlab.drawing.palette import palette
 from fcnlab.registry import ARCHITECTURES
 
 REQUIREMENTS = ("mindspore", "mlflow", "numpy", "opencv-python-headless", "safetensors")
-"""The distributions that the code of a model imports."""
+"""The distributions that the code of a packaged model imports."""
 
 _PACKAGE = Path(fcnlab.__file__).parent
 _UV_FILES = ("uv.lock", "pyproject.toml", ".python-version")
 
 
 def package(checkpoint: Path, folder: Path) -> None:
-    """Write an MLflow model from images to int32 class indices, N x H x W.
+    """Write an MLflow model that turns images into class indices, N x H x W int32.
 
-    Images are N x H x W x 3, uint8 RGB, or have the channels and bits that the network was trained on.
-
-    The folder appears whole or not at all. No tracking store is needed.
+    Images are N x H x W x 3 uint8 RGB, or have the channels and bits on which the network was trained. The folder
+    appears whole or not at all. No tracking store is needed.
 
     Args:
-        checkpoint: A ``.safetensors`` checkpoint of a training. Where the file system allows, the model shares it
-            as a hard link, so that it takes no more room.
-        folder: Where to; there must be nothing yet.
+        checkpoint: A ``.safetensors`` checkpoint of a training. The model holds it as a hard link, which takes no
+            space, where the file system allows.
+        folder: The folder to write, which must not exist.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be read, or does not say which network it is of.
+        CheckpointError: If the checkpoint cannot be read, or does not describe its network.
         TrackingError: If the folder cannot be written.
     """
     metadata = read_metadata(checkpoint)
@@ -54,12 +53,12 @@ def package(checkpoint: Path, folder: Path) -> None:
     pixels = np.dtype(np.uint16 if metadata.get("bits") == 16 else np.uint8)
     partial = folder.with_name(f".{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(partial, ignore_errors=True)  # a process that was killed may have left it
         with _quiet():
             mlflow.pyfunc.save_model(
                 path=partial,
                 python_model=_PACKAGE / "tracking" / "served_model.py",
-                artifacts={"checkpoint": checkpoint.absolute().as_uri()},  # a plain path with a % or ? is misread
+                artifacts={"checkpoint": checkpoint.absolute().as_uri()},  # MLflow misreads a % or ? in a path
                 code_paths=[str(_PACKAGE)],
                 signature=_signature(channels, pixels),
                 input_example=np.zeros((1, 32, 32, channels), pixels),
@@ -69,7 +68,7 @@ def package(checkpoint: Path, folder: Path) -> None:
                     "palette": metadata.get("palette") or palette(len(metadata["class_names"])).tolist(),
                 },
             )
-        for name in _UV_FILES:  # MLflow adds those of the working directory, of whatever project that is
+        for name in _UV_FILES:  # MLflow adds those of the working directory, which may belong to any project
             (partial / name).unlink(missing_ok=True)
         _share(checkpoint, partial / "artifacts" / checkpoint.name)
         partial.rename(folder)
@@ -86,32 +85,31 @@ def _signature(channels: int, pixels: np.dtype) -> ModelSignature:
 
 
 def warm_up() -> None:
-    """Let MLflow list what is installed, which it does once a process, at the first model: half a second.
+    """Let MLflow list the installed packages, which takes half a second at the first model of a process.
 
-    For a process that has nothing to do while the network is compiled, so that the end of the training does not wait
-    for it.
+    The sending process calls this while it has nothing to do, so that the end of the training does not wait for it.
     """
     warn_dependency_requirement_mismatches([f"mlflow=={version('mlflow')}"])
 
 
 def requirements(architecture: str) -> list[str]:
-    """What to install for a model, pinned to the versions installed here, as pip takes it."""
+    """Return the requirements of a model for pip, pinned to the versions that are installed here."""
     plugins = entry_points(group=ARCHITECTURES.group, name=architecture)
     names = {*REQUIREMENTS, *(plugin.dist.name for plugin in plugins if plugin.dist)}
     return [f"{name}=={version(name)}" for name in sorted(names)]
 
 
 def _share(original: Path, copy: Path) -> None:
-    """Replace a copy by a hard link. A checkpoint is never written in place, so that what is shared does not change."""
+    """Replace a copy by a hard link. The content cannot change, since a checkpoint is never written in place."""
     link = copy.with_name(f".{copy.name}.link")
-    with suppress(OSError):  # another file system, or one without links: the copy stays
+    with suppress(OSError):  # the copy stays on another file system, or one without links
         os.link(original, link)
         link.replace(copy)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow tells each step that it takes; warnings stay."""
+    """Silence MLflow's log, which tells each of its steps, except for warnings."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.WARNING)

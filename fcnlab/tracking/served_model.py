@@ -1,11 +1,11 @@
-"""What an MLflow model of this package runs: MLflow executes this file to load one.
+"""The code of a packaged model: MLflow executes this file to load one.
 
-Not to be imported: executing this file tells MLflow which model it is.
+No other module imports this file, since executing it tells MLflow which model to load.
 """
 
 from __future__ import annotations
 
-import fcnlab  # before MindSpore, which could not load after MLflow without it
+import fcnlab  # first, as MindSpore cannot be loaded after MLflow without it
 
 # isort: split
 import numpy as np
@@ -17,26 +17,28 @@ from fcnlab.core.environment import MAX_PIXELS
 
 
 class ServedModel(PythonModel):
-    """Label maps from a checkpoint."""
+    """Turns images into label maps with the network of a checkpoint."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Build the network of the model's checkpoint."""
+        """Load the network of the model's checkpoint."""
         self._network = fcnlab.load(context.artifacts["checkpoint"])
 
     def predict(self, model_input: np.ndarray) -> np.ndarray:
-        """Classify every pixel; several threads may call this at once.
+        """Classify every pixel. Several threads may call this at once.
 
         Args:
-            model_input: RGB images, N x H x W x 3, uint8, any H and W from 32 up; or with the network's own channels
-                and bits.
+            model_input: N x H x W x 3 uint8 RGB images with H and W of at least 32, or images with the channels and
+                bits on which the network was trained.
 
         Returns:
             Class indices, N x H x W, int32.
 
         Raises:
-            MlflowException: If an image is too small or too large, which a server answers as a bad request.
+            MlflowException: If an image is too small or too large. A server answers this as a bad request.
         """
-        from fcnlab.models.fcn import MINIMUM_SIZE  # it brings MindSpore, which packaging a model can do without
+        from fcnlab.models.fcn import (
+            MINIMUM_SIZE,  # not at the top: packaging a model executes this file without MindSpore
+        )
 
         height, width = model_input.shape[1:3]
         if min(height, width) < MINIMUM_SIZE:
@@ -48,7 +50,7 @@ class ServedModel(PythonModel):
                 f"an image may have {MAX_PIXELS:,} pixels, not {height} x {width}: cut it into tiles"
             )
         labels = np.empty(model_input.shape[:3], np.int32)
-        for image, label in zip(model_input, labels, strict=True):  # one by one: the memory that one image takes
+        for image, label in zip(model_input, labels, strict=True):  # one by one, to save memory
             label[...] = self._network.predict(image)
         return labels
 

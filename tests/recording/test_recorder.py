@@ -21,9 +21,7 @@ from fcnlab.config import compose
 from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError
 from fcnlab.experiment import assembly
 from fcnlab.recording import journal, run_figures
-from fcnlab.recording.already_recorded import AlreadyRecorded
 from fcnlab.recording.recorder import default_run_name
-from fcnlab.tracking.address import store_uri, ui_command
 from fcnlab.tracking.journal_sender import sync
 
 
@@ -249,32 +247,8 @@ def test_classes_whose_names_mlflow_refuses_are_monitored_read_back_and_compared
         assert found.class_names == ["a+b", "a,b"]
 
 
-def test_a_picture_of_an_older_journal_is_known_whatever_its_key_was(tmp_path):
-    written = journal.Journal(tmp_path)
-    written.append("run", journal="x")
-    written.append("image", path="overlays/000002-0.png", key="overlay/Zelle _", step=2)
-    written.close()
-    assert AlreadyRecorded.read(tmp_path / journal.FILE, 1).overlays == {"overlays/000002-0.png"}
-
-
 def test_a_deleted_experiment_says_how_to_restore_it(tiny, tmp_path):
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
         fcnlab.train(tiny("tracking.experiment=gone", "trainer.mode=pynative"))
-
-
-def test_the_store_is_the_key_then_the_environment_then_the_working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert store_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    assert store_uri(None) == "http://127.0.0.1:5000"
-    assert store_uri("sqlite:///other.db") == "sqlite:///other.db"
-
-
-def test_what_to_type_to_look_at_a_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert ui_command(store_uri(None)) == "mlflow ui"
-    assert ui_command("sqlite:///other.db") == "mlflow ui --backend-store-uri sqlite:///other.db"
-    assert ui_command("http://127.0.0.1:5000") == "http://127.0.0.1:5000"

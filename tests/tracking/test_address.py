@@ -1,4 +1,4 @@
-"""An address of a tracking store means the place that it spells out, or is refused in one line."""
+"""The address of a tracking store means the place that it spells out, or is refused in one line."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,6 @@ import sqlalchemy
 from mlflow import MlflowClient
 from sqlalchemy.engine import make_url
 
-import fcnlab.tracking.address as module
 from fcnlab.core.errors import FcnlabError, RefusedError
 from fcnlab.tracking.address import artifact_location, database_file, default_store, settled, store_uri, ui_command
 from fcnlab.tracking.store import Store
@@ -29,12 +28,12 @@ NAMES = [
     "a?b",
     "a?x=..",
 ]
-DECODES = make_url("sqlite:///%3F").database == "?"  # SQLAlchemy since 2.1; before, nothing can stand for a ?
+DECODES = make_url("sqlite:///%3F").database == "?"  # SQLAlchemy 2.1 and later; before, no escape stands for a ?
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Makes a working directory of a name, with nothing beside it."""
+    """A function that makes a working directory of some name, with nothing beside it."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def make(name):
@@ -52,7 +51,7 @@ def beside(place):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_default_store_is_the_file_in_the_working_directory(folder, name):
-    """As the library opens it that MLflow opens it with, from another directory."""
+    """SQLAlchemy, which MLflow uses, opens that file from another directory as well."""
     place = folder(name)
     if "?" in name and not DECODES:
         with pytest.raises(RefusedError, match=r"takes no database whose path holds a \?; .*tracking\.uri="):
@@ -80,7 +79,7 @@ def test_nothing_lands_elsewhere_and_everything_is_found(folder, empty_store):
     assert store.read_text(run_id, "notes/note.txt") == "found"
     assert len(list((place / "mlruns").rglob("note.txt"))) == 1
     assert not beside(place)
-    os.chdir(place.parent)  # as whoever reads the store from elsewhere
+    os.chdir(place.parent)  # somebody reads the store from elsewhere
     client = MlflowClient(store.uri)
     assert [item.path for item in client.list_artifacts(run_id, "notes")] == ["notes/note.txt"]
     copy = str(place / "copy")
@@ -199,4 +198,20 @@ def test_what_to_type_is_quoted_and_knows_of_a_store_of_files(folder):
     assert ui_command(default_store()) == "mlflow ui"  # artifacts alone
     (place / "mlruns/0/meta.yaml").touch()  # a store of files, which MLflow prefers
     assert "--backend-store-uri" in ui_command(default_store())
-    assert module.ui_command("http://user:word@host/") == "http://user:***@host/"
+    assert ui_command("http://user:word@host/") == "http://user:***@host/"
+
+
+def test_the_store_is_the_key_then_the_environment_then_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert store_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert store_uri(None) == "http://127.0.0.1:5000"
+    assert store_uri("sqlite:///other.db") == "sqlite:///other.db"
+
+
+def test_what_to_type_to_look_at_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ui_command(store_uri(None)) == "mlflow ui"
+    assert ui_command("sqlite:///other.db") == "mlflow ui --backend-store-uri sqlite:///other.db"
+    assert ui_command("http://127.0.0.1:5000") == "http://127.0.0.1:5000"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from tiny_checkpoint import expected_labels, save_checkpoint, some_images
+from tiny_network import expected_labels, save_checkpoint, some_images
 
 from fcnlab.tracking.model_registry import Registration, register
 from fcnlab.tracking.packaging import package

@@ -1,4 +1,4 @@
-"""The folder of an MLflow model: what lies in it, and that it is enough."""
+"""The folder of an MLflow model holds all that is needed to use the model."""
 
 import ast
 import importlib.metadata
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from tiny_checkpoint import ARCH, METADATA, expected_labels, save_checkpoint, some_images
+from tiny_network import ARCH, METADATA, expected_labels, save_checkpoint, some_images
 
 import fcnlab
 from fcnlab.core.errors import CheckpointError, TrackingError
@@ -77,11 +77,11 @@ for module in list(sys.modules.values()):
 
 @pytest.fixture(scope="module")
 def elsewhere(model, tmp_path_factory):
-    """A process without fcnlab that predicts with the model; its folder and the files of the code that it ran."""
+    """A process without fcnlab predicts with the model; its folder, and the files of the code that it ran."""
     folder = tmp_path_factory.mktemp("elsewhere")
     np.save(folder / "small.npy", some_images(2, 40, 32))
     np.save(folder / "large.npy", some_images(1, 97, 130))
-    # MLflow came first there, without what this process has set for MindSpore; and it may not load a pickle.
+    # That process imports MLflow first, without the variables that this one sets for MindSpore, and loads no pickle.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("PROTOCOL_BUFFERS")}
     variables["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     done = subprocess.run(
@@ -116,13 +116,13 @@ def test_the_requirements_are_what_the_code_that_runs_imports(elsewhere, model):
         f"{distribution}=={importlib.metadata.version(distribution)}"
         for name in imported - {"fcnlab"}
         for distribution in owners[name]
-        if not distribution.startswith("mlflow-")  # parts of mlflow that bring the same folder
+        if not distribution.startswith("mlflow-")  # parts of mlflow that share its folder
     }
     assert set((model / "requirements.txt").read_text().split()) == expected
 
 
 def imports(file):
-    """The modules that a file names, wherever in it."""
+    """Yield the modules that a file imports anywhere."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -142,7 +142,7 @@ def test_nothing_is_pickled(model):
 
 def test_a_model_says_what_it_takes_and_what_its_classes_are(model):
     description = yaml.safe_load((model / "MLmodel").read_text())
-    assert description["metadata"] == {"class_names": METADATA["class_names"], "palette": palette(3).tolist()}
+    assert description["metadata"] == {"class_names": METADATA["class_names"], "palette": METADATA["palette"]}
     for side, kind, shape in (("inputs", "uint8", "[-1, -1, -1, 3]"), ("outputs", "int32", "[-1, -1, -1]")):
         assert kind in description["signature"][side]
         assert shape in description["signature"][side]
@@ -150,14 +150,15 @@ def test_a_model_says_what_it_takes_and_what_its_classes_are(model):
 
 def test_a_model_of_other_channels_says_so(tmp_path):
     arch = {**ARCH, "in_channels": 5}
-    pixels = {"normalisation": {"mean": [0.5] * 5, "std": [0.25] * 5}, "bits": 16}
+    pixels = {"normalisation": {"mean": [0.5] * 5, "std": [0.25] * 5}, "bits": 16, "palette": None}
     checkpoint = tmp_path / "best.safetensors"
     save_weights(checkpoint, fcnlab.build_model(**arch), {**METADATA, "arch": arch, **pixels})
     package(checkpoint, tmp_path / "model")
-    signature = yaml.safe_load((tmp_path / "model" / "MLmodel").read_text())["signature"]
-    assert "uint16" in signature["inputs"]
-    assert "[-1, -1, -1, 5]" in signature["inputs"]
-    # What MLflow calls, without the process that serves it.
+    description = yaml.safe_load((tmp_path / "model" / "MLmodel").read_text())
+    assert "uint16" in description["signature"]["inputs"]
+    assert "[-1, -1, -1, 5]" in description["signature"]["inputs"]
+    assert description["metadata"]["palette"] == palette(3).tolist()  # the default
+    # MLflow makes these calls in its server.
     served = ServedModel()
     served.load_context(SimpleNamespace(artifacts={"checkpoint": str(checkpoint)}))
     images = np.random.default_rng(0).integers(0, 65536, (2, 40, 32, 5), dtype=np.uint16)
@@ -215,7 +216,7 @@ def test_a_torn_folder_is_never_taken_for_a_model(checkpoint, tmp_path, monkeypa
 
 
 def test_a_folder_of_any_name(checkpoint, tmp_path):
-    """MLflow reads a plain path as an address, which ends at a ? and in which %20 is a blank."""
+    """MLflow reads a plain path as an address, which ends at a ? and in which %20 is a space."""
     place = tmp_path / "a?b%20c#d"
     place.mkdir()
     shutil.copy(checkpoint, place / "best.safetensors")

@@ -1,4 +1,4 @@
-"""A server on PostgreSQL, where it is installed: what the README documents for a lab."""
+"""Trainings are recorded in PostgreSQL, as the README documents for a lab."""
 
 import os
 import pwd
@@ -23,14 +23,14 @@ pytestmark = [
 ]
 
 
-PASSWORD = secrets.token_hex(8)  # not written here: a run holds this file when it is not committed
+PASSWORD = secrets.token_hex(8)  # not a literal: a run records this file while it is not committed
 
 
 @pytest.fixture
 def database():
-    """The URI of a fresh PostgreSQL cluster with a password, gone afterwards."""
+    """The URI of a new PostgreSQL cluster with a password, which is deleted afterwards."""
     pytest.importorskip("psycopg")
-    # Not tmp_path: the server refuses to run as root, and its user has to get at the folder.
+    # Not tmp_path: the server does not run as root, and its user must be able to read the folder.
     folder = Path(tempfile.mkdtemp(prefix="fcnlab-postgresql-"))
     user = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     if os.getuid() == 0:

@@ -1,4 +1,4 @@
-"""A model behind MLflow's own server, over HTTP."""
+"""MLflow's own server serves a model over HTTP."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from local_server import LocalServer
-from tiny_checkpoint import expected_labels, save_checkpoint, some_images
+from tiny_network import expected_labels, save_checkpoint, some_images
 
 from fcnlab.tracking.packaging import package
 
@@ -25,19 +25,19 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(checkpoint):
-    """``mlflow models serve``; yields its address."""
+    """The address of ``mlflow models serve``."""
     folder = checkpoint.parent
     package(checkpoint, folder / "model")
-    # As in a shell where the environment is activated and nobody has set anything for MindSpore.
+    # A user's shell has the environment activated, and no variables for MindSpore.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("PROTOCOL_BUFFERS")}
     variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    words = ["models", "serve", "-m", str(folder / "model"), "--env-manager", "local"]
-    with LocalServer(folder, words, "/ping", variables) as server:
+    arguments = ["models", "serve", "-m", str(folder / "model"), "--env-manager", "local"]
+    with LocalServer(folder, arguments, "/ping", variables) as server:
         yield server.uri
 
 
 def invoke(address, body, kind="application/json"):
-    """The answer's status and text."""
+    """Return the status and the text of the answer."""
     request = urllib.request.Request(f"{address}/invocations", data=body.encode(), headers={"Content-Type": kind})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:

@@ -1,8 +1,13 @@
-"""What is wrong with a store is said at once, in one line."""
+"""A store reports in one line, at once, that it cannot be opened; pictures are stored as they are."""
 
+import subprocess
+import sys
 import time
 
+import cv2
+import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from fcnlab.core.errors import TrackingError
 from fcnlab.tracking.store import Store
@@ -33,3 +38,26 @@ def test_a_place_where_no_database_can_be(tmp_path, path):
 def test_a_database_server_that_is_away():
     pytest.importorskip("psycopg")
     assert "tracking store postgresql+psycopg://" in refused("postgresql+psycopg://user@127.0.0.1:9/runs")
+
+
+def test_several_processes_may_meet_at_a_new_database(tmp_path):
+    """MLflow alone fails then: each makes the same tables."""
+    code = "import sys; from fcnlab.tracking.store import Store; print(Store(sys.argv[1]).open_experiment('study'))"
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path / 'new.db'}"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate(timeout=120) for process in processes]
+    assert [out.strip() for out, _ in printed] == ["1"] * 2, printed
+
+
+def test_a_picture_is_stored_as_it_was_written_with_a_thumbnail(tmp_path, uri):
+    picture = np.random.default_rng(0).integers(0, 256, (300, 600, 3), np.uint8)
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), picture)
+    store = Store(uri)
+    run_id = store.open_run("journal", "study", "a run", {}, 1)
+    store.log_image(run_id, path, "overlay/a", 7, 1000)
+    client = MlflowClient(uri)
+    stored = {item.path.rpartition(".")[2]: item.path for item in client.list_artifacts(run_id, "images")}
+    assert (tmp_path / client.download_artifacts(run_id, stored["png"], tmp_path)).read_bytes() == path.read_bytes()
+    thumbnail = cv2.imread(client.download_artifacts(run_id, stored["webp"], tmp_path))
+    assert thumbnail.shape == (128, 256, 3)

@@ -1,4 +1,4 @@
-"""What a user sees: `mlflow ui` on the store of a real sweep, in a real browser."""
+"""What a user sees of a sweep in a browser with `mlflow ui`."""
 
 import importlib.util
 import subprocess
@@ -20,7 +20,7 @@ NAMES = ["fcn16s-cells-seed0", "fcn32s-cells-seed0", "fcn8s-cells-seed0"]
 
 
 def _browser():
-    """The study's own script, which also makes the pictures of the README."""
+    """Import the script that also makes the pictures of the README."""
     path = Path(__file__).parents[2] / "experiments" / "tracking" / "browser.py"
     specification = importlib.util.spec_from_file_location("browser", path)
     module = importlib.util.module_from_spec(specification)
@@ -37,8 +37,8 @@ def sweep(tmp_path_factory):
     if browser.installed() is None:
         pytest.skip("Chromium or its driver is not installed")
     folder = tmp_path_factory.mktemp("sweep")
-    words = ["-m", "arch=fcn32s,fcn16s,fcn8s", "tracking.overlays=1", "tracking.register_as=strides", *TINY]
-    command = [sys.executable, "-m", "fcnlab.train", *words]
+    arguments = ["-m", "arch=fcn32s,fcn16s,fcn8s", "tracking.overlays=1", "tracking.register_as=strides", *TINY]
+    command = [sys.executable, "-m", "fcnlab.train", *arguments]
     done = subprocess.run(
         command, cwd=folder, env=user_environment(), capture_output=True, text=True, timeout=300, check=False
     )
