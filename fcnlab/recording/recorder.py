@@ -18,7 +18,7 @@ from fcnlab.metrics.names import higher_is_better, recorded
 from fcnlab.recording import journal, note, provenance, run_figures
 from fcnlab.recording.already_recorded import AlreadyRecorded
 from fcnlab.recording.background_figures import BackgroundFigures, Draw
-from fcnlab.recording.image_names import image_key
+from fcnlab.recording.image_keys import image_key
 from fcnlab.recording.inputs import Input
 from fcnlab.recording.journal import Journal
 from fcnlab.recording.overlays import write_overlays

@@ -1,4 +1,4 @@
-"""The pictures of a run, looked at as a person would: what they show and what covers what."""
+"""The figures of a run show what they should, and nothing in them covers anything else."""
 
 import csv
 import itertools
@@ -34,7 +34,7 @@ def history(class_names, steps=STEPS, evaluations=EVALUATIONS):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that are saved, for what a picture does not tell."""
+    """The figures that are saved, as a picture does not show everything about them."""
     seen = []
     save = figures.save
     for module in (confusion_matrix, learning_curves):

@@ -1,4 +1,4 @@
-"""Pictures of predictions."""
+"""Label maps are written as masks and as pictures with a legend."""
 
 import numpy as np
 import pytest

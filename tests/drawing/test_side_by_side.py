@@ -1,4 +1,4 @@
-"""Overlays by hand."""
+"""Pictures of an image, its label and its prediction, compared with pixels by hand."""
 
 import numpy as np
 

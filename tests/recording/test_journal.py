@@ -1,4 +1,4 @@
-"""The local record, and what a crash can do to it."""
+"""The journal holds what was written, whatever a crash does to its end."""
 
 import errno
 import math
@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
     assert [entry.fields["number"] for entry in journal.read(written.path)] == [0, 2]
 
 
-def test_whether_its_training_is_alive_outlives_no_crash(tmp_path):
+def test_a_journal_is_not_being_written_after_a_crash(tmp_path):
     program = (
         "import sys, pathlib\n"
         "from fcnlab.recording.journal import Journal\n"

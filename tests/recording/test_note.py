@@ -1,4 +1,4 @@
-"""The description of a run, read as a Markdown parser reads it."""
+"""The description of a run, as a Markdown parser reads it."""
 
 from types import SimpleNamespace
 
@@ -40,7 +40,7 @@ def plain(token):
 
 
 def parse(text):
-    """Its tables as rows of plain text, its paragraphs, and its code blocks."""
+    """Return the tables as rows of plain text, the paragraphs, and the code blocks."""
     tables, paragraphs, blocks = [], [], []
     in_table = False
     for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text):

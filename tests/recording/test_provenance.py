@@ -1,4 +1,4 @@
-"""Where a run comes from, against real repositories and what git makes of the diff."""
+"""The state of the code is that of real repositories, and git applies the recorded diff."""
 
 import os
 import shlex
@@ -24,7 +24,7 @@ def git(folder, *arguments):
 
 @pytest.fixture(autouse=True)
 def private_git(tmp_path, monkeypatch):
-    """No settings of the user's, and no repository around the test's own."""
+    """Hide the user's settings and any repository around the test's own."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
@@ -59,7 +59,7 @@ def test_a_clean_tree(repository):
 
 
 def test_the_diff_gives_the_tree_back(repository, tmp_path):
-    # Settings that people have, and that would spoil a diff for `git apply`.
+    # Some users have these settings, with which `git apply` could not read a diff.
     for setting in ("diff.noprefix=true", "color.ui=always", "diff.external=false", "diff.mnemonicPrefix=true"):
         git(repository, "config", *setting.split("="))
     (repository / "package" / "a.py").write_text("one\n2\nthree")
@@ -91,7 +91,7 @@ def test_what_is_not_code_does_not_make_it_dirty(repository):
 
 
 def test_a_change_as_old_as_the_index_is_seen(repository):
-    """Git looks into a file only if its time or size tells it to, or if the index was written at the same time."""
+    """Git reads a file only if its time or size changed, or if the index was written at the same time."""
     git(repository, "config", "core.trustctime", "false")
     path, moment = repository / "package" / "a.py", (1_700_000_000, 1_700_000_000)
     os.utime(path, moment)

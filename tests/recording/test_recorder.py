@@ -1,4 +1,4 @@
-"""What a run holds, read back with MLflow's own client."""
+"""A run holds everything that it should, as MLflow's own client reads it."""
 
 import json
 import secrets
@@ -27,7 +27,7 @@ from fcnlab.tracking.journal_sender import sync
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A finished run in the working directory's own store, and its client."""
+    """The configuration and the result of a finished training in the default store, and a client of that store."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -125,9 +125,9 @@ def test_overlays_show_each_evaluation_and_the_best_checkpoint_loads(trained, mo
         np.testing.assert_array_equal(parameter.asnumpy(), saved.parameters_dict()[name].asnumpy())
 
 
-@pytest.mark.parametrize("words", [["trainer.epochs=2"], ["trainer.epochs=3", "trainer.patience=1"]])
+@pytest.mark.parametrize("overrides", [["trainer.epochs=2"], ["trainer.epochs=3", "trainer.patience=1"]])
 def test_the_figures_show_everything_and_are_drawn_once_while_the_last_weights_are_written(
-    tiny, tmp_path, monkeypatch, words
+    tiny, tmp_path, monkeypatch, overrides
 ):
     drawn = []
 
@@ -135,10 +135,10 @@ def test_the_figures_show_everything_and_are_drawn_once_while_the_last_weights_a
         drawn.append((threading.current_thread().name, [step for step, _ in history["train/loss"]]))
 
     monkeypatch.setattr(run_figures, "draw_learning_curves", learning_curves)
-    if "trainer.patience=1" in words:
+    if "trainer.patience=1" in overrides:
         monkeypatch.setattr("fcnlab.training.trainer.Trainer._improves", lambda self, _: self.progress.best is None)
     result = fcnlab.train(
-        tiny(*words, "trainer.eval_every=1", "tracking=none", "trainer.mode=pynative"), tmp_path / "out"
+        tiny(*overrides, "trainer.eval_every=1", "tracking=none", "trainer.mode=pynative"), tmp_path / "out"
     )
     assert result.steps == 4
     assert drawn == [("fcnlab-figures_0", [1, 2, 3, 4])]
@@ -209,7 +209,7 @@ def test_a_second_training_does_not_write_over_the_first(tiny, tmp_path):
 def test_no_password_is_recorded(tiny, tmp_path, monkeypatch, caplog):
     with pytest.raises(ConfigError, match=r"tracking\.uri: holds a password.*MLFLOW_TRACKING_URI"):
         tiny("tracking.uri='http://user:s3cret@127.0.0.1:1'")
-    password = secrets.token_hex(8)  # not written here: a run holds this file when it is not committed
+    password = secrets.token_hex(8)  # not a literal: a run records this file while it is not committed
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:{password}@127.0.0.1:1")
     with pytest.raises(TrackingError) as caught:
         fcnlab.train(tiny("trainer.mode=pynative"), tmp_path / "out")
@@ -227,8 +227,8 @@ def test_a_store_that_cannot_be_reached_is_one_line(tiny, tmp_path):
 
 
 def test_classes_whose_names_mlflow_refuses_are_monitored_read_back_and_compared(tiny, tmp_path):
-    words = ("trainer.mode=pynative", "trainer.max_steps=1", "tracking.overlays=1", "trainer.monitor=val/iou/a+b")
-    config = tiny(*words, "dataset.class_names=['a+b','a,b']")
+    overrides = ("trainer.mode=pynative", "trainer.max_steps=1", "tracking.overlays=1", "trainer.monitor=val/iou/a+b")
+    config = tiny(*overrides, "dataset.class_names=['a+b','a,b']")
     config.tracking.run_name = "x" * 200
     result = fcnlab.train(config, tmp_path / "out")
     best = result.best.evaluation.metrics

@@ -1,4 +1,4 @@
-"""Readings of the machine, against MLflow's own."""
+"""The system metrics agree with MLflow's own, and a reading that fails is only lost."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from fcnlab.recording.system_metrics import SystemMetrics
 
 
 class Log:
-    """Keeps what is recorded, and waits for it."""
+    """Keeps what is recorded, and can wait for it."""
 
     def __init__(self):
         self.samples = []

@@ -1,4 +1,4 @@
-"""A journal that grows is in the store soon, and whole at the end."""
+"""A growing journal reaches the store soon, and is there as a whole at the end."""
 
 import time
 
@@ -28,7 +28,7 @@ def test_what_is_woken_for_is_not_left_for_the_end(tmp_path, uri):
     follower.wake()
     wait_until_sent(follower)
     follower.wake(interval=0.01)
-    for name in ("first", "second"):  # nobody says that they are there
+    for name in ("first", "second"):  # nobody calls `wake` for these
         written.append("tags", values={name: "yes"})
         wait_until_sent(follower)
     written.append("end", status="finished")

@@ -1,4 +1,4 @@
-"""Which version of a registered model is called the best, in a registry of MLflow's own."""
+"""The alias goes to the best version of a registered model, in a real registry."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def new_run(client, tmp_path):
 
 @pytest.fixture
 def add(client, new_run, request):
-    """Registers a new run's model under the test's own name."""
+    """A function that registers the model of a new run under the name of the test."""
 
     def add(value, **changes):
         run_id = changes.pop("run_id", None) or new_run()
@@ -51,7 +51,7 @@ def add(client, new_run, request):
 
 @pytest.fixture
 def champion(client, request):
-    """The number of the version that has the alias."""
+    """A function that returns the number of the version with the alias."""
     return lambda: int(client.get_model_version_by_alias(request.node.name, "champion").version)
 
 
@@ -165,7 +165,7 @@ def test_a_name_that_the_registry_refuses_is_an_error(add):
 
 
 def test_the_best_model_is_loaded_by_its_alias(client, new_run, tmp_path, monkeypatch):
-    """Logged and registered without MLflow's global store, which must not be touched; then used with it."""
+    """The model is logged and registered without MLflow's global store, and then loaded with it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     checkpoint = save_checkpoint(tmp_path / "best.safetensors")

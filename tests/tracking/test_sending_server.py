@@ -82,7 +82,7 @@ def test_signals_are_for_the_one_that_trains(tmp_path, uri):
 
 
 def test_it_sends_where_this_process_would_at_that_moment(tmp_path, uri, monkeypatch):
-    """A notebook may change its variables and its working directory between two trainings."""
+    """A notebook may change its environment and its working directory between two trainings."""
     first = write_run(tmp_path / "first")
     open_channel(first, uri)
     (tmp_path / "elsewhere").mkdir()

@@ -1,4 +1,4 @@
-"""The names of pictures in MLflow, by hand and by hypothesis."""
+"""The keys of pictures are taken by MLflow, and read back as the names of samples."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fcnlab.recording.image_names import image_key, name_of_key
+from fcnlab.recording.image_keys import image_key, name_of_key
 
 NASTY = st.text(st.sampled_from("ab-u/. _+~%ä背\udcff\U0001f6000042B"), max_size=14)
 NAMES = st.one_of(NASTY, st.text(max_size=30))
