@@ -36,9 +36,8 @@ class ServedModel(PythonModel):
         Raises:
             MlflowException: If an image is too small or too large. A server answers this as a bad request.
         """
-        from fcnlab.models.fcn import (
-            MINIMUM_SIZE,  # not at the top: packaging a model executes this file without MindSpore
-        )
+        # Not at the top: packaging a model executes this file, and does not need MindSpore.
+        from fcnlab.models.fcn import MINIMUM_SIZE
 
         height, width = model_input.shape[1:3]
         if min(height, width) < MINIMUM_SIZE:
