@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcnlab.core.files import replacing
+from fcnlab.drawing.captions import caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,15 +19,10 @@ DPI = 120
 FIGURE_MODULES = ("matplotlib.figure", "matplotlib.backends.backend_agg")
 """The modules of matplotlib that drawing imports, which takes a quarter of a second."""
 
-_NAME_LENGTH = 28  # characters of a name
-
 
 def plain(name: str) -> str:
     """Return a name as one short line, in which matplotlib reads no dollar as mathematics."""
-    name = " ".join(name.split())
-    if len(name) > _NAME_LENGTH:
-        name = f"{name[: _NAME_LENGTH // 2]}…{name[1 - _NAME_LENGTH // 2 :]}"  # long names often differ at the end
-    return name.replace("$", r"\$")
+    return caption(name).replace("$", r"\$")
 
 
 def save(figure: Figure, path: Path) -> None:

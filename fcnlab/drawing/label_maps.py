@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fcnlab.core.files import replacing
+from fcnlab.drawing.captions import caption
 
 _ROW = 22  # pixels of a class in the legend
 _FONT_SIZE = 14
 _LARGEST = 1024  # pixels of a picture's image
-_NAME_LENGTH = 28  # characters
 
 
 def write_mask(path: Path, labels: np.ndarray, palette: np.ndarray) -> None:
@@ -92,7 +92,7 @@ def _shown(labels: np.ndarray, count: int, rows: int) -> tuple[int, ...]:
 def _legend(shown: tuple[int, ...], class_names: tuple[str, ...], palette: bytes) -> np.ndarray:
     colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
     font = _font()
-    names = [_short(class_names[index]) for index in shown]
+    names = [caption(class_names[index]) for index in shown]
     width = _ROW + 8 + max(int(font.getlength(name)) for name in names) + 4
     canvas = Image.new("RGB", (width, _ROW * len(shown)), "white")
     draw = ImageDraw.Draw(canvas)
@@ -102,11 +102,6 @@ def _legend(shown: tuple[int, ...], class_names: tuple[str, ...], palette: bytes
         draw.rectangle((2, top + 3, _ROW - 2, top + _ROW - 4), fill=colour, outline="grey")
         draw.text((_ROW + 6, top + _ROW // 2), name, fill="black", font=font, anchor="lm")
     return np.asarray(canvas)
-
-
-def _short(name: str) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 
 @lru_cache(maxsize=1)

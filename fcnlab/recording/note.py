@@ -14,6 +14,7 @@ from fcnlab.config import Config
 from fcnlab.core.credentials import redact
 from fcnlab.core.processor import describe_cpu
 from fcnlab.core.progress import clock
+from fcnlab.drawing.captions import caption
 from fcnlab.metrics.names import IOU, SUMMARY
 from fcnlab.recording.provenance import DIFF_FILE, GitState
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from fcnlab.training.callbacks import EvaluationRecord, Status
 
 _METRICS = {"val/loss": "loss", **SUMMARY}
+
+_MARKUP = re.compile(r"[\\`*{}\[\]<>()#+!|~&@:]|(?<![^\W_])_|_(?![^\W_])")
+"""The characters that Markdown may act on. An underscore between letters is harmless."""
 
 # Together, these limits keep a note below the 8000 characters that MLflow takes.
 _MAX_CLASSES = 24
@@ -141,10 +145,8 @@ def _fenced(text: str) -> str:
 
 def _escape(text: str, longest: int = _MAX_NAME) -> str:
     """Return one line in which neither GitHub nor MLflow's pages, which read an older Markdown, find any markup."""
-    text = " ".join(text.split())
-    text = text if len(text) <= longest else f"{text[: longest // 2]}…{text[1 - longest // 2 :]}"
-    # An underscore between letters is harmless. A backslash does not escape everywhere, so that numbers are used.
-    return re.sub(r"[\\`*{}\[\]<>()#+!|~&@:]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
+    # A backslash does not escape everywhere, so that numbers are used.
+    return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", caption(text, longest))
 
 
 def _number(value: float) -> str:
