@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from fcnlab.config import TrackingConfig
@@ -21,12 +22,9 @@ def annotate(folder: Path, tracking: TrackingConfig, tags: Mapping[str, str]) ->
     Raises:
         TrackingError: If the journal cannot be written, or the store cannot be reached.
     """
-    written = Journal(folder, exist_ok=True)
-    try:
+    with closing(Journal(folder, exist_ok=True)) as written:
         written.append("tags", values={key: redact(text) for key, text in tags.items()})
         written.flush()
-    finally:
-        written.close()
     return _send(folder, tracking)
 
 
@@ -50,8 +48,7 @@ def record_failure(
     """
     began = (folder / journal.FILE).is_file()
     tags = {key: redact(text) for key, text in tags.items()}
-    written = Journal(folder, exist_ok=True)
-    try:
+    with closing(Journal(folder, exist_ok=True)) as written:
         if began:
             written.append("tags", values=tags)
         else:
@@ -66,8 +63,6 @@ def record_failure(
         if not journal.has_ended(folder):
             written.append("end", status="failed")
         written.flush()
-    finally:
-        written.close()
     return _send(folder, tracking)
 
 

@@ -7,6 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -237,13 +238,10 @@ def sync(folder: Path, uri: str | None = None) -> str:
         raise TrackingError(f"{folder}: holds no {journal.FILE}; give the output folder of a training")
     if journal.is_being_written(folder):
         raise TrackingError(f"{folder}: its training is still running, and sends by itself")
-    sender = JournalSender(folder, Store(uri or previous_store(folder) or store_uri(None)))
-    try:
+    with closing(JournalSender(folder, Store(uri or previous_store(folder) or store_uri(None)))) as sender:
         run_id = sender.open()
         sender.advance()
         sender.end(journal.MLFLOW_STATUS["killed"])
-    finally:
-        sender.close()
     return run_id
 
 

@@ -188,16 +188,9 @@ def shared() -> SendingClient:
 
 def draw(folder: Path, counts: np.ndarray | None, class_names: Sequence[str]) -> Future:
     """Call `run_figures.draw` in the sending process: in this one, it would slow down the writing of checkpoints."""
-    return (
-        shared()
-        .open_channel()
-        .call(
-            "draw",
-            folder=str(folder.absolute()),
-            counts=None if counts is None else counts.tolist(),
-            class_names=list(class_names),
-        )
-    )
+    counts = None if counts is None else counts.tolist()
+    channel = shared().open_channel()
+    return channel.call("draw", folder=str(folder.absolute()), counts=counts, class_names=list(class_names))
 
 
 def _log(name: str, level: int, text: str) -> None:
