@@ -38,7 +38,7 @@ def predict(config: PredictConfig) -> Outcome:
 
     from fcnlab.core import device
     from fcnlab.core.progress import tracked
-    from fcnlab.data.image_sources import find
+    from fcnlab.data.unlabelled import find
     from fcnlab.experiment.loading import checkpoint_file, read_network
     from fcnlab.inference.prediction import Options, Outcome, OutputFolder, fingerprint, label_all, list_pictures
 

@@ -122,7 +122,9 @@ def _write_records(root: Path) -> None:
     config = FolderConfig(root=str(root), train_list=str(root / "train.txt"), val_list=str(root / "val.txt"))
     for split in ("train", "val"):
         files = Folder(config, split)
-        samples = [mindrecord_shards.Files(name, files.path_of(name), files.label_of(name)) for name in files.names]
+        samples = [
+            mindrecord_shards.Files(name, files.image_path(name), files.label_path(name)) for name in files.names
+        ]
         written = mindrecord_shards.write_split(root, split, samples)
         log.info("%s %s", root / f"{split}.mindrecord", "was written" if written else "holds the same already")
 

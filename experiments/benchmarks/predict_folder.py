@@ -37,7 +37,7 @@ def main() -> None:
 
     from fcnlab.data import normalise
     from fcnlab.data.cells import generate
-    from fcnlab.data.image_sources import find
+    from fcnlab.data.unlabelled import find
     from fcnlab.inference import TrainedNetwork
     from fcnlab.inference.prediction import Options, Outcome, OutputFolder, label_all, list_pictures
     from fcnlab.models import build_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,7 +30,7 @@ from fcnlab.config.schema import (
     COMMANDS,
     SCHEMAS,
     Config,
-    DatasetConfig,
+    FolderConfig,
     PrepareConfig,
     keys_with,
     leaves,
@@ -259,13 +260,15 @@ def from_node(node: DictConfig) -> Any:
     return config
 
 
-def _described(dataset: DatasetConfig) -> DatasetConfig:
+def _described(dataset: FolderConfig) -> FolderConfig:
     """Apply the ``dataset.yaml`` of a folder to its configuration."""
     from fcnlab.data import description
 
+    described = keys_with(Role.DESCRIBED, FolderConfig())
+    types = {item.name: str(item.type) for item in dataclasses.fields(FolderConfig) if item.name in described}
     defaults = OmegaConf.load(config_folder() / "dataset" / "folder.yaml")
     del defaults["defaults"]
-    return description.apply(dataset, OmegaConf.to_container(defaults))
+    return description.apply(dataset, types, OmegaConf.to_container(defaults))
 
 
 def to_yaml(config: Config) -> str:

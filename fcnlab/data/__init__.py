@@ -3,9 +3,10 @@
 Everything here is numpy and OpenCV: no MindSpore, no Hydra, no MLflow.
 """
 
-from fcnlab.data.dataset import SPLITS, Cached, Dataset, Sample
+from fcnlab.data.dataset import SPLITS, Dataset, Sample
 from fcnlab.data.loader import Batch, EvalLoader, TrainLoader, normalise
 from fcnlab.data.transforms import TrainTransform
+from fcnlab.data.wrappers import Cached
 
 __all__ = [
     "SPLITS",

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import require_split
 from fcnlab.data.decode import EXTENSIONS
-from fcnlab.data.lists import read_lines
-from fcnlab.data.pairs import Pairs, natural, root_of
+from fcnlab.data.labelled_files import LabelledFiles, root_folder
+from fcnlab.data.sample_lists import read_lines
+from fcnlab.data.sample_names import natural_key
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import CamvidConfig
 
 
-class Camvid(Pairs):
+class Camvid(LabelledFiles):
     """One of CamVid's splits.
 
     Args:
@@ -33,7 +34,7 @@ class Camvid(Pairs):
 
     def __init__(self, config: CamvidConfig, split: str) -> None:
         require_split(split)
-        root = root_of(config)
+        root = root_folder(config)
         chosen = "train" if split == "train" else config.val_set
         pairs = _listed(root, chosen) if (root / f"{chosen}.txt").is_file() else _found(root, chosen)
         images = {image.stem: image for image, _ in pairs}
@@ -73,7 +74,7 @@ def _found(root: Path, chosen: str) -> list[tuple[Path, Path]]:
                 "SegNet's layout, with train, trainannot, val and valannot"
             )
     pairs = []
-    for image in sorted(folder.iterdir(), key=lambda path: natural(path.stem)):
+    for image in sorted(folder.iterdir(), key=lambda path: natural_key(path.stem)):
         if image.suffix.lower() in EXTENSIONS and not image.name.startswith("."):
             label = labels / f"{image.stem}.png"
             if not label.is_file():

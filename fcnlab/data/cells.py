@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from fcnlab.data.dataset import SPLITS, Dataset, Sample, require_split
-from fcnlab.data.fingerprint import digest_of
+from fcnlab.data.digests import digest_of
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import CellsConfig

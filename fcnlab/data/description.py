@@ -1,32 +1,34 @@
-"""``dataset.yaml``: what a folder says of itself, so that nobody has to on the command line."""
+"""``dataset.yaml``: what a folder says of itself, so that nobody has to say it on the command line."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fcnlab.config.roles import Role
-from fcnlab.config.schema import FolderConfig, keys_with
 from fcnlab.core.errors import DataError
 from fcnlab.metrics.names import why_refused
 
+if TYPE_CHECKING:
+    from fcnlab.config.schema import FolderConfig
+
 FILE = "dataset.yaml"
 
-KEYS = tuple(keys_with(Role.DESCRIBED, FolderConfig()))
-"""Of a data set's configuration, those that a folder may say."""
-
 INFORMATION = ("source", "licence", "class_pixels")
-"""What it says beside them, for people."""
+"""Keys for people, which set nothing."""
 
-_LARGEST = 2**20
+_LARGEST = 2**20  # bytes
 
 
-def read(root: Path) -> dict[str, Any]:
-    """The keys that a folder sets; none if it has no description.
+def read(root: Path, types: Mapping[str, str]) -> dict[str, Any]:
+    """Return the keys that a folder sets; none if it has no description.
+
+    Args:
+        root: The folder.
+        types: The keys that it may set, each with its type as an annotation, such as ``list[str]``.
 
     Raises:
         DataError: If the file is not YAML, or sets something unknown, of the wrong type, or classes that cannot be
@@ -44,16 +46,15 @@ def read(root: Path) -> dict[str, Any]:
         raise DataError(f"'{path}' is not readable YAML ({reason})") from None
     if not isinstance(document, dict):
         raise DataError(f"'{path}': must be keys with values, such as class_names: [background, cell]")
-    known = {item.name: item for item in dataclasses.fields(FolderConfig)}
     found = {}
     for key, value in document.items():
         if key in INFORMATION:
             continue
-        if key not in KEYS:
-            raise DataError(f"'{path}': {key}: no such key; known are {', '.join((*KEYS, *INFORMATION))}")
-        if not _fits(value, str(known[key].type)):
-            raise DataError(f"'{path}': {key}: {value!r} is not what this key takes ({known[key].type})")
-        if key in ("images", "labels", "train_list", "val_list") and _leaves(str(value)):
+        if key not in types:
+            raise DataError(f"'{path}': {key}: no such key; known are {', '.join((*types, *INFORMATION))}")
+        if not _fits(value, types[key]):
+            raise DataError(f"'{path}': {key}: {value!r} is not what this key takes ({types[key]})")
+        if key in ("images", "labels", "train_list", "val_list") and _leaves_folder(str(value)):
             raise DataError(f"'{path}': {key}: {value} leads out of the folder")
         found[key] = value
     if "class_names" in found:
@@ -64,12 +65,13 @@ def read(root: Path) -> dict[str, Any]:
     return found
 
 
-def apply(config: FolderConfig, defaults: Mapping[str, Any]) -> FolderConfig:
-    """A folder's configuration with what it says of itself, where a key was left at its default.
+def apply(config: FolderConfig, types: Mapping[str, str], defaults: Mapping[str, Any]) -> FolderConfig:
+    """Return a folder's configuration in which its description sets every key that was left at its default.
 
     Args:
-        config: As composed.
-        defaults: Of every key.
+        config: The configuration as composed.
+        types: The keys that a description may set; see `read`.
+        defaults: The default of every key.
 
     Raises:
         DataError: As `read` does.
@@ -77,31 +79,31 @@ def apply(config: FolderConfig, defaults: Mapping[str, Any]) -> FolderConfig:
     if not config.root:
         return config
     root = Path(config.root).expanduser()
-    found = {key: value for key, value in read(root).items() if getattr(config, key) == defaults.get(key)}
+    found = {key: value for key, value in read(root, types).items() if getattr(config, key) == defaults.get(key)}
     for key in ("train_list", "val_list"):
         if key in found:
-            found[key] = str(root / found[key])  # not one of the same name in the working directory
-    return dataclasses.replace(config, **found) if found else config
+            found[key] = str(root / found[key])  # A list of the same name in the working directory is not meant.
+    return dataclasses.replace(config, **found)
 
 
-def _fits(value: Any, kind: str) -> bool:
-    """Whether a value is of a field's type, of those that `KEYS` have."""
-    if kind.startswith("list[list["):
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value has the type of a key that a description may set."""
+    if annotation.startswith("list[list["):
         return isinstance(value, list) and all(_fits(row, "list[int]") for row in value)
-    if kind == "list[str]":
+    if annotation == "list[str]":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if kind.startswith("list["):
-        numbers = (int, float) if "float" in kind else int
+    if annotation.startswith("list["):
+        numbers = (int, float) if "float" in annotation else int
         return isinstance(value, list) and all(
             isinstance(item, numbers) and not isinstance(item, bool) for item in value
         )
-    if kind == "Optional[bool]":
+    if annotation == "Optional[bool]":
         return isinstance(value, bool)
-    if kind == "int":
+    if annotation == "int":
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, str)
 
 
-def _leaves(name: str) -> bool:
+def _leaves_folder(name: str) -> bool:
     path = Path(name)
     return path.is_absolute() or ".." in path.parts

@@ -1,37 +1,64 @@
 """Whether the size and the times of a file tell that it is still the same file.
 
-They do on a file system that keeps the time of the last change of a file by itself, which nobody can set: ``cp -p``
-and ``touch`` change the time of modification alone.
+They do on a file system that keeps the time of a file's last change by itself. Nobody can set that time: ``cp -p`` and
+``touch`` set only the time of modification.
 """
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+from fcnlab.data.digests import digest
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
 _WITHOUT_CHANGE_TIMES = ("vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuse", "cifs", "smb", "9p", "vboxsf", "drvfs")
-"""Beginnings of the names of file systems that report the time of modification, or nothing, as that of the change."""
+"""How the names of file systems begin that report the time of modification, or nothing, as the time of change."""
 _ON_A_SERVER = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "afs")
 
 SETTLED = 2 * 10**9
-"""Nanoseconds. A file that is written twice within one tick of the clock has one time for both, and the coarsest file
-system counts in steps of two seconds: a file that is younger is not trusted."""
+"""The age in nanoseconds from which a file's times are trusted. A file that is written twice within one tick of the
+clock has one time for both, and the coarsest file system counts in steps of two seconds."""
 SETTLED_ON_A_SERVER = 60 * 10**9
-"""The same where a server's clock, which may be behind, gives the times."""
+"""The same age where a server's clock gives the times, which may be behind this machine's."""
+
+
+def digest_of_files(paths: Iterable[Path]) -> str | None:
+    """Return a digest of the path, inode, size and times of files, which changes if any of the files does.
+
+    It reads no file, only what the folders say of them.
+
+    Args:
+        paths: The files, in an order that matters.
+
+    Returns:
+        32 hexadecimal characters; None if a file is missing, or if its change might not be noticed (see `identity`).
+    """
+    lines, now = [], time.time_ns()
+    try:
+        for path in paths:
+            found = identity(path, now)
+            if found is None:
+                return None
+            lines.append(f"{os.path.abspath(path)}\0{found}")
+    except (OSError, ValueError):
+        return None
+    return digest("\n".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def identity(path: str | os.PathLike[str], now: int) -> str | None:
-    """What identifies a file and its content: another text after any change.
+    """Return a text that changes whenever a file or its content does.
 
     Args:
-        path: Of the file.
-        now: Nanoseconds since 1970.
+        path: The file.
+        now: The current time, in nanoseconds since 1970.
 
     Returns:
-        None if the file system, or the file's age, allows no such thing.
+        The text; None if the file system does not keep the time of change, or the file is too young.
 
     Raises:
         OSError: If the file is missing.
@@ -43,14 +70,14 @@ def identity(path: str | os.PathLike[str], now: int) -> str | None:
     settled = SETTLED
     if kind.startswith(_ON_A_SERVER):
         settled = SETTLED_ON_A_SERVER
-        found = _asked_anew(path)
+        found = _stat_on_the_server(path)
     if max(found.st_mtime_ns, found.st_ctime_ns) > now - settled:
         return None
     return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
-def _asked_anew(path: str | os.PathLike[str]) -> os.stat_result:
-    """A server's word, where `os.stat` may give what this machine remembers: opening a file asks for it."""
+def _stat_on_the_server(path: str | os.PathLike[str]) -> os.stat_result:
+    """Open a file for its times, which asks the server; `os.stat` may return what this machine has cached."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return os.fstat(descriptor)
@@ -60,7 +87,7 @@ def _asked_anew(path: str | os.PathLike[str]) -> os.stat_result:
 
 @cache
 def _file_system(device: int) -> str:
-    """The kind of file system on a device, as Linux names it; empty if that cannot be told."""
+    """Return the kind of file system on a device, as Linux names it; an empty text if it is not known."""
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -15,13 +15,14 @@ from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import require_split
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import ARRAY
-from fcnlab.data.pairs import Pairs, natural, root_of, some
+from fcnlab.data.labelled_files import LabelledFiles, root_folder
+from fcnlab.data.sample_names import first_few, natural_key
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import FolderConfig, PairedFilesConfig
 
 
-class PairedFiles(Pairs):
+class PairedFiles(LabelledFiles):
     """Images in ``root/images`` and labels in ``root/labels``, paired by stem; their extensions may differ.
 
     A sample's name is its stem. Samples are sorted naturally: "2" before "10". The splits are those of ``train_list``
@@ -46,13 +47,13 @@ class PairedFiles(Pairs):
     def __init__(self, config: PairedFilesConfig, split: str) -> None:
         require_split(split)
         self._config = config  # `_default_split` reads it
-        root = root_of(config)
+        root = root_folder(config)
         images, labels = self._find(root)
-        stems = sorted(images, key=natural)
+        stems = sorted(images, key=natural_key)
         chosen = self._split(stems, root)[split]
         if not chosen:
             raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
-        super().__init__(config, root, sorted(chosen, key=natural), images, labels, config.label_values)
+        super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
 
     def _find(self, root: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
         """The images and the labels of both splits, by stem."""
@@ -79,7 +80,7 @@ class PairedFiles(Pairs):
         shared = listed["train"] & listed["val"]
         if shared:
             raise DataError(
-                f"dataset.train_list and dataset.val_list both name {some(shared)}: "
+                f"dataset.train_list and dataset.val_list both name {first_few(shared)}: "
                 "remove it from one, or the validation is worthless"
             )
         return listed
@@ -185,7 +186,7 @@ def _require_within(path: Path, home: Path) -> None:
 def _require_partners(
     files: Mapping[str, Path], folder: Path, partners: Mapping[str, Path], kind: str, partner_kind: str
 ) -> None:
-    alone = sorted(files.keys() - partners.keys(), key=natural)
+    alone = sorted(files.keys() - partners.keys(), key=natural_key)
     if alone:
         more = f" (and {len(alone) - 1} more like it)" if len(alone) > 1 else ""
         raise DataError(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import Dataset, Sample, require_split
 from fcnlab.data.decode import count_pages, read_file, read_page
-from fcnlab.data.fingerprint import digest, digest_of
+from fcnlab.data.digests import digest, digest_of
 from fcnlab.data.folder import PairedFiles
-from fcnlab.data.pairs import Labelling, root_of
+from fcnlab.data.labelled_files import LabelValues, root_folder
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import Isbi2012Config
@@ -33,7 +33,7 @@ def isbi2012(config: Isbi2012Config, split: str) -> Dataset:
     Raises:
         DataError: As `Isbi2012` and `Isbi2012Volume` do.
     """
-    volumes = (root_of(config) / VOLUME).is_file()
+    volumes = (root_folder(config) / VOLUME).is_file()
     return Isbi2012Volume(config, split) if volumes else Isbi2012(config, split)
 
 
@@ -76,7 +76,7 @@ class Isbi2012Volume(Dataset):
 
     def __init__(self, config: Isbi2012Config, split: str) -> None:
         require_split(split)
-        root = root_of(config)
+        root = root_folder(config)
         self._volume, self._label_volume = root / VOLUME, root / LABELS
         for path in (self._volume, self._label_volume):
             pages = count_pages(path) if path.is_file() else 0
@@ -84,7 +84,7 @@ class Isbi2012Volume(Dataset):
                 raise DataError(f"'{path}': has {pages} pages where the ISBI 2012 training set has {NUM_SLICES}")
         if config.train_list or config.val_list:
             raise DataError("dataset.train_list and dataset.val_list: are for folders of slices, not for TIFF volumes")
-        self._labelling = Labelling(config, config.label_values)
+        self._values = LabelValues(config, config.label_values)
         self._numbers = range(NUM_TRAIN) if split == "train" else range(NUM_TRAIN, NUM_SLICES)
         self._source = f"{config.name} {root.resolve()}"
 
@@ -104,9 +104,9 @@ class Isbi2012Volume(Dataset):
         values = read_page(self._label_volume, number)[..., 0]
         if values.shape != image.shape[:2]:
             raise DataError(f"'{self._label_volume}': page {number} does not have its image's size")
-        return Sample(image, self._labelling(values, self._label_volume), str(number))
+        return Sample(image, self._values.to_classes(values, self._label_volume), str(number))
 
     def fingerprint(self) -> str:
         """A digest of both files, the slices and what their labels mean."""
         files = [digest(read_file(path, "volume")) for path in (self._volume, self._label_volume)]
-        return digest_of([self._labelling.meaning, self.names, files])
+        return digest_of([self._values.meaning, self.names, files])

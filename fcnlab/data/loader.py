@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from fcnlab.core.errors import DataError
-from fcnlab.data.background import map_ahead
 from fcnlab.data.channels import full_range
 from fcnlab.data.dataset import Dataset, Sample, Transform
+from fcnlab.data.prefetch import map_ahead
 
 
 class Batch(NamedTuple):

@@ -14,8 +14,8 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import require_split
-from fcnlab.data.lists import read_names
-from fcnlab.data.pairs import Pairs, root_of
+from fcnlab.data.labelled_files import LabelledFiles, root_folder
+from fcnlab.data.sample_lists import read_names
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import Voc2012Config
@@ -24,7 +24,7 @@ _LISTS = Path("ImageSets", "Segmentation")
 _LARGEST_MAT = 64 * 2**20
 
 
-class Voc2012(Pairs):
+class Voc2012(LabelledFiles):
     """The segmentation images of one list.
 
     ``train_set``: ``train`` or ``trainval`` of VOC; ``trainaug``, which is VOC's and SBD's training and validation
@@ -42,7 +42,7 @@ class Voc2012(Pairs):
 
     def __init__(self, config: Voc2012Config, split: str) -> None:
         require_split(split)
-        root = _devkit(root_of(config))
+        root = _devkit(root_folder(config))
         self._sbd = _sbd_folder(config)
         self._root = root
         chosen = {"train": self._train_names(config.train_set), "val": self._val_names(config.val_set)}

@@ -18,11 +18,12 @@ from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import ArchConfig
 from fcnlab.core.processor import describe_cpu
-from fcnlab.data.balance import median_frequency, repeat_factors
-from fcnlab.data.dataset import Cached, Dataset
+from fcnlab.data.cached_checks import CachedChecks
+from fcnlab.data.class_balance import median_frequency, repeat_factors
+from fcnlab.data.dataset import Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
-from fcnlab.data.remembered import Remembered
 from fcnlab.data.transforms import TrainTransform
+from fcnlab.data.wrappers import Cached
 from fcnlab.drawing.palette import palette
 from fcnlab.experiment.recorded import CHECKPOINTS
 from fcnlab.metrics.names import class_names
@@ -57,8 +58,8 @@ def build_data(config: Config) -> Data:
         DataError: If a file, key or value is wrong; the text names the first one.
     """
     factory = DATASETS.get(config.dataset.name)
-    limit = config.dataset.cache_mib
-    splits = [Remembered(Cached(factory(config.dataset, split), limit)) for split in Data._fields]
+    limit, keys = config.dataset.cache_mib, keys_with(Role.READS, config.dataset)
+    splits = [CachedChecks(Cached(factory(config.dataset, split), limit), keys) for split in Data._fields]
     for split in splits:
         split.check()
     return Data(*splits)

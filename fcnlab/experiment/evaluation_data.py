@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from fcnlab.config import DatasetConfig
+from fcnlab.config import DatasetConfig, keys_with
+from fcnlab.config.roles import Role
 from fcnlab.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ def open_split(config: DatasetConfig, split: str) -> Dataset:
     Raises:
         DataError: If a file, key or value is wrong; the text names the first one.
     """
-    from fcnlab.data.dataset import SPLITS, Joined
-    from fcnlab.data.remembered import Remembered
+    from fcnlab.data.cached_checks import CachedChecks
+    from fcnlab.data.dataset import SPLITS
+    from fcnlab.data.wrappers import Joined
     from fcnlab.registry import DATASETS
 
     factory = DATASETS.get(config.name)
-    parts = [Remembered(factory(config, name)) for name in (SPLITS if split == "all" else (split,))]
+    keys = keys_with(Role.READS, config)
+    parts = [CachedChecks(factory(config, name), keys) for name in (SPLITS if split == "all" else (split,))]
     dataset = parts[0] if len(parts) == 1 else Joined(parts)
     dataset.check()
     return dataset

@@ -30,7 +30,7 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from fcnlab.core.cache_folder import cache_folder
-from fcnlab.data.fingerprint import digest_of
+from fcnlab.data.digests import digest_of
 from fcnlab.experiment.graph_key import (
     UndescribedError,
     describe_cell,

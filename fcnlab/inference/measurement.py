@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fcnlab.data.background import map_ahead
 from fcnlab.data.dataset import Dataset, Sample
+from fcnlab.data.prefetch import map_ahead
 from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.metrics.boundary import BoundaryF1
 from fcnlab.metrics.confusion import ConfusionMatrix

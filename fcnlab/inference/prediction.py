@@ -17,9 +17,9 @@ import numpy as np
 
 from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.core.files import replacing
-from fcnlab.data.background import map_ahead
 from fcnlab.data.channels import to_rgb
-from fcnlab.data.image_sources import Picture, Source
+from fcnlab.data.prefetch import map_ahead
+from fcnlab.data.unlabelled import Picture, Source
 from fcnlab.drawing.label_maps import write_mask, write_overlay
 from fcnlab.inference.trained import TrainedNetwork
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.data.decode import decode, read_image, read_label
-from fcnlab.data.pairs import some
+from fcnlab.data.sample_names import first_few
 from fcnlab.metrics.names import why_refused
 
 _LARGEST_JSON = 256 * 2**20
@@ -79,7 +79,8 @@ def from_values(path: Path, values: Sequence[int], num_classes: int) -> np.ndarr
     strange = [value for value in found.tolist() if value not in values and value != VOID]
     if strange:
         raise DataError(
-            f"label '{path}' has the values {some(strange)}, which are no class's: set `values` to that of each class"
+            f"label '{path}' has the values {first_few(strange)}, which are no class's: set `values` to that of each "
+            "class"
         )
     table = np.full(int(max(found.max(), max(values), VOID)) + 1, VOID, np.uint8)
     table[list(values)] = np.arange(len(values))
@@ -262,4 +263,6 @@ def _index_of(name: str, class_names: Sequence[str], path: Path) -> int:
         return list(class_names).index(name)
     if name.lower() in ("void", "ignore"):
         return VOID
-    raise DataError(f"annotation '{path}' has the label '{name}', which is none of {some(class_names)}: set `classes`")
+    raise DataError(
+        f"annotation '{path}' has the label '{name}', which is none of {first_few(class_names)}: set `classes`"
+    )

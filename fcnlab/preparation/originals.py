@@ -20,7 +20,8 @@ from fcnlab.data.channels import is_plain
 from fcnlab.data.dataset import Dataset
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import ARRAY
-from fcnlab.data.pairs import Pairs, natural
+from fcnlab.data.labelled_files import LabelledFiles
+from fcnlab.data.sample_names import natural_key
 from fcnlab.metrics.names import class_names
 from fcnlab.preparation.annotations import Coco, from_colours, from_labelme, from_values
 from fcnlab.registry import DATASETS
@@ -159,7 +160,7 @@ def _of_sample(dataset: Dataset, index: int, split: str) -> Item:
         sample = dataset[index]
         return sample.image, sample.label
 
-    return Item(name, dataset.path_of(name) if isinstance(dataset, Pairs) else None, read, split)
+    return Item(name, dataset.image_path(name) if isinstance(dataset, LabelledFiles) else None, read, split)
 
 
 def _of_folder(config: PrepareConfig, folder: Path) -> Source:
@@ -169,7 +170,7 @@ def _of_folder(config: PrepareConfig, folder: Path) -> Source:
     if any(image.with_suffix(".json").is_file() for image in images.values()):
         return _of_labelme(config, images)
     labels = _pictures(_below(folder, config.labels), EXTENSIONS)
-    alone = sorted(images.keys() ^ labels.keys(), key=natural)
+    alone = sorted(images.keys() ^ labels.keys(), key=natural_key)
     if alone:
         raise DataError(
             f"source={config.source}: {len(alone)} images and labels are alone, such as '{alone[0]}': each image needs "
@@ -178,7 +179,7 @@ def _of_folder(config: PrepareConfig, folder: Path) -> Source:
     if not config.classes:
         raise DataError("classes: name them in order, as in classes=[background,cell]")
     items = []
-    for name in sorted(images, key=natural):
+    for name in sorted(images, key=natural_key):
         if config.colours:
             read = partial(from_colours, labels[name], config.colours, config.void_colour)
         else:
@@ -194,7 +195,7 @@ def _of_labelme(config: PrepareConfig, images: dict[str, Path]) -> Source:
     if missing:
         raise DataError(f"source={config.source}: image '{missing[0]}' has no LabelMe file of its name")
     items = []
-    for name in sorted(images, key=natural):
+    for name in sorted(images, key=natural_key):
         read = partial(from_labelme, images[name].with_suffix(".json"), config.classes)
         items.append(Item(name, images[name], partial(_read_both, config, images[name], read)))
     return Source(items, list(config.classes))
@@ -210,7 +211,7 @@ def _of_coco(config: PrepareConfig, folder: Path) -> Source:
         if image is None:
             raise DataError(f"annotation '{coco.path}': there is no image '{places[0]}'")
         items.append(Item(image.stem, image, partial(_read_both, config, image, partial(coco.label, image_id))))
-    items.sort(key=lambda item: natural(item.name))
+    items.sort(key=lambda item: natural_key(item.name))
     twice = [one.name for one, other in pairwise(items) if one.name == other.name]
     if twice or not items:
         raise DataError(f"annotation '{coco.path}': {f'two images are called {twice[0]}' if twice else 'has no image'}")

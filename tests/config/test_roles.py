@@ -7,8 +7,9 @@ import pytest
 from fcnlab.config import compose, recorded_roles
 from fcnlab.config.roles import UNCLASSIFIED, Role
 from fcnlab.config.schema import SCHEMAS, Config, flatten, key, keys_with, leaves, options, role_of
-from fcnlab.data.description import KEYS
-from fcnlab.data.remembered import stamp_of
+from fcnlab.core.errors import DataError
+from fcnlab.data import Dataset
+from fcnlab.data.cached_checks import CachedChecks
 from fcnlab.experiment import resume
 
 SECTIONS = [("", Config())]
@@ -86,25 +87,55 @@ def test_hydra_names_no_folder_by_what_is_said_anew():
     assert node.hydra.job.override_dirname == "seed=3"
 
 
-def test_a_folder_may_describe_what_says_so():
-    assert "class_names" in KEYS
-    assert "crop_size" not in KEYS
-    assert set(KEYS) == set(keys_with(Role.DESCRIBED, SCHEMAS["dataset"]["folder"]()))
+@pytest.mark.parametrize(("name", "described"), [("num_classes", True), ("crop_size", False)])
+def test_a_folder_may_describe_what_says_so(tmp_path, name, described):
+    (tmp_path / "dataset.yaml").write_text(f"{name}: 64\n")
+    words = ["dataset=folder", f"dataset.root={tmp_path}"]
+    if described:
+        assert getattr(compose(words).dataset, name) == 64
+    else:
+        with pytest.raises(DataError) as caught:
+            compose(words)
+        known = str(caught.value).partition("known are ")[2].split(", ")
+        assert {*known} - {"source", "licence", "class_pixels"} == {
+            *keys_with(Role.DESCRIBED, SCHEMAS["dataset"]["folder"]())
+        }
 
 
 @pytest.mark.parametrize("name", sorted({name for _, _, name in ROLES if name.startswith("dataset.")}))
-def test_checked_files_are_read_again_after_a_change_of_what_is_read(name, tmp_path, monkeypatch):
-    """The memory of checked files goes by the role of each key."""
-    monkeypatch.setattr("fcnlab.data.remembered.time.time_ns", lambda: 2**62)  # the memory does not trust young files
-    file = tmp_path / "image.png"
-    file.write_bytes(b"image")
+def test_checked_files_are_read_again_after_a_change_of_what_is_read(name, tmp_path):
+    """Whatever the key, the cache of checks goes by its role."""
     short = name.removeprefix("dataset.")
     datasets = [section for prefix, section in SECTIONS if prefix == "dataset."]
     section = next(section for section in datasets if short in {item.name for item in dataclasses.fields(section)})
     changed = dataclasses.replace(section, **{short: "changed"})
-    before, after = stamp_of([file], section), stamp_of([file], changed)
-    assert before is not None
-    assert (before != after) == any(Role.READS in role for role in roles_of(name))
+    files = UnchangedFiles()
+    for config in (section, section, changed):
+        before = files.checks
+        dataset = CachedChecks(files, keys_with(Role.READS, config), tmp_path)
+        dataset.check()
+        dataset.fingerprint()
+    assert before == 1
+    assert (files.checks > before) == any(Role.READS in role for role in roles_of(name))
+
+
+class UnchangedFiles(Dataset):
+    """A data set whose files never change, and which counts how often it is checked."""
+
+    names = ["a"]
+    checks = 0
+
+    def __getitem__(self, index):
+        raise NotImplementedError
+
+    def stamp(self):
+        return "unchanged"
+
+    def check(self):
+        self.checks += 1
+
+    def fingerprint(self):
+        return "0" * 32
 
 
 @pytest.fixture(scope="module")

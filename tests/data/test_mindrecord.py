@@ -46,7 +46,7 @@ def write(root):
     written = []
     for split in ("train", "val"):
         files = Folder(FolderConfig(root=str(root), **LISTS), split)
-        samples = [writing.Files(name, files.path_of(name), files.label_of(name)) for name in files.names]
+        samples = [writing.Files(name, files.image_path(name), files.label_path(name)) for name in files.names]
         written.append(writing.write_split(root, split, samples))
     return written
 

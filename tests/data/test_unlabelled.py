@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from fcnlab.core.errors import DataError
-from fcnlab.data.image_sources import find
+from fcnlab.data.unlabelled import find
 
 GREY = np.arange(40 * 60, dtype=np.uint32).reshape(40, 60).astype(np.uint8)
 RGB = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)

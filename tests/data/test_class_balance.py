@@ -6,8 +6,8 @@ import pytest
 from fcnlab import compose
 from fcnlab.config.schema import CellsConfig
 from fcnlab.core.errors import ConfigError
-from fcnlab.data.balance import median_frequency, repeat_factors
 from fcnlab.data.cells import Cells
+from fcnlab.data.class_balance import median_frequency, repeat_factors
 from fcnlab.experiment import assembly
 
 PIXELS = np.array([[80, 20, 0, 0], [100, 0, 0, 0], [50, 25, 25, 0]])

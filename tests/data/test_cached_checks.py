@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fcnlab.config.schema import FolderConfig
+from fcnlab.config.roles import Role
+from fcnlab.config.schema import FolderConfig, keys_with
 from fcnlab.core.errors import DataError
-from fcnlab.data import Cached, Dataset, Sample, file_times, remembered
+from fcnlab.data import Cached, Dataset, Sample, cached_checks, file_times
+from fcnlab.data.cached_checks import CachedChecks
 from fcnlab.data.folder import Folder
-from fcnlab.data.remembered import Remembered
 
 
 @pytest.fixture
@@ -60,8 +61,9 @@ class Counted(Folder):
 
 def start(root, cache, **keys):
     """What a process does before it trains: the number of samples decoded and digested, and the fingerprint."""
-    inner = Counted(FolderConfig(root=str(root), val_fraction=0.25, **keys), "train")
-    dataset = Remembered(Cached(inner, 1), cache)
+    config = FolderConfig(root=str(root), val_fraction=0.25, **keys)
+    inner = Counted(config, "train")
+    dataset = CachedChecks(Cached(inner, 1), keys_with(Role.READS, config), cache)
     dataset.check()
     found = dataset.fingerprint()
     assert found == inner.fingerprint()
@@ -96,7 +98,7 @@ def test_a_changed_file_is_read_again(root, tmp_path, change):
 
 def test_a_file_that_was_damaged_since_is_found(root, tmp_path):
     start(root, tmp_path / "cache")
-    dataset = Remembered(Folder(FolderConfig(root=str(root), val_fraction=0.25), "train"), tmp_path / "cache")
+    dataset = CachedChecks(Folder(FolderConfig(root=str(root), val_fraction=0.25), "train"), {}, tmp_path / "cache")
     path = root / "labels" / f"{dataset.names[1]}.png"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="damaged or truncated"):
@@ -124,7 +126,7 @@ def test_what_has_no_part_in_reading_changes_nothing(root, tmp_path):
 
 def test_another_version_of_the_code_checks_anew(root, tmp_path, monkeypatch):
     start(root, tmp_path / "cache")
-    monkeypatch.setattr(remembered, "_code", lambda: "another")
+    monkeypatch.setattr(cached_checks, "_code", lambda: "another")
     assert start(root, tmp_path / "cache")[:2] == (3, 3)
 
 
@@ -174,7 +176,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(root, tmp_path):
 
 
 def test_the_memory_is_bounded(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(remembered, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(cached_checks, "MAX_ENTRIES", 3)
     for count in range(2, 8):
         start(root, tmp_path / "cache", num_classes=count)
     assert len(list((tmp_path / "cache").iterdir())) == 3
@@ -192,7 +194,7 @@ def test_a_data_set_without_a_stamp_is_as_ever(tmp_path):
 
     plain = Plain()
     for _ in range(2):
-        dataset = Remembered(plain, tmp_path / "cache")
+        dataset = CachedChecks(plain, {}, tmp_path / "cache")
         dataset.check()
         dataset.fingerprint()
     assert plain.reads == 4
@@ -202,8 +204,8 @@ def test_a_data_set_without_a_stamp_is_as_ever(tmp_path):
 def test_a_long_look_is_announced(root, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     dataset = Folder(FolderConfig(root=str(root), split_seed=1), "train")
-    Remembered(dataset, tmp_path / "cache").check()
+    CachedChecks(dataset, {}, tmp_path / "cache").check()
     assert not caplog.messages
-    monkeypatch.setattr(remembered, "_MANY", 2)
-    Remembered(dataset, tmp_path / "cache").check()
+    monkeypatch.setattr(cached_checks, "_MANY", 2)
+    CachedChecks(dataset, {}, tmp_path / "cache").check()
     assert caplog.messages == ["reading 3 images once, to find what is wrong with them"]

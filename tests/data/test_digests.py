@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from fcnlab.data.fingerprint import digest, digest_of
+from fcnlab.data.digests import digest, digest_of
 
 
 def test_digest_is_the_first_half_of_sha256():
