@@ -9,16 +9,19 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["fcnlab.data.decode", "fcnlab.models.checkpoint"]):
+with atheris.instrument_imports(
+    include=["fcnlab.data.decode", "fcnlab.data.image_files", "fcnlab.data.label_files", "fcnlab.models.checkpoint"]
+):
     from fcnlab.core.checkpoint_header import read_metadata
-    from fcnlab.data.decode import read_image, read_label
+    from fcnlab.data import image_files
+    from fcnlab.data.label_files import read_label
     from fcnlab.models.checkpoint import read_weights
 from fcnlab.core.errors import FcnlabError
 
 TARGETS = {
     "images": [
-        ("a.png", read_image),
-        ("a.png", lambda path: read_image(path, upright=True)),
+        ("a.png", image_files.read),
+        ("a.png", lambda path: image_files.read(path, upright=True)),
         ("a.png", lambda path: read_label(path, white=255)),
     ],
     "checkpoints": [("a.safetensors", read_weights), ("a.safetensors", read_metadata), ("a.ckpt", read_weights)],

@@ -27,8 +27,8 @@ from fcnlab.config.schema import FolderConfig
 from fcnlab.core.checkpoint_header import read_metadata
 from fcnlab.core.errors import CheckpointError, ConfigError, DataError, FcnlabError
 from fcnlab.data import image_files
-from fcnlab.data.decode import read_image, read_label
 from fcnlab.data.folder import Folder
+from fcnlab.data.label_files import read_label
 from fcnlab.experiment import recorded
 from fcnlab.models import build_model
 from fcnlab.models.checkpoint import read_weights, save_weights
@@ -171,14 +171,14 @@ def test_image_files(fenced, inputs):
         path.write_bytes(data)
         for upright in (False, True):
             with one_line(DataError):
-                image = read_image(path, upright=upright)
+                image = image_files.read(path, upright=upright)
                 assert image.dtype == np.uint8
                 assert image.shape[2:] == (3,)
 
     run(damaged(pictures()), check, inputs)
 
 
-@pytest.mark.parametrize("read", [read_image, lambda path: read_label(path, white=255)], ids=["image", "label"])
+@pytest.mark.parametrize("read", [image_files.read, lambda path: read_label(path, white=255)], ids=["image", "label"])
 @pytest.mark.parametrize("place", [8, 33], ids=["first part", "second part"])
 def test_a_part_of_a_png_that_claims_4_gib_does_not_take_them(tmp_path, read, place):
     data = bytearray(pictures()[0])

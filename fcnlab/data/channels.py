@@ -8,25 +8,20 @@ import cv2
 import numpy as np
 
 
-def is_plain(channels: int, bits: int) -> bool:
-    """Whether these are what an everyday picture has: red, green and blue of 8 bits."""
-    return (channels, bits) == (3, 8)
-
-
 def full_range(image: np.ndarray) -> int:
-    """The largest value of an image's type: 255 or 65535."""
+    """Return the largest value of an image's type: 255 or 65535."""
     return 65535 if image.dtype == np.uint16 else 255
 
 
 def by_fours(function: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
-    """What a function of OpenCV makes of an image, H x W x C: most of them take four channels at once, and no more.
+    """Apply a function of OpenCV to an image, four channels at a time, since most of them take no more.
 
     Args:
-        function: Treats every channel alike; may drop the last axis of a single one, as OpenCV does.
-        image: With any number of channels.
+        function: A function that treats every channel alike. It may drop the last axis of a single one, as OpenCV does.
+        image: H x W x C, with any number of channels.
 
     Returns:
-        With as many channels.
+        An image with as many channels.
     """
     count = image.shape[2]
     groups = [image] if count <= 4 else [np.ascontiguousarray(image[..., at : at + 4]) for at in range(0, count, 4)]
@@ -35,14 +30,14 @@ def by_fours(function: Callable[[np.ndarray], np.ndarray], image: np.ndarray) ->
 
 
 def look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Each value of an image replaced by what a table has for it; the table has all values of the type."""
+    """Replace each value of an image by the table's entry for it; the table has one for every value of the type."""
     if image.dtype == np.uint8:
         return cv2.LUT(image, table).reshape(image.shape)
     return table[image]
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """An image for people to look at, H x W x 3 uint8: one channel is grey, of more than three the first are shown."""
+    """Return an image for people, H x W x 3 uint8: one channel is shown as grey, of more than three the first three."""
     image = in_bits(image, 8)
     count = image.shape[2]
     if count == 3:
@@ -55,14 +50,14 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def in_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """Scaled to the full range of 8 or 16 bits."""
+    """Return an image, uint8 or uint16, scaled to the full range of 8 or 16 bits."""
     if bits == 8 and pixels.dtype == np.uint16:
-        return np.rint(pixels * np.float32(255 / 65535)).astype(np.uint8)
+        return cv2.convertScaleAbs(pixels, alpha=255 / 65535).reshape(pixels.shape)
     if bits == 16 and pixels.dtype == np.uint8:
         return pixels.astype(np.uint16) * np.uint16(257)
     return pixels
 
 
 def with_axis(pixels: np.ndarray) -> np.ndarray:
-    """H x W x 1 of what OpenCV gives as H x W."""
+    """Return an image as H x W x C; OpenCV drops the axis of a single channel."""
     return pixels[..., None] if pixels.ndim == 2 else pixels

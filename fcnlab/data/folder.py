@@ -14,7 +14,7 @@ import numpy as np
 from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import require_split
 from fcnlab.data.decode import EXTENSIONS
-from fcnlab.data.image_files import ARRAY
+from fcnlab.data.image_files import IMAGE_EXTENSIONS
 from fcnlab.data.labelled_files import LabelledFiles, root_folder
 from fcnlab.data.sample_names import first_few, natural_key
 
@@ -58,7 +58,7 @@ class PairedFiles(LabelledFiles):
     def _find(self, root: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
         """The images and the labels of both splits, by stem."""
         config = self._config
-        images = _files_by_stem(root, config.images, "images", (*EXTENSIONS, ARRAY))
+        images = _files_by_stem(root, config.images, "images", IMAGE_EXTENSIONS)
         labels = _files_by_stem(root, config.labels, "labels", EXTENSIONS)
         _require_partners(images, root / config.labels, labels, "image", "label")
         _require_partners(labels, root / config.images, images, "label", "image")

@@ -12,9 +12,10 @@ import numpy as np
 from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data import image_files
 from fcnlab.data.dataset import Dataset, Sample
-from fcnlab.data.decode import read_file, read_label
+from fcnlab.data.decode import read_file
 from fcnlab.data.digests import digest, digest_of
 from fcnlab.data.file_times import digest_of_files
+from fcnlab.data.label_files import read_label
 from fcnlab.data.prefetch import map_ahead
 from fcnlab.data.sample_names import first_few
 

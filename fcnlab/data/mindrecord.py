@@ -30,9 +30,8 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import SPLITS, Dataset
-from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.folder import Folder
-from fcnlab.data.image_files import ARRAY
+from fcnlab.data.image_files import IMAGE_EXTENSIONS
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import FolderConfig
@@ -133,7 +132,7 @@ class Shard:
         self.names = [row[0] for row in rows]
         self._suffixes = [row[1] for row in rows]
         for name, suffix in zip(self.names, self._suffixes, strict=True):
-            if not _is_name(name) or suffix not in _SUFFIXES:
+            if not _is_name(name) or suffix not in IMAGE_EXTENSIONS:
                 raise _damaged(path, f"its index has a sample {name!r} with the suffix {suffix!r}")
         try:
             places = np.array([row[2:] for row in rows], np.int64).reshape(len(rows), 5)
@@ -222,9 +221,6 @@ class _Column(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self._rows)
-
-
-_SUFFIXES = frozenset((*EXTENSIONS, ARRAY))
 
 
 def shards_of(root: Path, split: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Images without labels, wherever they are: a file, a folder, a pattern, the pages of a TIFF, the frames of a video."""
+"""Images without labels, for prediction: from a file, a folder, a pattern, the pages of a TIFF or a video's frames."""
 
 from __future__ import annotations
 
@@ -14,84 +14,82 @@ import cv2
 import numpy as np
 
 from fcnlab.core.errors import DataError
-from fcnlab.data.channels import is_plain
-from fcnlab.data.decode import EXTENSIONS, VIDEO_EXTENSIONS, count_pages, read_image
-from fcnlab.data.image_files import ARRAY, read, read_page
+from fcnlab.data import image_files
+from fcnlab.data.image_files import IMAGE_EXTENSIONS
 
-TIFF = (".tif", ".tiff")
+VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+"""The extensions of videos, in lower case."""
 
 
-class Picture(NamedTuple):
-    """One image to be.
+class UnlabelledImage(NamedTuple):
+    """One image that is yet to be decoded.
 
     Attributes:
-        name: Unique, without an extension, with ``/`` between folders: ``a/b``; ``stack-0003`` of a file with several.
-        read: Decodes it, H x W x C uint8 or uint16, RGB unless asked for other channels; those of one video in the
-            order of their frames, each at most once.
+        name: A unique name without an extension and with ``/`` between folders, as ``a/b``, or ``stack-0003`` for an
+            image of a file that holds several.
+        read: A function that decodes the image, H x W x C uint8 or uint16, RGB unless the network takes other channels.
+            The frames of a video must be decoded in their order, each at most once.
     """
 
     name: str
     read: Callable[[], np.ndarray]
 
 
-class Source(NamedTuple):
-    """One file.
+class UnlabelledFile(NamedTuple):
+    """A file with one image or several.
 
     Attributes:
-        path: Where it is.
-        name: Its images' names, or what they begin with.
+        path: The file.
+        name: The name of its image, or what the names of its images begin with.
     """
 
     path: Path
     name: str
 
-    def pictures(self, channels: int = 3, bits: int = 8) -> list[Picture]:
-        """The images in the file.
+    def images(self, channels: int = 3, bits: int = 8) -> list[UnlabelledImage]:
+        """Return the images in the file.
 
         Args:
-            channels: Of an image; a TIFF with as many pages is one image.
-            bits: Of a channel.
+            channels: The number of channels of an image; a TIFF with as many pages may be one image.
+            bits: The bits of a channel.
 
         Raises:
             DataError: If it is a video that cannot be opened.
         """
-        suffix = self.path.suffix.lower()
-        if suffix in VIDEO_EXTENSIONS:
+        if self.path.suffix.lower() in VIDEO_EXTENSIONS:
             video = _Video(self.path)
             return _numbered(self.name, video.frames, lambda frame: partial(video.read, frame))
-        pages = count_pages(self.path) if suffix in TIFF else 1
-        plain = is_plain(channels, bits)
-        if pages > 1 and (plain or pages != channels):
-            return _numbered(self.name, pages, lambda page: partial(read_page, self.path, page, channels, bits))
-        if suffix == ARRAY or not plain:
-            return [Picture(self.name, partial(read, self.path, channels, bits))]
-        return [Picture(self.name, partial(read_image, self.path, upright=True))]
+        count = image_files.count_images(self.path, channels, bits)
+        if count > 1:
+            return _numbered(
+                self.name, count, lambda page: partial(image_files.read_page, self.path, page, channels, bits)
+            )
+        return [UnlabelledImage(self.name, partial(image_files.read, self.path, channels, bits, upright=True))]
 
 
-def find(given: str, without: Path | None = None) -> list[Source]:
-    """The files that a user means.
+def find(given: str, without: Path | None = None) -> list[UnlabelledFile]:
+    """Return the files that a user means.
 
     Args:
         given: A file; a folder, all of whose images are taken, also those in folders below; or a pattern with ``*``,
-            ``?`` or ``**``. Of a folder's or pattern's files, those whose extension is of no image or video are left
-            out.
+            ``?`` or ``**``. Files that a folder or pattern finds are left out if their extension is not that of an
+            image or, for a pattern, a video.
         without: A folder that is left out, such as the output's.
 
     Returns:
-        Sorted by path. A file's name is its path within the folder, without the extension unless another file would
-        have the same name.
+        The files, sorted by path. A file's name is its path within the folder, without the extension unless another
+        file would have the same name.
 
     Raises:
         DataError: If there is none.
     """
     path = Path(given).expanduser()
     if path.is_file():
-        return [Source(path, path.stem)]
-    pictures = (*EXTENSIONS, ARRAY)
-    known = pictures + VIDEO_EXTENSIONS
+        return [UnlabelledFile(path, path.stem)]
+    known = IMAGE_EXTENSIONS + VIDEO_EXTENSIONS
     if path.is_dir():
-        root, paths = path, [found for found in path.rglob("*") if found.suffix.lower() in pictures]
-        kind = f"no file in it ends in {', '.join(pictures)}"
+        root, paths = path, [found for found in path.rglob("*") if found.suffix.lower() in IMAGE_EXTENSIONS]
+        kind = f"no file in it ends in {', '.join(IMAGE_EXTENSIONS)}"
     else:
         paths = [Path(found) for found in glob.glob(str(path), recursive=True)]
         if not paths:
@@ -112,22 +110,26 @@ def find(given: str, without: Path | None = None) -> list[Source]:
     stems = {found: found.relative_to(root).with_suffix("").as_posix() for found in paths}
     often = Counter(stems.values())
     return [
-        Source(found, stems[found] if often[stems[found]] == 1 else found.relative_to(root).as_posix())
+        UnlabelledFile(found, stems[found] if often[stems[found]] == 1 else found.relative_to(root).as_posix())
         for found in sorted(paths)
     ]
 
 
-def _numbered(name: str, count: int, reader: Callable[[int], Callable[[], np.ndarray]]) -> list[Picture]:
+def _numbered(name: str, count: int, reader: Callable[[int], Callable[[], np.ndarray]]) -> list[UnlabelledImage]:
     digits = max(4, len(str(count - 1)))  # so that names sort as the images do
-    return [Picture(f"{name}-{index:0{digits}d}", reader(index)) for index in range(count)]
+    return [UnlabelledImage(f"{name}-{index:0{digits}d}", reader(index)) for index in range(count)]
 
 
 class _Video:
-    """The frames of a video, read forwards."""
+    """The frames of a video, decoded forwards.
+
+    Attributes:
+        frames: The number of frames.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Containers are often wrong about it, so that the frames are counted; that decodes no colours.
+        # The frames are counted, which decodes no colours, because containers are often wrong about their number.
         self.frames = sum(1 for _ in self._grabbed())
         if self.frames == 0:
             raise DataError(f"video '{path}' cannot be read: is it damaged, or of a kind that OpenCV does not know?")
@@ -135,7 +137,7 @@ class _Video:
         self._next = 0
 
     def read(self, frame: int) -> np.ndarray:
-        """Decode a frame; none before it can be read afterwards."""
+        """Decode a frame, H x W x 3 uint8 RGB; no frame before it can be decoded afterwards."""
         if self._capture is None:
             self._capture = cv2.VideoCapture(str(self._path))
         while self._next < frame and self._capture.grab():

@@ -19,7 +19,7 @@ from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.core.files import replacing
 from fcnlab.data.channels import to_rgb
 from fcnlab.data.prefetch import map_ahead
-from fcnlab.data.unlabelled import Picture, Source
+from fcnlab.data.unlabelled import UnlabelledFile, UnlabelledImage
 from fcnlab.drawing.label_maps import write_mask, write_overlay
 from fcnlab.inference.trained import TrainedNetwork
 
@@ -145,12 +145,12 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def list_pictures(sources: Iterable[Source], outcome: Outcome, network: TrainedNetwork) -> list[Picture]:
+def list_pictures(files: Iterable[UnlabelledFile], outcome: Outcome, network: TrainedNetwork) -> list[UnlabelledImage]:
     """The images in files, as the network takes them; a video that cannot be opened is noted in the outcome."""
     pictures = []
-    for source in sources:
+    for file in files:
         try:
-            pictures += source.pictures(network.channels, network.bits)
+            pictures += file.images(network.channels, network.bits)
         except DataError as error:
             outcome.failed.append(str(error))
             log.warning("%s; skipped", error)
@@ -158,7 +158,11 @@ def list_pictures(sources: Iterable[Source], outcome: Outcome, network: TrainedN
 
 
 def label_all(
-    network: TrainedNetwork, pictures: Iterable[Picture], output: OutputFolder, options: Options, outcome: Outcome
+    network: TrainedNetwork,
+    pictures: Iterable[UnlabelledImage],
+    output: OutputFolder,
+    options: Options,
+    outcome: Outcome,
 ) -> Iterator[str]:
     """Label images and write the results; yields each one's name once the network is done with it.
 
@@ -189,7 +193,7 @@ def label_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(picture: Picture) -> tuple[Picture, np.ndarray | None, str]:
+def _read(picture: UnlabelledImage) -> tuple[UnlabelledImage, np.ndarray | None, str]:
     """The decoded image, or what is wrong with it."""
     try:
         return picture, picture.read(), ""

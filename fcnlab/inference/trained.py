@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from fcnlab.core.errors import CheckpointError
-from fcnlab.data.channels import by_fours, is_plain, with_axis
+from fcnlab.data.channels import by_fours, with_axis
 from fcnlab.data.loader import normalise
 from fcnlab.drawing.palette import palette
 from fcnlab.inference.forward import ForwardPass, Output
@@ -188,7 +188,7 @@ class TrainedNetwork(nn.Cell):
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         """An image with the network's channels."""
-        if is_plain(self.channels, self.bits):
+        if (self.channels, self.bits) == (3, 8):
             return _rgb(image)
         image = with_axis(np.asarray(image))
         known = image.dtype in (np.uint8, np.uint16)

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 
 from fcnlab.core.errors import DataError
-from fcnlab.data.decode import decode, read_image, read_label
+from fcnlab.data import image_files
+from fcnlab.data.decode import decode
+from fcnlab.data.label_files import read_label
 from fcnlab.data.sample_names import first_few
 from fcnlab.metrics.names import why_refused
 
@@ -37,7 +39,7 @@ def from_colours(path: Path, colours: Sequence[Sequence[int]], void: Sequence[in
     Raises:
         DataError: If a pixel has another colour, as in a JPEG.
     """
-    pixels = read_image(path).astype(np.uint32)
+    pixels = image_files.read(path).astype(np.uint32)
     codes = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     labels = np.full(codes.shape, VOID, np.uint8)
     known = np.zeros(codes.shape, bool)

@@ -16,10 +16,9 @@ import numpy as np
 from fcnlab.config.schema import PrepareConfig
 from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data import image_files
-from fcnlab.data.channels import is_plain
 from fcnlab.data.dataset import Dataset
 from fcnlab.data.decode import EXTENSIONS
-from fcnlab.data.image_files import ARRAY
+from fcnlab.data.image_files import IMAGE_EXTENSIONS
 from fcnlab.data.labelled_files import LabelledFiles
 from fcnlab.data.sample_names import natural_key
 from fcnlab.metrics.names import class_names
@@ -114,7 +113,7 @@ def find(config: PrepareConfig, folder: Path) -> Source:
         source = _of_folder(config, folder)
         source.channels, source.bits = config.channels, config.bits
         return source
-    if not is_plain(config.channels, config.bits):
+    if (config.channels, config.bits) != (config.dataset.channels, config.dataset.bits):
         raise ConfigError(f"channels and bits: dataset={name} has 3 of 8 bits; they are for dataset=folder")
     config.dataset.root = str(folder)
     try:
@@ -166,7 +165,7 @@ def _of_sample(dataset: Dataset, index: int, split: str) -> Item:
 def _of_folder(config: PrepareConfig, folder: Path) -> Source:
     if config.annotations is not None:
         return _of_coco(config, folder)
-    images = _pictures(_below(folder, config.images), (*EXTENSIONS, ARRAY))
+    images = _pictures(_below(folder, config.images), IMAGE_EXTENSIONS)
     if any(image.with_suffix(".json").is_file() for image in images.values()):
         return _of_labelme(config, images)
     labels = _pictures(_below(folder, config.labels), EXTENSIONS)

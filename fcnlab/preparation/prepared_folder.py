@@ -140,7 +140,7 @@ def _write_image(folder: Path, item: Item, image: np.ndarray) -> bool:
 
 def _same_label(path: Path, label: np.ndarray) -> bool:
     from fcnlab.core.errors import DataError
-    from fcnlab.data.decode import read_label
+    from fcnlab.data.label_files import read_label
 
     try:
         return path.is_file() and np.array_equal(read_label(path, white=1), label)

@@ -17,9 +17,9 @@ from PIL import Image
 
 from fcnlab.config.schema import FolderConfig
 from fcnlab.core.errors import ConfigError, DataError
-from fcnlab.data import Cached
-from fcnlab.data.decode import read_image, read_label
+from fcnlab.data import Cached, image_files
 from fcnlab.data.folder import Folder
+from fcnlab.data.label_files import read_label
 
 
 def grey(value: int, height: int = 8, width: int = 6) -> np.ndarray:
@@ -668,7 +668,7 @@ def test_a_small_file_that_claims_too_many_pixels_is_refused_before_it_is_decode
     data += zlib.crc32(data[12:]).to_bytes(4, "big")
     data += b"\0\0\0\0IEND\xaeB`\x82"
     huge = data + bytes(2**17)
-    for kind, read in (("image", read_image), ("label", partial(read_label, white=1))):
+    for kind, read in (("image", image_files.read), ("label", partial(read_label, white=1))):
         path = tmp_path / f"{kind}.png"
         path.write_bytes(huge)
         with pytest.raises(DataError, match=rf"{kind} '.*' has .* pixels, and at most 134,217,728 are read"):

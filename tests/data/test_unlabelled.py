@@ -19,13 +19,13 @@ def write(path, pixels):
 
 
 def read_one(path):
-    [source] = find(str(path))
-    [picture] = source.pictures()
-    return picture.read()
+    [file] = find(str(path))
+    [image] = file.images()
+    return image.read()
 
 
-def names(sources):
-    return [source.name for source in sources]
+def names(files):
+    return [file.name for file in files]
 
 
 def test_a_folder_is_taken_with_those_below_but_not_its_output(tmp_path):
@@ -104,21 +104,32 @@ def test_images_are_turned_as_their_metadata_say(tmp_path, orientation, ending):
     np.testing.assert_array_equal(read_one(path), expected)
 
 
+@pytest.mark.parametrize(("ending", "pixels", "channels"), [("png", GREY, 1), ("tif", np.dstack([RGB, GREY]), 3)])
+def test_images_of_other_channels_are_turned_once(tmp_path, ending, pixels, channels):
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / f"a.{ending}", exif=exif)
+    [file] = find(str(tmp_path))
+    [image] = file.images(channels=channels)
+    np.testing.assert_array_equal(image.read(), np.rot90(np.atleast_3d(pixels)[..., :channels], -1))
+
+
 def test_the_pages_of_a_tiff_are_images_of_their_own(tmp_path):
     pages = [GREY, GREY[:20, ::-1], 255 - GREY]
     cv2.imwritemulti(str(tmp_path / "stack.tif"), [page.astype(np.uint16) * 257 for page in pages])
-    [source] = find(str(tmp_path))
-    pictures = source.pictures()
-    assert [picture.name for picture in pictures] == ["stack-0000", "stack-0001", "stack-0002"]
-    for picture, page in zip(reversed(pictures), reversed(pages), strict=True):
-        np.testing.assert_array_equal(picture.read(), np.stack([page] * 3, axis=-1))
+    [file] = find(str(tmp_path))
+    images = file.images()
+    assert [image.name for image in images] == ["stack-0000", "stack-0001", "stack-0002"]
+    for image, page in zip(reversed(images), reversed(pages), strict=True):
+        np.testing.assert_array_equal(image.read(), np.stack([page] * 3, axis=-1))
 
 
 def test_transparent_pages_keep_their_colours(tmp_path):
     pages = [Image.fromarray(np.dstack([page, np.full_like(GREY, 9)])) for page in (RGB, RGB[::-1])]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
-    [source] = find(str(tmp_path))
-    found = [picture.read() for picture in source.pictures()]
+    [file] = find(str(tmp_path))
+    found = [image.read() for image in file.images()]
     np.testing.assert_array_equal(found, [RGB, RGB[::-1]])
 
 
@@ -129,14 +140,14 @@ def test_the_frames_of_a_video_and_going_on_in_the_middle(tmp_path):
     for level in levels:
         video.write(np.full((48, 64, 3), level, np.uint8))
     video.release()
-    [source] = find(str(path))
-    assert [picture.name for picture in source.pictures()] == [f"clip-000{index}" for index in range(4)]
-    means = [picture.read().mean() for picture in source.pictures()]
+    [file] = find(str(path))
+    assert [image.name for image in file.images()] == [f"clip-000{index}" for index in range(4)]
+    means = [image.read().mean() for image in file.images()]
     np.testing.assert_allclose(means, levels, atol=3)
-    assert source.pictures()[2].read().mean() == pytest.approx(140, abs=3)
+    assert file.images()[2].read().mean() == pytest.approx(140, abs=3)
     path.write_bytes(b"no video")
     with pytest.raises(DataError, match=r"clip\.avi' cannot be read"):
-        source.pictures()
+        file.images()
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
