@@ -1,17 +1,13 @@
-"""``python -m fcnlab.prepare``: from what there is to a folder that trains, and a look at whether it is right."""
+"""``python -m fcnlab.prepare``: turn a researcher's files into a folder that trains, or check such a folder."""
 
 from __future__ import annotations
 
 import logging
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
-import numpy as np
 from omegaconf import DictConfig
 
 from fcnlab import command
@@ -21,64 +17,61 @@ from fcnlab.core.errors import ConfigError, DataError, FcnlabError
 
 if TYPE_CHECKING:
     from fcnlab.preparation.checking import Findings
-    from fcnlab.preparation.originals import Source
 
 log = logging.getLogger(__name__)
-
-_MOST_PROBLEMS = 200
 
 
 def prepare(config: PrepareConfig) -> Path:
     """Write images, labels, lists, ``dataset.yaml`` and ``preview.png``.
 
     Args:
-        config: From ``fcnlab.config.compose([...], "prepare")``, or built by hand.
+        config: A configuration from ``fcnlab.config.compose([...], "prepare")``, or built by hand.
 
     Returns:
         The folder, for ``dataset=folder dataset.root=...``.
 
     Raises:
-        FcnlabError: For everything that the user can mend. What was written before stays; a second call goes on.
+        FcnlabError: For everything that the user can mend. What was written before stays, and a second call continues.
     """
     _check_keys(config)
     from rich import get_console
 
     from fcnlab.core.progress import tracked
     from fcnlab.data.channels import to_rgb
-    from fcnlab.drawing.palette import palette
-    from fcnlab.preparation import originals, preview, writing
+    from fcnlab.preparation import originals, prepared_folder, preview
+    from fcnlab.preparation.archives import unpacked
+    from fcnlab.preparation.pixel_statistics import PixelStatistics
 
     root = Path(config.root).expanduser()
-    with _unpacked(Path(config.source).expanduser()) as folder:
+    with unpacked(Path(config.source).expanduser()) as folder:
         if root.resolve() == folder.resolve() or folder.resolve() in root.resolve().parents:
             raise ConfigError(f"root={config.root}: lies in the source, which stays as it is; give another folder")
-        source = originals.find(config, folder)
-        for line in originals.missing(config, source):
+        found = originals.find(config, folder)
+        for line in originals.missing(config, found):
             log.warning(line)
-        splits = _split(source, config)
+        splits = found.splits(config)
         validation = set(splits["val"])
-        statistics = {split: writing.Statistics.of(len(source.class_names), source.channels) for split in splits}
-        shown, written = [], 0
-        every = max(len(source.items) // preview.SHOWN, 1)
+        statistics = {split: PixelStatistics(len(found.class_names), found.channels) for split in splits}
+        colours = prepared_folder.class_colours(found)
+        shown, written, total = [], 0, len(found.images)
+        every = max(total // preview.SHOWN, 1)
         try:
-            for index, item in enumerate(tracked(source.items, len(source.items), "images", get_console())):
-                image, label = item.read()
-                label = writing.without_void(label, source.ignore_index)
-                written += writing.write_pair(root, item, source, image, label)
-                statistics["val" if item.name in validation else "train"].add(image, label)
+            for index, original in enumerate(tracked(found.images, total, "images", get_console())):
+                image, label = original.read()
+                label = prepared_folder.without_void(label, found.ignore_index)
+                written += prepared_folder.write_pair(root, original, colours, image, label)
+                statistics["val" if original.name in validation else "train"].add(image, label)
                 if index % every == 0 and len(shown) < preview.SHOWN:
-                    shown.append((item.name, to_rgb(image), label))
-            described = (root, source, statistics["train"], splits, str(Path(config.source).resolve()))
-            writing.write_description(*described)
+                    shown.append((original.name, to_rgb(image), label))
+            described = (root, found, statistics["train"], splits, str(Path(config.source).resolve()))
+            prepared_folder.write_description(*described)
             if config.records:
                 _write_records(root)
-                writing.write_description(*described, records=True)  # not before they are there
-            colours = np.array(source.palette or palette(len(source.class_names)), np.uint8)
-            pixels = {split: found.pixels for split, found in statistics.items()}
-            preview.draw(shown, pixels, source.class_names, colours, root / "preview.png")
+                prepared_folder.write_description(*described, records=True)  # not before they are there
+            pixels = {split: counted.class_pixels for split, counted in statistics.items()}
+            preview.draw(shown, pixels, found.class_names, colours, root / "preview.png")
         except OSError as error:
             raise DataError(f"{error.filename or root}: cannot write ({error.strerror}); free space") from error
-    total = len(source.items)
     log.info("%d training and %d validation images in %s", len(splits["train"]), len(splits["val"]), root)
     log.info("%d of %d were written, the others were there; look at %s", written, total, root / "preview.png")
     log.info("to train: python -m fcnlab.train dataset=folder dataset.root=%s", root)
@@ -89,7 +82,7 @@ def check(config: PrepareConfig) -> Findings:
     """Open every pair of a folder and show what is wrong.
 
     Args:
-        config: With ``root``; ``dataset`` for another layout than a prepared folder's.
+        config: A configuration with ``root``, and with ``dataset`` for another layout than a prepared folder's.
 
     Raises:
         ConfigError: If there is no such folder.
@@ -105,27 +98,24 @@ def check(config: PrepareConfig) -> Findings:
     dataset = config.dataset
     findings, seen = checking.Findings(), {}
     for split, opened in checking.open_splits(dataset, findings).items():
-        looked_at = checking.look_at(findings, dataset, split, opened, seen)
-        for _ in tracked(looked_at, len(opened), f"{split} images", get_console()):
+        pairs = checking.check_pairs(findings, dataset, split, opened, seen)
+        for _ in tracked(pairs, len(opened), f"{split} images", get_console()):
             pass
     names = class_names(dataset.class_names, dataset.num_classes)
-    checking.add_summary(findings, names)
-    _show(findings, names)
+    checking.add_absent_classes(findings, names)
+    checking.show(findings, names)
     return findings
 
 
 def _write_records(root: Path) -> None:
+    """Write the MindRecord files of both splits of a prepared folder."""
     from fcnlab.config.schema import FolderConfig
     from fcnlab.data.folder import Folder
-    from fcnlab.preparation import mindrecord_shards
+    from fcnlab.preparation.mindrecord_shards import write_split
 
     config = FolderConfig(root=str(root), train_list=str(root / "train.txt"), val_list=str(root / "val.txt"))
     for split in ("train", "val"):
-        files = Folder(config, split)
-        samples = [
-            mindrecord_shards.Files(name, files.image_path(name), files.label_path(name)) for name in files.names
-        ]
-        written = mindrecord_shards.write_split(root, split, samples)
+        written = write_split(root, split, Folder(config, split))
         log.info("%s %s", root / f"{split}.mindrecord", "was written" if written else "holds the same already")
 
 
@@ -153,63 +143,6 @@ def _check_keys(config: PrepareConfig) -> None:
     reason = why_refused(config.classes)
     if reason is not None:
         raise ConfigError(f"classes: {reason}")
-
-
-@contextmanager
-def _unpacked(source: Path) -> Iterator[Path]:
-    from fcnlab.preparation.originals import ARCHIVES, unpack
-
-    if source.is_dir():
-        yield source
-        return
-    if not source.name.lower().endswith(ARCHIVES):
-        raise ConfigError(f"source={source}: is neither a folder nor an archive ({', '.join(ARCHIVES)})")
-    with tempfile.TemporaryDirectory() as temporary:
-        unpack(source, Path(temporary))
-        yield Path(temporary)
-
-
-def _split(source: Source, config: PrepareConfig) -> dict[str, list[str]]:
-    """The names of both splits: the source's own, or drawn by ``split_seed``."""
-    splits: dict[str, list[str]] = {"train": [], "val": []}
-    if any(item.split for item in source.items):
-        for item in source.items:
-            splits[item.split or "train"].append(item.name)
-    else:
-        names = [item.name for item in source.items]
-        if len(names) < 2:
-            raise DataError(f"source={config.source}: has {len(names)} images, and two splits need at least 2")
-        count = min(max(1, round(len(names) * config.val_fraction)), len(names) - 1)
-        chosen = set(np.random.default_rng(config.split_seed).permutation(len(names))[:count].tolist())
-        for index, name in enumerate(names):
-            splits["val" if index in chosen else "train"].append(name)
-    return splits
-
-
-def _show(findings: Findings, names: list[str]) -> None:
-    from rich import get_console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = get_console()
-    table = Table(title="Pixels of each class", title_justify="left")
-    table.add_column("class", overflow="fold")
-    for split in findings.pixels:
-        table.add_column(split, justify="right")
-    for index, name in enumerate(names):
-        shares = [counts[index] / max(counts.sum(), 1) for counts in findings.pixels.values()]
-        table.add_row(escape(name), *(f"{share:.2%}" for share in shares))
-    table.add_section()
-    table.add_row("void pixels", *(f"{count:,}" for count in findings.void.values()))
-    table.add_row("images", *(f"{findings.images[split]:,}" for split in findings.pixels))
-    console.print(table)
-    if findings.sizes:
-        heights, widths = zip(*findings.sizes, strict=True)
-        console.print(f"{min(widths)} to {max(widths)} pixels wide, {min(heights)} to {max(heights)} high")
-    for place, problem in findings.problems[:_MOST_PROBLEMS]:
-        console.print(f"{place}: {problem}", markup=False, highlight=False, soft_wrap=True)
-    if len(findings.problems) > _MOST_PROBLEMS:
-        console.print(f"and {len(findings.problems) - _MOST_PROBLEMS} more")
 
 
 def _main() -> None:

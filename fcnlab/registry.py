@@ -173,7 +173,7 @@ DATASETS = Registry(
     "fcnlab.datasets",
     {
         "cells": "fcnlab.data.cells:Cells",
-        "folder": "fcnlab.data.mindrecord:folder",
+        "folder": "fcnlab.data.folder:folder",
         "isbi2012": "fcnlab.data.isbi2012:isbi2012",
         "voc2012": "fcnlab.data.voc2012:Voc2012",
         "camvid": "fcnlab.data.camvid:Camvid",

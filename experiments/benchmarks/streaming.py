@@ -71,10 +71,7 @@ def write_records(root: Path) -> float:
 
     began = time.perf_counter()
     for split in ("train", "val"):
-        files = Folder(FolderConfig(root=str(root), val_list=str(root / "val.txt")), split)
-        samples = [
-            mindrecord_shards.Files(name, files.image_path(name), files.label_path(name)) for name in files.names
-        ]
+        samples = Folder(FolderConfig(root=str(root), val_list=str(root / "val.txt")), split)
         mindrecord_shards.write_split(root, split, samples)
     return time.perf_counter() - began
 

@@ -12,25 +12,37 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fcnlab.core.errors import DataError
-from fcnlab.data.dataset import require_split
+from fcnlab.data.dataset import Dataset, require_split
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
 from fcnlab.data.labelled_files import LabelledFiles, root_folder
+from fcnlab.data.sample_lists import read_stems
 from fcnlab.data.sample_names import first_few, natural_key
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import FolderConfig, PairedFilesConfig
 
 
+def folder(config: FolderConfig, split: str) -> Dataset:
+    """Open a split of ``dataset=folder``: from MindRecord files if ``dataset.records`` says so, else from its folders.
+
+    Raises:
+        DataError: As `Folder` and `fcnlab.data.mindrecord.RecordFolder` do.
+        ConfigError: As `Folder` does.
+    """
+    if not config.records:
+        return Folder(config, split)
+    from fcnlab.data.mindrecord import RecordFolder  # not at the top: it derives from Folder
+
+    return RecordFolder(config, split)
+
+
 class PairedFiles(LabelledFiles):
     """Images in ``root/images`` and labels in ``root/labels``, paired by stem; their extensions may differ.
 
-    A sample's name is its stem. Samples are sorted naturally: "2" before "10". The splits are those of ``train_list``
-    and ``val_list``; if just one of them is given, the other split is the rest. What they are without a list is left
-    to the classes that derive from this one.
-
-    A label is a single-channel or palette image. Without ``label_values`` its pixels are class indices; with it, the
-    position of a value in the list is its class. ``ignore_index`` stands for itself unless the list has it.
+    A sample's name is its stem. Samples are sorted naturally: "2" before "10". ``train_list`` and ``val_list`` name the
+    samples of the splits; if just one of them is given, the other split is the rest. Without a list, derived classes
+    decide.
 
     The whole folder is listed and matched when the data set is made; pixels are read on access and by `check`.
 
@@ -46,7 +58,7 @@ class PairedFiles(LabelledFiles):
 
     def __init__(self, config: PairedFilesConfig, split: str) -> None:
         require_split(split)
-        self._config = config  # `_default_split` reads it
+        self._config = config
         root = root_folder(config)
         images, labels = self._find(root)
         stems = sorted(images, key=natural_key)
@@ -56,7 +68,7 @@ class PairedFiles(LabelledFiles):
         super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
 
     def _find(self, root: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
-        """The images and the labels of both splits, by stem."""
+        """Return the images and the labels of both splits, by stem."""
         config = self._config
         images = _files_by_stem(root, config.images, "images", IMAGE_EXTENSIONS)
         labels = _files_by_stem(root, config.labels, "labels", EXTENSIONS)
@@ -65,10 +77,10 @@ class PairedFiles(LabelledFiles):
         return images, labels
 
     def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
-        """The stems of both splits."""
+        """Return the stems of both splits."""
         config = self._config
         listed = {
-            split: _read_list(path, f"dataset.{split}_list", root, stems)
+            split: read_stems(path, f"dataset.{split}_list", root, stems)
             for split, path in (("train", config.train_list), ("val", config.val_list))
             if path
         }
@@ -87,7 +99,7 @@ class PairedFiles(LabelledFiles):
 
     @abstractmethod
     def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
-        """The stems of both splits where no list says so."""
+        """Return the stems of both splits if no list is given."""
 
 
 class Folder(PairedFiles):
@@ -107,14 +119,18 @@ class Folder(PairedFiles):
     def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         if len(stems) < 2:
             raise DataError(f"'{root}' has just one image, '{stems[0]}': two splits need at least 2")
-        config = self._config
-        count = min(max(1, round(len(stems) * config.val_fraction)), len(stems) - 1)
-        shuffled = np.random.default_rng(config.split_seed).permutation(len(stems))
-        validation = {stems[position] for position in shuffled[:count]}
+        validation = draw_validation(stems, self._config.val_fraction, self._config.split_seed)
         return {"train": set(stems) - validation, "val": validation}
 
 
-class _Files(Mapping[str, Path]):
+def draw_validation(names: list[str], fraction: float, seed: int) -> set[str]:
+    """Draw the names of the validation split: a share of at least two names, which leaves neither split empty."""
+    count = min(max(1, round(len(names) * fraction)), len(names) - 1)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    return {names[position] for position in shuffled[:count]}
+
+
+class _FilesByStem(Mapping[str, Path]):
     """Files of a folder by stem, kept as their names alone: of a million files, the paths would take a gigabyte."""
 
     def __init__(self, folder: Path) -> None:
@@ -122,7 +138,11 @@ class _Files(Mapping[str, Path]):
         self._names: dict[str, str] = {}
 
     def add(self, stem: str, name: str) -> None:
-        """Raises a DataError if there is another one of the stem."""
+        """Add a file.
+
+        Raises:
+            DataError: If another file has the same stem.
+        """
         if stem in self._names:
             raise DataError(f"'{self[stem]}' and '{self._folder / name}' share the stem '{stem}': remove or rename one")
         self._names[stem] = name
@@ -140,42 +160,37 @@ class _Files(Mapping[str, Path]):
         return len(self._names)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted by name; an entry knows whether it is a link without asking the disk once more."""
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
-
-
-def _files_by_stem(root: Path, name: str, key: str, extensions: tuple[str, ...]) -> _Files:
-    """The picture files of a folder below the root, by stem."""
+def _files_by_stem(root: Path, name: str, key: str, extensions: tuple[str, ...]) -> _FilesByStem:
+    """Return the image files of a folder below the root, by stem."""
     folder = root / name
     if not folder.is_dir():
         raise DataError(f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root")
     home = _home(root, name)
     _require_within(folder, home)
-    files = _Files(folder)
-    for entry in _entries(folder):
-        stem, suffix = os.path.splitext(entry.name)
-        if stem.startswith(".") or suffix.lower() not in extensions:
-            continue
-        if entry.is_symlink():
-            _require_within(folder / entry.name, home)
-        # macOS may store a name decomposed: the same letters have to match whatever wrote them.
-        files.add(unicodedata.normalize("NFC", stem), entry.name)
+    files = _FilesByStem(folder)
+    with os.scandir(folder) as entries:  # An entry knows whether it is a link without asking the disk once more.
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            stem, suffix = os.path.splitext(entry.name)
+            if stem.startswith(".") or suffix.lower() not in extensions:
+                continue
+            if entry.is_symlink():
+                _require_within(folder / entry.name, home)
+            # macOS may store a name decomposed: the same letters have to match whatever wrote them.
+            files.add(unicodedata.normalize("NFC", stem), entry.name)
     if not files:
         raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
     return files
 
 
 def _home(root: Path, name: str) -> Path:
-    """What a data set's files must lie in: its root, or the folder that the user names beyond it."""
+    """Return the folder that a data set's files must lie in: its root, or a folder beyond it that the user names."""
     root = root.resolve()
-    named = Path(os.path.normpath(root / name))  # without following links: `..` is what the user wrote
+    named = Path(os.path.normpath(root / name))  # Links are not followed yet: the user wrote this path.
     return root if named.is_relative_to(root) else named.resolve()
 
 
 def _require_within(path: Path, home: Path) -> None:
-    """Refuse a symbolic link that leads out of the data set: somebody else's archive must not read other files."""
+    """Refuse a symbolic link out of the data set: an archive from someone else must not make us read other files."""
     if not path.resolve().is_relative_to(home):
         raise DataError(
             f"'{path}' is a link to '{path.resolve()}', out of '{home}': copy what it leads to, or set dataset.root to "
@@ -193,36 +208,3 @@ def _require_partners(
             f"{kind} '{files[alone[0]]}' has no {partner_kind} '{alone[0]}.*' in '{folder}'{more}: add it or "
             f"remove the {kind}"
         )
-
-
-def _read_list(location: str, key: str, root: Path, stems: list[str]) -> set[str]:
-    """The stems that a list file names: one a line, blank lines and ``#`` comments aside."""
-    path = Path(location).expanduser()
-    if not path.exists():
-        path = root / path
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{key}: cannot read '{location}', here or in '{root}' ({_reason(error)})") from None
-    known = set(stems)
-    named: set[str] = set()
-    for number, line in enumerate(lines, start=1):
-        stem = unicodedata.normalize("NFC", line.strip())
-        if not stem or stem.startswith("#"):
-            continue
-        where = f"{key}: '{path}', line {number}"
-        if stem in (".", "..") or "/" in stem or "\\" in stem:
-            raise DataError(f"{where}: '{stem}' is a path; write the file's stem alone")
-        if stem not in known:
-            hint = f"; write '{Path(stem).stem}', without the extension" if Path(stem).stem in known else ""
-            raise DataError(f"{where}: there is no image '{stem}' in '{root}'{hint}")
-        if stem in named:
-            raise DataError(f"{where}: '{stem}' is listed twice; remove one")
-        named.add(stem)
-    if not named:
-        raise DataError(f"{key}: '{path}' names no image, so that its split is empty")
-    return named
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror or error)

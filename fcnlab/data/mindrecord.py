@@ -1,13 +1,13 @@
-"""Samples in MindRecord files: a few large files in place of many small ones, for storage that minds their number.
+"""Samples in MindRecord files, of which a split has one or a few, for storage that suffers from many small files.
 
-``train.mindrecord`` and ``val.mindrecord``, or ``train.mindrecord0``, ``train.mindrecord1`` and so on where a split is
-large, hold for each sample its name, the suffix of its image's file and, as they are stored, the bytes of that file and
-of its label's PNG. MindSpore's writer makes them (`fcnlab.preparation.mindrecord_shards`), and its readers read them.
+``train.mindrecord`` and ``val.mindrecord``, or ``train.mindrecord0``, ``train.mindrecord1`` and so on for a large
+split, hold each sample's name, the suffix of its image's file, and the bytes of that file and of its label's PNG as
+they were stored. MindSpore's writer makes them (`fcnlab.preparation.mindrecord_shards`), and its readers read them.
 
-Here they are read by offset: beside each file lies its index, an SQLite database that says where a row begins. That is
-one read for an image, from any thread and in any order: 0.06 ms among 20,000 samples, where opening two files takes
-0.14. `mindspore.mindrecord.MindPage` searches the whole index for each row, in 66 ms or more, and
-`mindspore.dataset.MindDataset`, 0.2 ms, gives the rows of an epoch as a stream in an order that is to be known before.
+A training does not use those readers, since it reads samples in any order and from several threads:
+`mindspore.mindrecord.MindPage` searches the whole index for each row, which takes 66 ms or more among 20,000, and
+`mindspore.dataset.MindDataset` needs to know the order of an epoch beforehand. Beside each file lies its index, an
+SQLite database with the place of every row, so that a sample is two reads at known places: 0.06 ms.
 
 A file begins with the length of its header in 8 bytes, little endian, and the header in JSON; pages of one size follow
 at ``header_size``. A row is its length in 8 bytes, little endian, and each of its binary fields, after the field's
@@ -20,21 +20,17 @@ import json
 import os
 import re
 import sqlite3
-import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fcnlab.core.errors import DataError
-from fcnlab.data.dataset import SPLITS, Dataset
+from fcnlab.data.dataset import SPLITS
 from fcnlab.data.folder import Folder
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
-
-if TYPE_CHECKING:
-    from fcnlab.config.schema import FolderConfig
 
 SCHEMA = {
     "name": {"type": "string"},
@@ -44,35 +40,26 @@ SCHEMA = {
     "image": {"type": "bytes"},
     "label": {"type": "bytes"},
 }
-"""The fields of a row, as MindSpore's writer takes them; the sizes say where the label begins."""
+"""The fields of a row, as MindSpore's writer takes them; the sizes tell where the label begins."""
 
 INDEX = ["name", "suffix", "image_bytes", "label_bytes"]
-"""Those that are in the index."""
+"""The fields that the index holds."""
 
 LABEL_SUFFIX = ".png"
 
 _WAY_OUT = "copy it again, or make it again with python -m fcnlab.prepare ... records=true"
-_LARGEST_HEADER = 128 * 2**20  # MindSpore's own limit
-_LENGTH = 8
+_LARGEST_HEADER = 128 * 2**20  # MindSpore's own limit, in bytes
+_LENGTH = 8  # bytes of a length
 _ROWS = """
     SELECT name_0, suffix_0, PAGE_ID_BLOB, PAGE_OFFSET_BLOB, PAGE_OFFSET_BLOB_END, image_bytes_0, label_bytes_0
     FROM INDEXES ORDER BY ROW_ID
 """
 
 
-def folder(config: FolderConfig, split: str) -> Dataset:
-    """A split of ``dataset.root``: from its records if ``dataset.records`` says so, else from its files.
-
-    Raises:
-        DataError: As `Folder` and `RecordFolder` do.
-    """
-    return (RecordFolder if config.records else Folder)(config, split)
-
-
 class RecordFolder(Folder):
     """The samples of ``root/train.mindrecord`` and ``root/val.mindrecord``.
 
-    They are those of the folder of files that the records were made from, to the bit, with the same fingerprint. A
+    They equal those of the folder of files that the records were made from, to the bit, with the same fingerprint. A
     split is what its file holds, unless ``train_list`` or ``val_list`` say otherwise.
 
     Args:
@@ -93,7 +80,7 @@ class RecordFolder(Folder):
                         f"'{rows[name][0].path}' and '{shard.path}' both hold a sample '{name}': {_WAY_OUT}"
                     )
                 rows[name] = (shard, row)
-        return _Column(rows, "image"), _Column(rows, "label")  # type: ignore[return-value]
+        return _StoredFiles(rows, "image"), _StoredFiles(rows, "label")  # type: ignore[return-value]
 
     def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         return {split: {name for shard in shards for name in shard.names} for split, shards in self._shards.items()}
@@ -106,14 +93,15 @@ class RecordFolder(Folder):
 
 
 class Shard:
-    """One MindRecord file: its index in memory, 100 bytes a row, and the file open to read any row from any thread.
+    """One MindRecord file, open to read any row from any thread, with its index in memory: 100 bytes a row.
 
     Args:
         path: The file; its index is beside it.
 
     Attributes:
-        path: As given.
-        names: Of its rows.
+        path: The file.
+        names: The names of its rows.
+        suffixes: The suffix of each row's image.
 
     Raises:
         DataError: If the file or its index is missing, damaged or truncated, or of another kind.
@@ -122,16 +110,12 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         header = read_header(path)
-        try:
-            self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            weakref.finalize(self, os.close, self._file)
-            size = os.fstat(self._file).st_size
-        except OSError as error:
-            raise DataError(f"cannot read '{path}': {error.strerror or error}") from None
+        self._file = path.open("rb", buffering=0)
+        size = os.fstat(self._file.fileno()).st_size
         rows = _read_index(path)
         self.names = [row[0] for row in rows]
-        self._suffixes = [row[1] for row in rows]
-        for name, suffix in zip(self.names, self._suffixes, strict=True):
+        self.suffixes = [row[1] for row in rows]
+        for name, suffix in zip(self.names, self.suffixes, strict=True):
             if not _is_name(name) or suffix not in IMAGE_EXTENSIONS:
                 raise _damaged(path, f"its index has a sample {name!r} with the suffix {suffix!r}")
         try:
@@ -140,7 +124,7 @@ class Shard:
             raise _damaged(path, "its index has places that are no numbers") from None
         page, begin, end, image, label = places.T
         page_size, header_size = header["page_size"], header["header_size"]
-        # Each is within the file before they are added up, so that no sum overflows.
+        # Each number is checked before they are added up, so that no sum overflows.
         if rows and (places.min() < 0 or places[:, 1:].max() > size or page.max() > size // page_size):
             raise _damaged(path, f"it ends after {size:,} bytes and its index says that there is more")
         begin, end = header_size + page * page_size + begin, header_size + page * page_size + end
@@ -150,12 +134,8 @@ class Shard:
             raise _damaged(path, "its index contradicts itself")
         self._begin, self._image, self._label = begin + _LENGTH, image.copy(), label.copy()
 
-    def suffix(self, row: int) -> str:
-        """That of the image's file."""
-        return self._suffixes[row]
-
     def read(self, row: int, kind: str) -> bytes:
-        """The encoded ``"image"`` or ``"label"`` of a row.
+        """Return the encoded ``"image"`` or ``"label"`` of a row.
 
         Raises:
             DataError: If the file does not hold it where its index says.
@@ -164,25 +144,20 @@ class Shard:
         begin, length = int(self._begin[row]), int(self._image[row])
         if kind == "label":
             begin, length = begin + _LENGTH + length, int(self._label[row])
-        data = self._pread(_LENGTH + length, begin)
-        if len(data) < _LENGTH + length or int.from_bytes(data[:_LENGTH], "big") != length:
+        data = b""
+        # pread moves no position that threads would share. A file system may return less than it is asked for.
+        while missing := _LENGTH + length - len(data):
+            part = os.pread(self._file.fileno(), missing, begin + len(data))
+            if not part:
+                break
+            data = data + part if data else part
+        if missing or int.from_bytes(data[:_LENGTH], "big") != length:
             raise _damaged(self.path, f"the {kind} of '{self.names[row]}' is not where its index says")
         return data[_LENGTH:]
 
-    def _pread(self, length: int, begin: int) -> bytes:
-        """A read that moves no position, so that threads do not disturb each other; a file system may give less."""
-        parts = []
-        while length:
-            part = os.pread(self._file, length, begin)
-            if not part:
-                break
-            parts.append(part)
-            length, begin = length - len(part), begin + len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-
-class Entry:
-    """The image or the label of a sample: as much of a `Path` as it takes to read one."""
+class StoredFile:
+    """The image or the label of a row, with as much of a `Path` as it takes to read one."""
 
     __slots__ = ("_kind", "_row", "_shard")
 
@@ -191,30 +166,25 @@ class Entry:
 
     @property
     def suffix(self) -> str:
-        """That of the file it was made from."""
-        return LABEL_SUFFIX if self._kind == "label" else self._shard.suffix(self._row)
+        """The suffix of the file that it was made from."""
+        return LABEL_SUFFIX if self._kind == "label" else self._shard.suffixes[self._row]
 
     def read_bytes(self) -> bytes:
-        """The file's content.
-
-        Raises:
-            DataError: As `Shard.read` does.
-            OSError: Likewise.
-        """
+        """Return the file's content; the errors are those of `Shard.read`."""
         return self._shard.read(self._row, self._kind)
 
     def __str__(self) -> str:
         return f"{self._shard.path}: {self._kind}s/{self._shard.names[self._row]}{self.suffix}"
 
 
-class _Column(Mapping[str, Entry]):
-    """The images or the labels of all rows, by name."""
+class _StoredFiles(Mapping[str, StoredFile]):
+    """The images or the labels of all rows, by name; a million objects would take much memory."""
 
     def __init__(self, rows: Mapping[str, tuple[Shard, int]], kind: str) -> None:
         self._rows, self._kind = rows, kind
 
-    def __getitem__(self, name: str) -> Entry:
-        return Entry(*self._rows[name], self._kind)
+    def __getitem__(self, name: str) -> StoredFile:
+        return StoredFile(*self._rows[name], self._kind)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
@@ -224,10 +194,10 @@ class _Column(Mapping[str, Entry]):
 
 
 def shards_of(root: Path, split: str) -> list[Path]:
-    """The files of a split.
+    """Return the files of a split.
 
     Raises:
-        DataError: If there is none, or one that belongs to them is missing.
+        DataError: If there is none, one that belongs to them is missing, or one is a link out of the folder.
     """
     single = root / f"{split}.mindrecord"
     pattern = re.compile(rf"{split}\.mindrecord[0-9]{{0,4}}")
@@ -251,18 +221,18 @@ def shards_of(root: Path, split: str) -> list[Path]:
 
 
 def index_of(path: Path) -> Path:
-    """The index of a MindRecord file."""
+    """Return the index of a MindRecord file."""
     return path.with_name(f"{path.name}.db")
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a MindRecord file says of itself.
+    """Return what a MindRecord file says of itself.
 
     Returns:
         At least ``header_size`` and ``page_size`` in bytes, and ``shard_addresses``.
 
     Raises:
-        DataError: If it cannot be read, or is none of this package's.
+        DataError: If it cannot be read, or this package did not make it.
     """
     try:
         with path.open("rb") as file:
@@ -283,15 +253,16 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def _read_index(path: Path) -> list[tuple[Any, ...]]:
+    """Return the rows of a file's index: name, suffix, page, begin, end, and the sizes of image and label."""
     index = index_of(path)
     if not index.is_file():
         raise DataError(f"there is no file '{index}', the index of '{path.name}': {_WAY_OUT}")
     try:
-        # Immutable: no lock is asked for, which network file systems may not have.
+        # With immutable=1, SQLite asks for no lock, which a network file system may not have.
         with closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
             database.execute("PRAGMA trusted_schema=OFF")
             kind = database.execute("SELECT type FROM sqlite_master WHERE name = 'INDEXES'").fetchone()
-            if kind != ("table",):  # a view could compute for ever
+            if kind != ("table",):  # A view could compute for ever.
                 raise _damaged(index, "it has no table INDEXES")
             return database.execute(_ROWS).fetchall()
     except sqlite3.Error as error:

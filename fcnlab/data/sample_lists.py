@@ -1,14 +1,16 @@
-"""Lists of samples in text files."""
+"""Text files that list samples, one a line."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 
 from fcnlab.core.errors import DataError
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a list, without blank ones.
+    """Return the lines of a list without blank ones.
 
     Raises:
         DataError: If it cannot be read, or is empty.
@@ -16,8 +18,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise DataError(f"list '{path}' cannot be read ({reason})") from None
+        raise DataError(f"list '{path}' cannot be read ({_reason(error)})") from None
     lines = [line for line in lines if line]
     if not lines:
         raise DataError(f"list '{path}' is empty")
@@ -25,7 +26,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_names(path: Path) -> list[str]:
-    """The names in a list, one a line, each once; what follows a name on its line is left out, as VOC's own -1 and 1.
+    """Return the names in a list, each once. What follows a name on its line is left out, such as VOC's -1 and 1.
 
     Raises:
         DataError: As `read_lines` does, and if a name is a path or comes twice.
@@ -33,9 +34,56 @@ def read_names(path: Path) -> list[str]:
     names: dict[str, None] = {}
     for number, line in enumerate(read_lines(path), start=1):
         name = line.split()[0]
-        if "/" in name or "\\" in name or name in (".", ".."):
+        if _is_path(name):
             raise DataError(f"list '{path}', line {number}: '{name}' is a path; a list holds names")
         if name in names:
             raise DataError(f"list '{path}', line {number}: '{name}' comes twice")
         names[name] = None
     return list(names)
+
+
+def read_stems(location: str, key: str, root: Path, stems: Collection[str]) -> set[str]:
+    """Return the stems in a list that a user wrote, in which blank lines and ``#`` comments count for nothing.
+
+    Args:
+        location: The list, relative to the working directory or, if it is not there, to the data set's root.
+        key: The configuration key that names the list, for errors.
+        root: The data set's root.
+        stems: All stems of the data set.
+
+    Raises:
+        DataError: If the list cannot be read, names no image, or names a path, a stem twice or one that is not there.
+    """
+    path = Path(location).expanduser()
+    if not path.exists():
+        path = root / path
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{key}: cannot read '{location}', here or in '{root}' ({_reason(error)})") from None
+    known = set(stems)
+    named: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        stem = unicodedata.normalize("NFC", line.strip())
+        if not stem or stem.startswith("#"):
+            continue
+        where = f"{key}: '{path}', line {number}"
+        if _is_path(stem):
+            raise DataError(f"{where}: '{stem}' is a path; write the file's stem alone")
+        if stem not in known:
+            hint = f"; write '{Path(stem).stem}', without the extension" if Path(stem).stem in known else ""
+            raise DataError(f"{where}: there is no image '{stem}' in '{root}'{hint}")
+        if stem in named:
+            raise DataError(f"{where}: '{stem}' is listed twice; remove one")
+        named.add(stem)
+    if not named:
+        raise DataError(f"{key}: '{path}' names no image, so that its split is empty")
+    return named
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or "\\" in name or name in (".", "..")
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror or error)

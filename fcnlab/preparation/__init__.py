@@ -1,1 +1,1 @@
-"""From what a researcher has to a folder that trains: ``images/``, ``labels/``, ``dataset.yaml`` and a preview."""
+"""From a researcher's own files to a folder that trains: ``images/``, ``labels/``, ``dataset.yaml`` and a preview."""

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a folder of images and labels, not only the first of it."""
+"""Everything that is wrong with a folder of images and labels, not only the first problem."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import numpy as np
 
 from fcnlab.config.schema import DatasetConfig
 from fcnlab.core.errors import DataError
-from fcnlab.data.dataset import Dataset
+from fcnlab.data.dataset import SPLITS, Dataset
 from fcnlab.registry import DATASETS
+
+_MOST_PROBLEMS = 200
 
 
 @dataclass
 class Findings:
-    """What a look at every pair found.
+    """What was found by opening every pair.
 
     Attributes:
-        images: By split.
-        pixels: Of each class by split, C int64, and of void.
-        sizes: Smallest and largest height and width.
-        problems: Pairs of what is wrong with and what it is, in the order of looking.
+        images: The number of images by split.
+        pixels: The number of pixels of each class by split, C int64.
+        void: The number of void pixels by split.
+        sizes: The height and width of each image.
+        problems: (place, problem) pairs, in order.
     """
 
     images: dict[str, int] = field(default_factory=dict)
@@ -33,32 +36,31 @@ class Findings:
 
 
 def open_splits(config: DatasetConfig, findings: Findings) -> dict[str, Dataset]:
-    """The splits that can be opened; why another cannot is a finding."""
+    """Return the splits that can be opened; the reason why another one cannot is added to the findings."""
     opened = {}
-    for split in ("train", "val"):
+    for split in SPLITS:
         try:
             opened[split] = DATASETS.get(config.name)(config, split)
         except DataError as error:
-            problem = (split, str(error))
-            if problem[1] not in [text for _, text in findings.problems]:
-                findings.problems.append(problem)
+            if str(error) not in [problem for _, problem in findings.problems]:
+                findings.problems.append((split, str(error)))
     return opened
 
 
-def look_at(
+def check_pairs(
     findings: Findings, config: DatasetConfig, split: str, dataset: Dataset, seen: dict[str, str]
 ) -> Iterator[str]:
     """Open every pair of a split, one at each step.
 
     Args:
-        findings: To add to.
+        findings: What was found so far, to which this split's findings are added.
         config: The classes.
-        split: Its name.
-        dataset: Its pairs.
-        seen: From the digests of images to where they were seen first, over all splits.
+        split: The name of the split.
+        dataset: The split.
+        seen: For the digest of each image of any split, the place where it was first seen.
 
     Yields:
-        The name of what was looked at.
+        The name of the pair that is opened next.
     """
     findings.images[split] = len(dataset)
     pixels = np.zeros(256, np.int64)
@@ -85,9 +87,36 @@ def look_at(
     findings.pixels[split] = pixels[: config.num_classes]
 
 
-def add_summary(findings: Findings, names: list[str]) -> None:
-    """Classes that the training images do not have, or only they."""
+def add_absent_classes(findings: Findings, class_names: list[str]) -> None:
+    """Add a problem for each split that has no pixel of some class."""
     for split, pixels in findings.pixels.items():
-        absent = [name for name, count in zip(names, pixels, strict=True) if count == 0]
+        absent = [name for name, count in zip(class_names, pixels, strict=True) if count == 0]
         if absent and findings.images.get(split):
             findings.problems.append((split, f"no pixel of {', '.join(absent)}"))
+
+
+def show(findings: Findings, class_names: list[str]) -> None:
+    """Print the findings to the terminal: a table of the classes, the sizes and the problems."""
+    from rich import get_console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = get_console()
+    table = Table(title="Pixels of each class", title_justify="left")
+    table.add_column("class", overflow="fold")
+    for split in findings.pixels:
+        table.add_column(split, justify="right")
+    for index, name in enumerate(class_names):
+        shares = [counts[index] / max(counts.sum(), 1) for counts in findings.pixels.values()]
+        table.add_row(escape(name), *(f"{share:.2%}" for share in shares))
+    table.add_section()
+    table.add_row("void pixels", *(f"{count:,}" for count in findings.void.values()))
+    table.add_row("images", *(f"{findings.images[split]:,}" for split in findings.pixels))
+    console.print(table)
+    if findings.sizes:
+        heights, widths = zip(*findings.sizes, strict=True)
+        console.print(f"{min(widths)} to {max(widths)} pixels wide, {min(heights)} to {max(heights)} high")
+    for place, problem in findings.problems[:_MOST_PROBLEMS]:
+        console.print(f"{place}: {problem}", markup=False, highlight=False, soft_wrap=True)
+    if len(findings.problems) > _MOST_PROBLEMS:
+        console.print(f"and {len(findings.problems) - _MOST_PROBLEMS} more")

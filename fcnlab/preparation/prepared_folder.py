@@ -4,94 +4,79 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import yaml
 
+from fcnlab.core.errors import DataError
 from fcnlab.core.files import replacing
-from fcnlab.data.channels import full_range
 from fcnlab.data.description import FILE
+from fcnlab.data.label_files import read_label
 from fcnlab.drawing.label_maps import write_mask
 from fcnlab.drawing.palette import palette
-from fcnlab.preparation.originals import Item, Source
+from fcnlab.preparation.annotations import VOID
+from fcnlab.preparation.originals import Original, Originals
+from fcnlab.preparation.pixel_statistics import PixelStatistics
 
-VOID = 255
-
-
-@dataclass
-class Statistics:
-    """Of the training images.
-
-    Attributes:
-        pixels: Of each class, C int64.
-        total: Sum of each channel's values on the scale 0 to 1, and of their squares; pixels in all.
-    """
-
-    pixels: np.ndarray
-    total: np.ndarray
-    squares: np.ndarray
-    count: int = 0
-
-    @classmethod
-    def of(cls, num_classes: int, channels: int) -> Statistics:
-        """Nothing yet."""
-        return cls(np.zeros(num_classes, np.int64), np.zeros(channels), np.zeros(channels))
-
-    def add(self, image: np.ndarray, label: np.ndarray) -> None:
-        """Count an image, H x W x C uint8 or uint16, and its label."""
-        self.pixels += np.bincount(label.ravel(), minlength=256)[: len(self.pixels)]
-        levels = full_range(image) + 1
-        values = np.arange(levels) / (levels - 1)
-        for channel in range(image.shape[2]):
-            histogram = np.bincount(image[..., channel].ravel(), minlength=levels)
-            self.total[channel] += histogram @ values
-            self.squares[channel] += histogram @ values**2
-        self.count += label.size
-
-    def mean_and_deviation(self) -> tuple[list[float], list[float]]:
-        """Per channel, rounded to what a description needs."""
-        mean = self.total / max(self.count, 1)
-        deviation = np.sqrt(np.maximum(self.squares / max(self.count, 1) - mean**2, 1e-6))
-        return np.round(mean, 4).tolist(), np.round(np.maximum(deviation, 1e-3), 4).tolist()
+_VOID_COLOUR = (224, 224, 192)
 
 
-def write_pair(root: Path, item: Item, source: Source, image: np.ndarray, label: np.ndarray) -> bool:
-    """Put an image and its label in place.
+def write_pair(root: Path, original: Original, colours: np.ndarray, image: np.ndarray, label: np.ndarray) -> bool:
+    """Write an image and its label, unless they are there with the same content.
+
+    Args:
+        root: The prepared folder.
+        original: The image's name and file.
+        colours: The colours of the classes, C x 3 uint8.
+        image: H x W x 3 uint8, for an original without a file.
+        label: H x W uint8, with 255 for void.
 
     Returns:
-        Whether anything had to be written: what is there with the same content stays.
+        Whether anything had to be written.
 
     Raises:
         OSError: If the disk does not take it.
     """
-    changed = _write_image(root / "images", item, image)
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(source.class_names)] = _palette(source)
-    colours[VOID] = (224, 224, 192)
-    path = root / "labels" / f"{item.name}.png"
+    changed = _write_image(root / "images", original, image)
+    path = root / "labels" / f"{original.name}.png"
     if _same_label(path, label):
         return changed
-    write_mask(path, np.ascontiguousarray(label), colours)
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colours)] = colours
+    table[VOID] = _VOID_COLOUR
+    write_mask(path, np.ascontiguousarray(label), table)
     return True
 
 
 def without_void(label: np.ndarray, ignore_index: int) -> np.ndarray:
-    """A label with 255 for void, whatever stood for it."""
+    """Return a label with 255 for void, whatever value stood for it."""
     return np.where(label == ignore_index, np.uint8(VOID), label).astype(np.uint8)
+
+
+def class_colours(originals: Originals) -> np.ndarray:
+    """Return the colours of the classes, C x 3 uint8 RGB."""
+    return np.array(originals.palette or palette(len(originals.class_names)), np.uint8)
 
 
 def write_description(
     root: Path,
-    source: Source,
-    statistics: Statistics,
+    originals: Originals,
+    statistics: PixelStatistics,
     splits: dict[str, Sequence[str]],
     origin: str,
     records: bool = False,
 ) -> None:
-    """Write ``dataset.yaml`` and the lists that it names; with ``records``, it says to train from MindRecord files.
+    """Write ``dataset.yaml`` and the lists that it names.
+
+    Args:
+        root: The prepared folder.
+        originals: What was prepared.
+        statistics: The statistics of the training images.
+        splits: The names of both splits.
+        origin: Where the originals came from, for people.
+        records: Whether a training is to read the MindRecord files.
 
     Raises:
         OSError: If the disk does not take them.
@@ -101,52 +86,45 @@ def write_description(
             temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     mean, deviation = statistics.mean_and_deviation()
     document = {
-        "class_names": source.class_names,
-        "palette": _palette(source).tolist(),
+        "class_names": originals.class_names,
+        "palette": class_colours(originals).tolist(),
         "ignore_index": VOID,
         "train_list": "train.txt",
         "val_list": "val.txt",
-        "channels": source.channels,
-        "bits": source.bits,
+        "channels": originals.channels,
+        "bits": originals.bits,
         **({"records": True} if records else {}),
         "mean": mean,
         "std": deviation,
-        "class_pixels": statistics.pixels.tolist(),
+        "class_pixels": statistics.class_pixels.tolist(),
         "source": origin,
-        "licence": source.licence or "unknown",
+        "licence": originals.licence or "unknown",
     }
     with replacing(root / FILE) as temporary:
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
         temporary.write_text(f"# Made by fcnlab.prepare; train with dataset=folder dataset.root=<this folder>\n{text}")
 
 
-def _write_image(folder: Path, item: Item, image: np.ndarray) -> bool:
-    """A copy of the file where there is one, else a PNG."""
-    if item.image is not None:
-        path = folder / f"{item.name}{item.image.suffix.lower()}"
-        if path.is_file() and path.read_bytes() == item.image.read_bytes():
+def _write_image(folder: Path, original: Original, image: np.ndarray) -> bool:
+    """Copy the image's file, or write a PNG if it has none."""
+    if original.path is not None:
+        path = folder / f"{original.name}{original.path.suffix.lower()}"
+        if path.is_file() and path.read_bytes() == original.path.read_bytes():
             return False
         with replacing(path) as temporary:
-            shutil.copyfile(item.image, temporary)
+            shutil.copyfile(original.path, temporary)
         return True
-    path = folder / f"{item.name}.png"
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if path.is_file() and path.read_bytes() == data.tobytes():
+    path = folder / f"{original.name}.png"
+    data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    if path.is_file() and path.read_bytes() == data:
         return False
     with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(data)
     return True
 
 
 def _same_label(path: Path, label: np.ndarray) -> bool:
-    from fcnlab.core.errors import DataError
-    from fcnlab.data.label_files import read_label
-
     try:
         return path.is_file() and np.array_equal(read_label(path, white=1), label)
     except DataError:
         return False
-
-
-def _palette(source: Source) -> np.ndarray:
-    return np.array(source.palette or palette(len(source.class_names)), np.uint8)

@@ -15,8 +15,9 @@ import fcnlab
 from fcnlab.config.schema import FolderConfig
 from fcnlab.core.errors import DataError
 from fcnlab.data import mindrecord as reading
-from fcnlab.data.folder import Folder
-from fcnlab.data.mindrecord import RecordFolder, Shard, folder
+from fcnlab.data.folder import Folder, folder
+from fcnlab.data.labelled_files import LabelledFiles
+from fcnlab.data.mindrecord import RecordFolder, Shard
 from fcnlab.experiment import assembly
 from fcnlab.preparation import mindrecord_shards as writing
 
@@ -45,8 +46,7 @@ def make(root, shards=1):
 def write(root):
     written = []
     for split in ("train", "val"):
-        files = Folder(FolderConfig(root=str(root), **LISTS), split)
-        samples = [writing.Files(name, files.image_path(name), files.label_path(name)) for name in files.names]
+        samples = Folder(FolderConfig(root=str(root), **LISTS), split)
         written.append(writing.write_split(root, split, samples))
     return written
 
@@ -128,12 +128,10 @@ def test_many_threads_read_at_random(made):
 
 
 def test_memory_does_not_hold_the_files(tmp_path):
-    paths = []
-    for number in range(40):
-        path = tmp_path / f"{number}.png"
-        path.write_bytes(bytes([number]) * 2**21)
-        paths.append(writing.Files(str(number), path, path))
-    writing.write_split(tmp_path, "train", paths)
+    paths = {str(number): tmp_path / f"{number}.png" for number in range(40)}
+    for name, path in paths.items():
+        path.write_bytes(bytes([int(name)]) * 2**21)
+    writing.write_split(tmp_path, "train", LabelledFiles(FolderConfig(), tmp_path, list(paths), paths, paths))
     before = psutil.Process().memory_info().rss
     shard = Shard(tmp_path / "train.mindrecord")
     for row in range(40):
