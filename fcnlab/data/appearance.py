@@ -1,4 +1,7 @@
-"""Transforms of an image that leave its label alone: gamma, colour, blur, noise; factories as in `warps`."""
+"""Transforms of an image that leave its label alone: gamma, colour, blur, noise.
+
+`gamma`, `colour_jitter`, `blur` and `noise` are factories for `fcnlab.registry.TRANSFORMS`, as in `fcnlab.data.warps`.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from fcnlab.data.dataset import Sample, Transform
 if TYPE_CHECKING:
     from fcnlab.config.schema import AugmentConfig
 
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue in brightness (Rec. 601)
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # shares of red, green and blue in brightness (Rec. 601)
 
 
 def apply_gamma(image: np.ndarray, gamma: float) -> np.ndarray:
-    """``(image / full range) ** gamma * full range`` of an H x W x C image: above 1 darker, below 1 brighter."""
+    """Return ``(image / full range) ** gamma * full range``: a gamma above 1 makes an H x W x C image darker."""
     largest = full_range(image)
     levels = (np.arange(largest + 1) / largest) ** gamma * largest
     return look_up(image, np.rint(levels).astype(image.dtype))
@@ -29,21 +32,21 @@ def jitter_colours(image: np.ndarray, saturation: float, hue: float) -> np.ndarr
 
     Args:
         image: The image.
-        saturation: Factor on the difference of each pixel from its grey.
-        hue: Turn of the colours, as a share of a full turn.
+        saturation: A factor on the difference of each pixel from its grey.
+        hue: The angle by which the colours turn, as a share of a full turn.
     """
     if hue:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-        hsv[..., 0] += np.uint8(round(hue * 256) % 256)  # a full turn is 256, so that it wraps by itself
+        hsv[..., 0] += np.uint8(round(hue * 256) % 256)  # A full turn is 256, so that it wraps by itself.
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     if saturation == 1:
         return image
     mix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * np.tile(_GREY, (3, 1))
-    return cv2.transform(image, mix)  # rounds and saturates
+    return cv2.transform(image, mix)  # which rounds and saturates
 
 
 def gamma(augment: AugmentConfig, ignore_index: int) -> Transform | None:
-    """By a power drawn from ``augment.gamma``, by its logarithm."""
+    """Make a transform by a gamma from the range ``augment.gamma``, whose logarithm is drawn uniformly."""
     low, high = augment.gamma
     if low == high == 1:
         return None
@@ -56,10 +59,9 @@ def gamma(augment: AugmentConfig, ignore_index: int) -> Transform | None:
 
 
 def colour_jitter(augment: AugmentConfig, ignore_index: int) -> Transform | None:
-    """Saturation and hue, by up to ``augment.saturation`` and ``augment.hue`` either way.
+    """Make a transform of saturation and hue, by up to ``augment.saturation`` and ``augment.hue`` either way.
 
-    Raises:
-        ConfigError: At the first image that does not have three channels.
+    The transform raises a ConfigError for an image that does not have three channels of 8 bits.
     """
     if augment.saturation == 0 and augment.hue == 0:
         return None
@@ -78,13 +80,13 @@ def colour_jitter(augment: AugmentConfig, ignore_index: int) -> Transform | None
 
 
 def blur(augment: AugmentConfig, ignore_index: int) -> Transform | None:
-    """Gaussian, by a standard deviation of up to ``augment.blur`` pixels."""
+    """Make a Gaussian blur, with a standard deviation of up to ``augment.blur`` pixels."""
     if augment.blur == 0:
         return None
 
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
         deviation = rng.uniform(0, augment.blur)
-        if deviation < 0.2:  # no neighbour would count
+        if deviation < 0.2:  # No neighbour would count.
             return sample
         image = by_fours(
             lambda group: cv2.GaussianBlur(group, (0, 0), deviation, borderType=cv2.BORDER_REFLECT_101), sample.image
@@ -95,7 +97,10 @@ def blur(augment: AugmentConfig, ignore_index: int) -> Transform | None:
 
 
 def noise(augment: AugmentConfig, ignore_index: int) -> Transform | None:
-    """Normal, independent for each pixel and channel, of a deviation of up to ``augment.noise`` of the full range."""
+    """Make a transform that adds normal noise, independent for each pixel and channel.
+
+    Its standard deviation is up to ``augment.noise`` of the full range.
+    """
     if augment.noise == 0:
         return None
 

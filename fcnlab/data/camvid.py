@@ -1,8 +1,8 @@
 """CamVid in the layout of SegNet (Brostow et al. 2009; Badrinarayanan et al. 2017): 11 classes, 11 for void.
 
 ``train``, ``val`` and ``test`` hold 480 x 360 PNGs, ``trainannot``, ``valannot`` and ``testannot`` their labels. The
-lists beside them, such as ``train.txt``, have an image and a label a line, as paths of the machine they were made on,
-of which the last two parts are what matters.
+lists beside them, such as ``train.txt``, name an image and a label on each line, by their paths on the machine where
+the lists were made; only the last two parts of a path count.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Camvid(LabelledFiles):
         split: "train" or "val".
 
     Raises:
-        DataError: If a folder or file is missing, or a list is none.
+        DataError: If a folder or file is missing, or a list does not name images and labels.
     """
 
     def __init__(self, config: CamvidConfig, split: str) -> None:
@@ -45,6 +45,7 @@ class Camvid(LabelledFiles):
 
 
 def _listed(root: Path, chosen: str) -> list[tuple[Path, Path]]:
+    """Return the images and labels that a set's list names."""
     pairs = []
     path = root / f"{chosen}.txt"
     for number, line in enumerate(read_lines(path), start=1):
@@ -65,7 +66,7 @@ def _listed(root: Path, chosen: str) -> list[tuple[Path, Path]]:
 
 
 def _found(root: Path, chosen: str) -> list[tuple[Path, Path]]:
-    """Without a list: every image of the folder."""
+    """Return every image of a set's folder, which has no list, with its label."""
     folder, labels = root / chosen, root / f"{chosen}annot"
     for place in (folder, labels):
         if not place.is_dir():

@@ -1,4 +1,4 @@
-"""What the frequency of classes says of how to weigh them and how often to draw an image."""
+"""How rare classes are made up for, by class weights or by drawing their images more often."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def median_frequency(pixels: np.ndarray) -> list[float]:
-    """Class weights by median frequency balancing (Eigen & Fergus, ICCV 2015, section 6.3.2).
+    """Return class weights by median frequency balancing (Eigen & Fergus, ICCV 2015, section 6.3.2).
 
-    ``median(f) / f[c]``, where f[c] is the share of class c in the pixels of the images that it occurs in.
+    The weight of class c is ``median(f) / f[c]``, where f[c] is its share in the pixels of the images that have it.
 
     Args:
-        pixels: Of each class in each image, N x C.
+        pixels: The number of pixels of each class in each image, N x C.
 
     Returns:
         C weights; 0 for a class that does not occur, which has no part in the median.
@@ -19,8 +19,8 @@ def median_frequency(pixels: np.ndarray) -> list[float]:
     pixels = np.asarray(pixels, np.float64)
     present = pixels > 0
     of_class = pixels.sum(axis=0)
-    of_images = (pixels.sum(axis=1, keepdims=True) * present).sum(axis=0)
-    frequency = np.divide(of_class, of_images, out=np.zeros_like(of_class), where=of_images > 0)
+    pixels_of_images = (pixels.sum(axis=1, keepdims=True) * present).sum(axis=0)
+    frequency = np.divide(of_class, pixels_of_images, out=np.zeros_like(of_class), where=pixels_of_images > 0)
     occurs = frequency > 0
     if not occurs.any():
         return [0.0] * pixels.shape[1]
@@ -29,13 +29,14 @@ def median_frequency(pixels: np.ndarray) -> list[float]:
 
 
 def repeat_factors(pixels: np.ndarray, threshold: float) -> np.ndarray:
-    """How much more often to draw an image than one of frequent classes alone (Gupta et al., CVPR 2019, section 5.1).
+    """Return how much more often to draw each image than one without rare classes (Gupta et al., CVPR 2019, 5.1).
 
-    ``max over its classes c of max(1, sqrt(threshold / f[c]))``, where f[c] is the share of images with class c.
+    An image's factor is the largest of ``max(1, sqrt(threshold / f[c]))`` over its classes c, where f[c] is the share
+    of images with class c.
 
     Args:
-        pixels: Of each class in each image, N x C.
-        threshold: Share of images below which a class counts as rare.
+        pixels: The number of pixels of each class in each image, N x C.
+        threshold: The share of images below which a class counts as rare.
 
     Returns:
         N factors from 1 up.

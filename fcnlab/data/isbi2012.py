@@ -29,7 +29,7 @@ LABELS = "train-labels.tif"
 
 
 def isbi2012(config: Isbi2012Config, split: str) -> Dataset:
-    """The slices of ``dataset.root``: the challenge's TIFF volumes if they are there, else folders of PNGs.
+    """Open a split of ``dataset.root``: from the challenge's TIFF volumes if they are there, else from folders of PNGs.
 
     Raises:
         DataError: As `Isbi2012` and `Isbi2012Volume` do.
@@ -39,9 +39,9 @@ def isbi2012(config: Isbi2012Config, split: str) -> Dataset:
 
 
 class Isbi2012(PairedFiles):
-    """`PairedFiles` of which slices 0 to 23 are for training and 24 to 29 for validation, unless lists say otherwise.
+    """`PairedFiles` whose slices 0 to 23 are for training and 24 to 29 for validation, unless lists say otherwise.
 
-    Neighbouring slices are alike: a random split would flatter the validation.
+    Neighbouring slices are alike, so that a random split would flatter the validation.
 
     Args:
         config: Where the files are, and what their labels mean.
@@ -65,7 +65,7 @@ class Isbi2012(PairedFiles):
 
 
 class Isbi2012Volume(Dataset):
-    """The challenge's own files, ``train-volume.tif`` and ``train-labels.tif``, of 30 pages each.
+    """The challenge's own files, ``train-volume.tif`` and ``train-labels.tif``, with 30 pages each.
 
     Args:
         config: Where the files are, and what their labels mean.
@@ -91,7 +91,7 @@ class Isbi2012Volume(Dataset):
 
     @property
     def names(self) -> list[str]:
-        """The slices' numbers."""
+        """The numbers of the slices."""
         return [str(number) for number in self._numbers]
 
     @property
@@ -108,6 +108,6 @@ class Isbi2012Volume(Dataset):
         return Sample(image, self._values.to_classes(values, self._label_volume), str(number))
 
     def fingerprint(self) -> str:
-        """A digest of both files, the slices and what their labels mean."""
+        """Return a digest of both files, the slices' numbers and what their labels mean."""
         files = [digest(read_file(path, "volume")) for path in (self._volume, self._label_volume)]
         return digest_of([self._values.meaning, self.names, files])

@@ -1,4 +1,4 @@
-"""From samples to batches: normalised, in channel-first order, made ahead in background threads."""
+"""Batches made of samples: normalised, in channel-first order, ahead of time in background threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     """Samples of one size.
 
     Attributes:
-        images: N x C x H x W, float32, normalised; C is 3, in the order of RGB, unless the data set has others.
+        images: N x C x H x W, float32, normalised; RGB unless the data set has other channels.
         labels: N x H x W, int32 class indices, with ``ignore_index`` for void.
         names: The N samples' names.
     """
@@ -35,9 +35,9 @@ def normalise(
 
     Args:
         image: H x W x C, uint8 or uint16.
-        mean: Per channel, of the range 0 to 1.
-        std: Per channel, of the range 0 to 1.
-        out: Where to write; a new array if None.
+        mean: The mean of each channel, on the scale 0 to 1.
+        std: The standard deviation of each channel, on the scale 0 to 1.
+        out: The array to write to; a new one if None.
 
     Returns:
         ``out``: C x H x W, float32.
@@ -55,19 +55,19 @@ class TrainLoader:
     """Shuffled batches of random crops.
 
     The data depend on ``seed``, the epoch and a crop's position in it, and on nothing else: they are the same for any
-    number of workers and from any ``start_step``, so that a resumed run sees what it would have seen.
+    number of workers and from any ``start_step``, so that a resumed training sees what it would have seen.
 
     Args:
-        dataset: Where samples come from.
-        transform: Makes one crop of a sample with the generator it is given; all crops have one size.
-        batch_size: Crops a batch.
+        dataset: The data set.
+        transform: A function that makes one crop of a sample; all crops have one size.
+        batch_size: The number of crops in a batch.
         crops_per_image: How often an epoch visits each sample.
-        mean: Per channel, of the range 0 to 1.
-        std: Per channel, of the range 0 to 1.
-        seed: Of the order and of the crops.
-        num_workers: Background threads; each makes whole batches.
-        prefetch: Batches made ahead.
-        repeats: How much more often to draw each sample than one of factor 1; None: each equally often.
+        mean: The mean of each channel, on the scale 0 to 1.
+        std: The standard deviation of each channel, on the scale 0 to 1.
+        seed: The seed of the order and of the crops.
+        num_workers: The number of background threads; each makes whole batches.
+        prefetch: The number of batches that are made ahead.
+        repeats: How much more often each sample is drawn than one of factor 1; if None, all are drawn equally often.
 
     Raises:
         DataError: If the data set is empty.
@@ -102,19 +102,19 @@ class TrainLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in an epoch; at least 1, filled up by repetition."""
+        """The number of full batches in an epoch; at least 1, which repeats samples if need be."""
         return max(1, len(self._dataset) * self._crops_per_image // self.batch_size)
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch.
+        """Yield the batches of one epoch.
 
-        Each sample comes ``crops_per_image`` times, or on average by its share where there are ``repeats``; what does
-        not fill a last batch is dropped, other samples in each epoch. Closing or dropping the iterator ends its
+        Each sample comes ``crops_per_image`` times, or with ``repeats`` on average by its share. Crops that do not fill
+        a last batch are dropped, those of other samples in each epoch. Closing or dropping the iterator ends its
         threads.
 
         Args:
             number: The epoch, from 0.
-            start_step: Batches to skip at the beginning; they are not made.
+            start_step: The number of batches to skip at the beginning; they are not made.
 
         Raises:
             DataError: At its turn, for a sample that cannot be read.
@@ -133,7 +133,7 @@ class TrainLoader:
         return map_ahead(make, steps, workers=self._num_workers, ahead=self._prefetch)
 
     def _order(self, number: int) -> np.ndarray:
-        """Which sample each position of an epoch has."""
+        """Return the index of the sample at each position of an epoch."""
         generator, count = self._generator(number), len(self._dataset)
         positions = self.steps_per_epoch * self.batch_size
         if self._shares is not None:
@@ -147,13 +147,13 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Whole images in order, one a batch, since their sizes may differ.
+    """Whole images in order, one in each batch, since their sizes may differ.
 
     Args:
-        dataset: Where samples come from.
-        mean: Per channel, of the range 0 to 1.
-        std: Per channel, of the range 0 to 1.
-        prefetch: Images made ahead in a background thread.
+        dataset: The data set.
+        mean: The mean of each channel, on the scale 0 to 1.
+        std: The standard deviation of each channel, on the scale 0 to 1.
+        prefetch: The number of batches that a background thread makes ahead.
     """
 
     def __init__(self, dataset: Dataset, *, mean: Sequence[float], std: Sequence[float], prefetch: int = 2) -> None:
@@ -169,7 +169,7 @@ class EvalLoader:
         return map_ahead(self._make, range(len(self)), workers=1, ahead=self._prefetch)
 
     def raw(self, index: int) -> Sample:
-        """Sample ``index`` as it is in the data set, for pictures."""
+        """Return sample ``index`` as it is in the data set, for pictures."""
         return self._dataset[index]
 
     def _make(self, index: int) -> Batch:
@@ -177,7 +177,7 @@ class EvalLoader:
 
 
 def _collate(samples: Iterator[Sample], count: int, mean: Sequence[float], std: Sequence[float]) -> Batch:
-    """Write ``count`` samples of one size straight into a batch's arrays."""
+    """Make a batch of ``count`` samples of one size, each written straight into the batch's arrays."""
     names = []
     for position, sample in enumerate(samples):
         if position == 0:

@@ -1,4 +1,4 @@
-"""Work done ahead in background threads, handed over in order."""
+"""Work that background threads do ahead, handed over in order."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ def map_ahead(
     """Yield ``function(item)`` for every item, in order, computed in threads at most ``ahead`` results early.
 
     No thread starts before the first result is asked for. None is left once the generator ends, is closed or is
-    dropped: what has not begun is cancelled, what has begun is waited for.
+    dropped: calls that have not begun are cancelled, others are waited for.
 
     Args:
-        function: Called in a background thread; time spent in OpenCV and numpy runs truly in parallel.
-        items: Read in the consumer's thread.
-        workers: Number of threads, at least 1.
-        ahead: Results that may be under way or waiting beside the one being consumed; raised to ``workers``.
+        function: The function, which is called in a background thread; OpenCV and numpy run truly in parallel.
+        items: The items, which are read in the consumer's thread.
+        workers: The number of threads, at least 1.
+        ahead: The number of results that may be computed or waiting beside the one that is consumed; at least
+            ``workers``.
 
     Raises:
         Exception: Whatever ``function`` raised, at that item's turn.

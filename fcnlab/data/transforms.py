@@ -1,6 +1,6 @@
 """Random transforms of an image together with its label.
 
-The functions are deterministic, each takes its parameters; `TrainTransform` draws them. None writes to its arguments.
+The functions are deterministic: `TrainTransform` draws their parameters. None writes to its arguments.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from fcnlab.core.errors import ConfigError
 from fcnlab.data.channels import by_fours, full_range, look_up
 from fcnlab.data.dataset import Sample
 from fcnlab.registry import TRANSFORMS
@@ -20,19 +19,19 @@ from fcnlab.registry import TRANSFORMS
 if TYPE_CHECKING:
     from fcnlab.config.schema import AugmentConfig
 
-_MAX_DRAWS = 10  # of a window with too much void, before the best of them is taken
+_MAX_DRAWS = 10  # how often a window with too much void is drawn again before the best of them is taken
 
 
 def crop_window(sample: Sample, top: int, left: int, side: int, ignore_index: int) -> Sample:
-    """Cut a square out of a sample; it may reach beyond the borders.
+    """Cut a square out of a sample, which may reach beyond the borders.
 
-    Beyond them the label is ``ignore_index`` and the image the mean colour of what was cut out.
+    Beyond them, the label is ``ignore_index`` and the image the mean colour of what was cut out.
 
     Args:
         sample: An H x W image and its label.
-        top: First row, negative above the image.
-        left: First column, negative left of the image.
-        side: Side of the square, in pixels; it must share at least a pixel with the image.
+        top: The first row, negative above the image.
+        left: The first column, negative left of the image.
+        side: The side of the square, in pixels; it must share at least one pixel with the image.
         ignore_index: The label of void.
     """
     height, width = sample.label.shape
@@ -55,7 +54,7 @@ def resize(sample: Sample, side: int) -> Sample:
         return sample
     smooth = cv2.INTER_AREA if current > side else cv2.INTER_LINEAR
     image = by_fours(lambda group: cv2.resize(group, (side, side), interpolation=smooth), sample.image)
-    # Plain INTER_NEAREST samples at pixel corners, which would shift the label against the image.
+    # INTER_NEAREST samples at pixel corners, which would shift the label against the image.
     label = cv2.resize(sample.label, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
     return Sample(image, label, sample.name)
 
@@ -83,11 +82,11 @@ def adjust(image: np.ndarray, *, brightness: float, contrast: float) -> np.ndarr
 
     Args:
         image: H x W x C, uint8 or uint16.
-        brightness: Added, as a fraction of the full range.
-        contrast: Factor on the difference from the image's mean over all pixels and channels.
+        brightness: A share of the full range, which is added.
+        contrast: A factor on the difference from the image's mean over all pixels and channels.
 
     Returns:
-        A new image of the same type, or the same one if there is nothing to change.
+        A new image of the same type, or the same image if there is nothing to change.
     """
     if brightness == 0 and contrast == 1:
         return image
@@ -98,26 +97,20 @@ def adjust(image: np.ndarray, *, brightness: float, contrast: float) -> np.ndarr
 
 
 class TrainTransform:
-    """A random square crop, randomly scaled, mirrored, turned, brightened, contrasted, and what `TRANSFORMS` adds.
+    """A random square crop that is scaled, mirrored, turned, brightened, contrasted, and changed by `TRANSFORMS`.
 
-    The window is cut out first and only then resized, so that the cost depends on the crop, not on the image. An image
+    The window is cut out before it is resized, so that the cost depends on the crop, not on the image. An image that is
     smaller than its window lies at a random place within it.
 
     Args:
-        augment: The transforms' ranges and probabilities.
-        crop_size: Side of the crops, in pixels.
+        augment: The transforms' ranges and probabilities, which `fcnlab.config` has checked.
+        crop_size: The side of the crops, in pixels.
         ignore_index: The label of what lies beyond the image.
-
-    Raises:
-        ConfigError: If ``augment.scale`` is not two ascending numbers above 0.
     """
 
     def __init__(self, augment: AugmentConfig, crop_size: int, ignore_index: int) -> None:
-        scale = list(augment.scale)
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-            raise ConfigError(f"augment.scale={scale} must be two ascending numbers above 0, such as [0.8,1.25]")
         self._augment = augment
-        self._log_scale = (math.log(scale[0]), math.log(scale[1]))
+        self._log_scale = [math.log(factor) for factor in augment.scale]
         self._crop_size = crop_size
         self._ignore_index = ignore_index
         names = [*TRANSFORMS.builtin(), *augment.extra]
@@ -128,7 +121,7 @@ class TrainTransform:
 
         Args:
             sample: An H x W image and its label, of any size.
-            rng: Where all randomness comes from.
+            rng: The source of all randomness.
 
         Returns:
             A ``crop_size`` x ``crop_size`` sample. It may share memory with ``sample``.
@@ -137,7 +130,7 @@ class TrainTransform:
         scale = math.exp(rng.uniform(*self._log_scale))
         side = max(1, round(self._crop_size / scale))
         top, left = (_offset(length, side, rng) for length in sample.label.shape)
-        # What came later draws from generators of its own, so that it does not change what the others draw.
+        # Transforms that came later have generators of their own, so that they do not change what the others draw.
         placing, *generators = rng.spawn(1 + len(self._more))
         top, left = self._place(sample.label, side, (top, left), placing)
         crop = resize(crop_window(sample, top, left, side, self._ignore_index), self._crop_size)
@@ -157,7 +150,7 @@ class TrainTransform:
         return crop
 
     def _place(self, label: np.ndarray, side: int, drawn: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-        """Where the window begins: on a pixel of some class, or where not too much of it is void."""
+        """Return where the window begins: on a pixel of some class, or where not too much of it is void."""
         if rng.random() < self._augment.class_crops:
             return self._on_a_class(label, side, drawn, rng)
         best, least = drawn, _void_share(label, side, drawn, self._ignore_index)
@@ -173,7 +166,7 @@ class TrainTransform:
     def _on_a_class(
         self, label: np.ndarray, side: int, drawn: tuple[int, int], rng: np.random.Generator
     ) -> tuple[int, int]:
-        """A window that holds a random pixel of a class, each class of the image as likely."""
+        """Return a window that holds a random pixel of a class; each class of the image is as likely as any other."""
         counts = np.bincount(label.ravel(), minlength=256)
         counts[self._ignore_index] = 0
         classes = np.flatnonzero(counts)
@@ -183,26 +176,26 @@ class TrainTransform:
         pixel = np.flatnonzero(label.ravel() == chosen)[rng.integers(counts[chosen])]
         place = []
         for position, length in zip(divmod(int(pixel), label.shape[1]), label.shape, strict=True):
-            low, high = sorted((0, length - side))  # where windows begin in any case
+            low, high = sorted((0, length - side))  # the range in which every window begins
             low, high = max(low, position - side + 1), min(high, position)
             place.append(int(rng.integers(low, high, endpoint=True)))
         return place[0], place[1]
 
 
 def _keys(augment: AugmentConfig, name: str) -> dict[str, Any]:
-    """The keys of a transform that has some of its own, which are in the section of its name."""
+    """Return the keys of a transform that has some of its own, in the section of its name."""
     section = getattr(augment, name, None)
     return dict(vars(section)) if dataclasses.is_dataclass(section) else {}
 
 
 def _void_share(label: np.ndarray, side: int, place: tuple[int, int], ignore_index: int) -> float:
-    """Share of a window that is void, or beyond the image."""
+    """Return the share of a window that is void or beyond the image."""
     top, left = place
     inside = label[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     return 1 - int(np.count_nonzero(inside != ignore_index)) / side**2
 
 
 def _offset(length: int, side: int, rng: np.random.Generator) -> int:
-    """Where a window of ``side`` begins: within ``length`` if it fits, else so that it holds all of it."""
+    """Draw where a window of ``side`` begins: within ``length`` if it fits, else so that it holds all of it."""
     spare = length - side
     return int(rng.integers(min(spare, 0), max(spare, 0), endpoint=True))

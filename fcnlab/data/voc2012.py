@@ -27,13 +27,13 @@ _LARGEST_MAT = 64 * 2**20
 class Voc2012(LabelledFiles):
     """The segmentation images of one list.
 
-    ``train_set``: ``train`` or ``trainval`` of VOC; ``trainaug``, which is VOC's and SBD's training and validation
-    images without VOC's validation images (10,582 with VOC 2012). ``val_set``: ``val``, or ``seg11valid``, the VOC
-    images for validation that SBD does not train on (736 with VOC 2011; Long et al. 2015, section 5). A list file of
-    that name is taken as it is where there is one.
+    ``train_set`` is ``train`` or ``trainval`` of VOC, or ``trainaug``: VOC's and SBD's training and validation images
+    without VOC's validation images (10,582 with VOC 2012). ``val_set`` is ``val``, or ``seg11valid``: the images of
+    VOC's ``val`` that SBD does not train on (736 with VOC 2011; Long et al. 2015, section 5). If there is a list file
+    of that name, it decides.
 
     Args:
-        config: Where the files are, and which lists.
+        config: Where the files are, and which lists are used.
         split: "train" or "val".
 
     Raises:
@@ -73,7 +73,7 @@ class Voc2012(LabelledFiles):
             return self._listed(chosen)
         if self._sbd is None:
             raise DataError(
-                "dataset.val_set=seg11valid: are the validation images that SBD does not train on; set "
+                "dataset.val_set=seg11valid: these are the validation images that SBD does not train on; set "
                 "dataset.sbd_root to its folder, benchmark_RELEASE/dataset"
             )
         seen = set(self._sbd_listed("train"))
@@ -90,7 +90,7 @@ class Voc2012(LabelledFiles):
         return _existing([place / f"{name}.jpg" for place in places], "image")
 
     def _label(self, name: str) -> Path:
-        """VOC's own label where there is one: SBD's are coarser at the borders."""
+        """Return VOC's own label if there is one: those of SBD are coarser at the borders."""
         places = [self._root / folder / f"{name}.png" for folder in ("SegmentationClass", "SegmentationClassAug")]
         if self._sbd:
             places.append(self._sbd / "cls" / f"{name}.mat")
@@ -101,7 +101,7 @@ class Voc2012(LabelledFiles):
 
 
 def read_mat(path: Path) -> np.ndarray:
-    """The class indices of one of SBD's files, H x W uint8.
+    """Return the class indices in one of SBD's files, H x W uint8.
 
     Raises:
         DataError: If it is damaged, or holds something else.
@@ -114,13 +114,13 @@ def read_mat(path: Path) -> np.ndarray:
         labels = np.asarray(loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0])
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise ValueError(f"{labels.dtype} of shape {labels.shape}")
-    except Exception as error:  # scipy raises whatever it stumbles over
+    except Exception as error:  # What scipy raises depends on where the damage is.
         raise DataError(f"label '{path}' is not a .mat of SBD with GTcls.Segmentation: replace it ({error})") from None
     return labels
 
 
 def _devkit(root: Path) -> Path:
-    """The folder with the lists, from itself or the folders above it."""
+    """Return the folder that holds the lists: the given one, or one below it."""
     for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012", root / "VOC2011", root / "VOCdevkit/VOC2011"):
         if (place / _LISTS).is_dir():
             return place

@@ -1,7 +1,7 @@
 """Transforms that bend an image together with its label: rotation by any angle, elastic deformation.
 
-Factories for `fcnlab.registry.TRANSFORMS`: called with the augmentation's keys and ``ignore_index``, each returns a
-function of a sample and a generator, or None where its range says that there is nothing to do.
+`rotation` and `elastic` are factories for `fcnlab.registry.TRANSFORMS`: each takes the augmentation's keys and
+``ignore_index``, and returns a `Transform`, or None if its range leaves nothing to do.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def rotate(sample: Sample, degrees: float, ignore_index: int) -> Sample:
-    """Turn a sample anticlockwise about its centre; the label is void where there was nothing.
+    """Turn a sample anticlockwise about its centre.
 
-    The image has its own reflection there, so that no edge appears that the network could learn.
+    What comes from beyond the borders is void in the label, and the image's own reflection in the image, so that no
+    edge appears that the network could learn.
     """
     height, width = sample.label.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
@@ -42,9 +43,9 @@ def displace(sample: Sample, columns: np.ndarray, rows: np.ndarray, ignore_index
 
     Args:
         sample: An H x W image and its label.
-        columns: How far to the right of a pixel its new value lies, H x W float32, in pixels.
-        rows: How far below.
-        ignore_index: The label of what comes from outside.
+        columns: How far to the right of each pixel its new value is taken, H x W float32, in pixels.
+        rows: How far below each pixel its new value is taken, likewise.
+        ignore_index: The label of what comes from beyond the borders.
     """
     height, width = sample.label.shape
     down, right = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -60,16 +61,17 @@ def displace(sample: Sample, columns: np.ndarray, rows: np.ndarray, ignore_index
 
 
 def rotation(augment: AugmentConfig, ignore_index: int) -> Transform | None:
-    """By an angle of up to ``augment.rotation`` degrees either way."""
+    """Make a transform that rotates by an angle of up to ``augment.rotation`` degrees either way."""
     if augment.rotation == 0:
         return None
     return lambda sample, rng: rotate(sample, rng.uniform(-augment.rotation, augment.rotation), ignore_index)
 
 
 def elastic(augment: AugmentConfig, ignore_index: int) -> Transform | None:
-    """Random displacements, smoothed (Simard et al., ICDAR 2003, section 2; for microscopy Ronneberger et al. 2015).
+    """Make a transform that bends a sample (Simard et al., ICDAR 2003; for microscopy Ronneberger et al. 2015).
 
-    A displacement of ``augment.elastic`` pixels on average, drawn on a grid of ``augment.elastic_spacing`` pixels.
+    Displacements of ``augment.elastic`` pixels on average are drawn on a grid of ``augment.elastic_spacing`` pixels
+    and interpolated.
     """
     if augment.elastic == 0:
         return None
@@ -77,7 +79,7 @@ def elastic(augment: AugmentConfig, ignore_index: int) -> Transform | None:
     def bend(sample: Sample, rng: np.random.Generator) -> Sample:
         height, width = sample.label.shape
         grid = tuple(math.ceil(length / augment.elastic_spacing) + 3 for length in (height, width))
-        # A draw of the normal distribution is sqrt(2 / pi) from 0 on average.
+        # A draw from the normal distribution is sqrt(2 / pi) away from 0 on average.
         scale = np.float32(augment.elastic * math.sqrt(math.pi / 2))
         fields = []
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Labels in other formats, as class indices: colours, values, and polygons of LabelMe and COCO."""
+"""Labels in other formats, turned into class indices: colours, values, and polygons of LabelMe and COCO."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from fcnlab.data.label_files import read_label
 from fcnlab.data.sample_names import first_few
 from fcnlab.metrics.names import why_refused
 
-_LARGEST_JSON = 256 * 2**20
+_LARGEST_JSON = 256 * 2**20  # bytes
 
 VOID = 255
+"""The class index of void in what is prepared."""
 
 _AREAS = ("polygon", "rectangle", "circle")
 
 
 def from_colours(path: Path, colours: Sequence[Sequence[int]], void: Sequence[int] | None) -> np.ndarray:
-    """A colour picture whose pixels have the colours of classes.
+    """Read a label whose pixels have the colours of classes.
 
     Args:
-        path: The picture.
-        colours: Red, green and blue of each class.
-        void: Likewise of void; None: there is none.
+        path: The label.
+        colours: The red, green and blue of each class.
+        void: The red, green and blue of void; None if nothing is void.
 
     Returns:
         Class indices, H x W uint8, with 255 for void.
 
     Raises:
-        DataError: If a pixel has another colour, as in a JPEG.
+        DataError: If a pixel has another colour, as happens in a JPEG.
     """
     pixels = image_files.read(path).astype(np.uint32)
     codes = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
@@ -60,12 +61,12 @@ def from_colours(path: Path, colours: Sequence[Sequence[int]], void: Sequence[in
 
 
 def from_values(path: Path, values: Sequence[int], num_classes: int) -> np.ndarray:
-    """A single-channel or palette picture.
+    """Read a single-channel or palette label.
 
     Args:
-        path: The picture.
-        values: The value of each class; empty: class indices, or 0 and 255 of two classes.
-        num_classes: How many there are.
+        path: The label.
+        values: The value of each class; if empty, the label holds class indices, or 0 and 255 for two classes.
+        num_classes: The number of classes.
 
     Returns:
         Class indices, H x W uint8, with 255 for void.
@@ -90,15 +91,18 @@ def from_values(path: Path, values: Sequence[int], num_classes: int) -> np.ndarr
 
 
 def from_labelme(path: Path, class_names: Sequence[str], shape: tuple[int, int]) -> np.ndarray:
-    """The polygons, rectangles, circles and masks of a LabelMe file; later ones lie above earlier ones.
+    """Draw the polygons, rectangles, circles and masks of a LabelMe file, later ones above earlier ones.
 
     Args:
-        path: The JSON.
-        class_names: The first is the background. ``void`` and ``ignore`` as a label are void.
-        shape: Height and width.
+        path: The JSON file.
+        class_names: The names of the classes, the background first. The labels ``void`` and ``ignore`` are void.
+        shape: The height and width of the image.
+
+    Returns:
+        Class indices, H x W uint8, with 255 for void.
 
     Raises:
-        DataError: If the file is none of LabelMe's, or has a label that is no class, or a shape without an area.
+        DataError: If the file is not one of LabelMe's, or has a label that is no class, or a shape without an area.
     """
     document = read_json(path)
     shapes = document.get("shapes") if isinstance(document, dict) else None
@@ -128,14 +132,20 @@ def from_labelme(path: Path, class_names: Sequence[str], shape: tuple[int, int])
 
 
 class Coco:
-    """A COCO file: polygons and run lengths by image.
+    """A COCO file, which holds polygons and run lengths by image.
 
     Args:
-        path: The JSON.
-        class_names: The first is the background; empty: background and the file's categories by id.
+        path: The JSON file.
+        class_names: The names of the classes, the background first; if empty, the background and the file's categories
+            in the order of their ids.
+
+    Attributes:
+        path: The JSON file.
+        files: The name of each image's file, by the image's id.
+        class_names: The names of the classes.
 
     Raises:
-        DataError: If it is no COCO file, has a category that is no class, or names two classes the same.
+        DataError: If it is no COCO file, has a category that is no class, or gives two classes one name.
     """
 
     def __init__(self, path: Path, class_names: Sequence[str]) -> None:
@@ -159,7 +169,7 @@ class Coco:
             self._by_image.setdefault(item.get("image_id"), []).append(item)
 
     def label(self, image_id: Any, shape: tuple[int, int]) -> np.ndarray:
-        """The class indices of an image; larger objects lie below smaller ones.
+        """Draw the label of an image, H x W uint8, with larger objects below smaller ones and 255 for void.
 
         Raises:
             DataError: If an annotation cannot be read.
@@ -185,7 +195,7 @@ class Coco:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file.
+    """Return what a JSON file holds.
 
     Raises:
         DataError: If it cannot be read.
@@ -211,7 +221,7 @@ def _draw(labels: np.ndarray, kind: str, points: np.ndarray, index: int) -> None
 
 
 def _mask(encoded: Any, path: Path) -> np.ndarray:
-    """LabelMe's masks are PNGs in base 64, as large as the box between their two points."""
+    """Decode a mask of LabelMe: a PNG in base 64, as large as the box between the shape's two points."""
     try:
         return decode(base64.b64decode(encoded, validate=True), path) != 0
     except (ValueError, TypeError, DataError):
@@ -228,7 +238,7 @@ def _paste(labels: np.ndarray, mask: np.ndarray, points: np.ndarray, index: int)
 
 
 def _run_lengths(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
-    """COCO's runs, of 0 and 1 in turn, down the columns."""
+    """Return the mask that COCO's runs, of 0 and 1 in turn and down the columns, stand for."""
     counts, pixels = segmentation["counts"], shape[0] * shape[1]
     runs = np.array(_decompressed(counts) if isinstance(counts, str) else counts, dtype=np.int64)
     fits = runs.ndim == 1 and runs.size and runs.min() >= 0 and runs.max() <= pixels and runs.sum() == pixels
@@ -238,10 +248,11 @@ def _run_lengths(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> np.
 
 
 def _decompressed(text: str) -> list[int]:
-    """The runs that a string stands for in COCO's own compression.
+    """Return the runs that a string stands for in COCO's own compression.
 
-    Each is in groups of five bits, the lowest first, each group a character from "0" on, with a sixth bit where more
-    follow. The last group's highest bit is the sign; from the fourth run on it is the difference from the last but one.
+    A run is stored in groups of five bits, the lowest first. Each group is a character from "0" on, whose sixth bit
+    says that another group follows; the highest of the last group's five bits is the sign. From the fourth run on, the
+    difference from the run before the last is stored.
     """
     runs: list[int] = []
     value = shift = 0

@@ -1,4 +1,4 @@
-"""One page that shows whether images and labels belong together."""
+"""A page of samples that shows whether images and labels belong together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fcnlab.drawing.figures import plain, save
 from fcnlab.drawing.label_maps import overlay
 
 SHOWN = 6
+"""The number of samples on the page."""
+
 _DPI = 110
 _MOST_CLASSES = 40
 
@@ -25,11 +27,11 @@ def draw(
     """Draw samples beside their labels with a legend, and how frequent each class is.
 
     Args:
-        samples: Name, H x W x 3 uint8 image and H x W uint8 label of each.
-        pixels: Of each class by split, C int64.
-        class_names: C of them.
-        colours: C x 3 uint8 RGB.
-        path: The PNG.
+        samples: The name, H x W x 3 uint8 image and H x W uint8 label of each sample.
+        pixels: The number of pixels of each class by split, C int64.
+        class_names: The names of the C classes.
+        colours: The colours of the classes, C x 3 uint8 RGB.
+        path: The PNG file to write.
 
     Raises:
         OSError: If it cannot be written.
@@ -67,7 +69,7 @@ def draw(
 
 
 def _with_void(table: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """The colours of the classes that are there, with void's at its place."""
+    """Return a table of 256 colours: those of the present classes first, and void's for all others."""
     colours = np.tile(table[255], (256, 1))
     colours[: len(present)] = table[present]
     return colours
