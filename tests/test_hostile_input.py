@@ -150,6 +150,7 @@ def pictures():
     colour = rng.integers(0, 256, (40, 36, 3)).astype(np.uint8)
     files = [encoded(colour, kind) for kind in ("PNG", "JPEG", "BMP", "TIFF")]
     files += [encoded(colour[..., 0], kind) for kind in ("PNG", "JPEG", "TIFF")]
+    files.append(encoded(np.dstack([colour, colour[..., 0]]), "TIFF"))
     turned = Image.Exif()
     turned[0x0112] = 6
     files += [encoded(colour, kind, exif=turned) for kind in ("PNG", "JPEG")]

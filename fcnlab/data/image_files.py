@@ -94,7 +94,7 @@ def read_page(path: Path, page: int, channels: int = 3, bits: int = 8) -> np.nda
         found = False
     if not found:
         raise DataError(f"image '{path}': page {page} is damaged or truncated: replace it")
-    return _as_declared(_with_true_colours(pages[0], path, page, channels), path, channels, bits)
+    return _as_declared(_with_true_colours(pages[0], path, channels, page=page), path, channels, bits)
 
 
 def _is_stack(pages: int, channels: int, bits: int) -> bool:
@@ -113,7 +113,7 @@ def _as_declared(pixels: np.ndarray, path: Path, channels: int, bits: int) -> np
     elif channels == 3 and pixels.shape[2] == 1:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     elif channels == 3 and pixels.shape[2] == 4:
-        pixels = pixels[..., :3]
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
     if pixels.shape[2] != channels:
         raise DataError(
             f"image '{path}' has {pixels.shape[2]} channels where {channels} are expected: set dataset.channels to "
@@ -133,19 +133,24 @@ def _decode_tiff(data: bytes, path: Path, channels: int, bits: int) -> np.ndarra
     pixels = None if (channels, bits) == _PHOTOGRAPH else _decode_channels(data, path, channels, bits)
     if pixels is not None:
         return pixels
-    return _with_true_colours(decode(data, path), BytesIO(data), 0, channels)
+    return _with_true_colours(decode(data, path), path, channels, data=data)
 
 
-def _with_true_colours(pixels: np.ndarray, file: Path | BytesIO, page: int, channels: int) -> np.ndarray:
+def _with_true_colours(
+    pixels: np.ndarray, path: Path, channels: int, *, data: bytes | None = None, page: int = 0
+) -> np.ndarray:
     """Return a page of a TIFF that OpenCV decoded, with red first.
 
-    OpenCV multiplies the colours of 8 bits by the transparency: where only colours are declared, PIL decodes them.
+    OpenCV multiplies the colours of 8 bits by the transparency. Where only colours are declared, PIL decodes them.
     """
-    if channels == 3 and pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):
-        with Image.open(file) as image:
+    if channels != 3 or pixels.dtype != np.uint8 or pixels.shape[2:] != (4,):
+        return _in_rgb_order(pixels)
+    try:
+        with Image.open(path if data is None else BytesIO(data)) as image:
             image.seek(page)
             return np.array(image.convert("RGB"))
-    return _in_rgb_order(pixels)
+    except PIL_ERRORS:
+        raise DataError(f"image '{path}' is damaged or truncated: replace it") from None
 
 
 def _decode_channels(data: bytes, path: Path, channels: int, bits: int) -> np.ndarray | None:
