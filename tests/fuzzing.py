@@ -1,6 +1,7 @@
 """Coverage-guided fuzzing in a process of its own: ``python tests/fuzzing.py images|checkpoints -runs=5000 corpus``.
 
-What follows the target are libFuzzer's words. Any error but one of ours ends it with an exit code, and so do two GiB.
+The arguments after the target are libFuzzer's. Any error that is not one of ours ends it with an exit code, and so do
+two GiB of memory.
 """
 
 import sys

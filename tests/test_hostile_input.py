@@ -1,4 +1,4 @@
-"""Malformed files, words and requests: one line of ours or a result, never a crash, a stray file or code run."""
+"""Malformed files, overrides and requests give one line or a result, never a crash, a stray file or code that runs."""
 
 import io
 import json
@@ -44,7 +44,7 @@ MANY = {
     "checkpoints": 2500,
     "requests": 1000,
 }
-"""Inputs of each kind behind the marker: 10,000."""
+"""The number of inputs of each kind in the slow tests, 10,000 in all."""
 
 FEW = {
     "images": 40,
@@ -59,7 +59,7 @@ FEW = {
 
 
 def hostile(kind):
-    """Twice the test: with a few inputs, and with many behind the marker."""
+    """Parametrise a test with a few inputs, and with many behind the marker."""
 
     def decorate(test):
         return pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def hostile(kind):
 
 
 def run(strategy, check, inputs):
-    """Check so many inputs."""
+    """Check a number of inputs that a strategy draws."""
     healthy = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 
     @settings(max_examples=inputs, deadline=None, database=None, suppress_health_check=healthy, print_blob=False)
@@ -83,7 +83,7 @@ def run(strategy, check, inputs):
 
 @st.composite
 def damaged(draw, originals):
-    """A valid file with some bytes flipped, removed, repeated, replaced or put in."""
+    """Draw a valid file and flip, remove, repeat, replace or insert some of its bytes."""
     data = bytearray(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(0, 4))):
         position = draw(st.one_of(st.integers(0, len(data)), st.integers(0, min(len(data), 64))))
@@ -107,7 +107,7 @@ def damaged(draw, originals):
 
 
 def save_checkpoint(path):
-    """Of a tiny network."""
+    """Save the checkpoint of a tiny network."""
     arch = {"name": "fcn32s", "num_classes": 2, "width": 1 / 64, "norm": "none"}
     pixels = {"mean": [0.5] * 3, "std": [0.25] * 3}
     save_weights(path, build_model(**arch), {"arch": arch, "class_names": ["a", "b"], "normalisation": pixels})
@@ -116,7 +116,7 @@ def save_checkpoint(path):
 
 @contextmanager
 def one_line(*errors):
-    """Only these errors may come, each of one line."""
+    """Let the block raise only these errors, each of one line."""
     try:
         yield
     except errors as error:
@@ -128,7 +128,7 @@ def one_line(*errors):
 
 @pytest.fixture
 def fenced(tmp_path, monkeypatch):
-    """A working directory in which nothing may appear but below ``input``."""
+    """A working directory in which nothing may appear outside ``input``."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "input"
     folder.mkdir()
@@ -208,7 +208,7 @@ def test_fuzzing_that_follows_the_branches(tmp_path, checkpoints, target, runs):
 
 
 def many_channels():
-    """Files that OpenCV does not read, each with its ending."""
+    """Return files that OpenCV does not read, each with its extension."""
     pixels = np.random.default_rng(0).integers(0, 65536, (20, 24, 5), np.uint16)
     files = []
     for options in ({"planarconfig": "contig"}, {"planarconfig": "contig", "compression": "zlib"}, {"bigtiff": True}):
@@ -278,7 +278,7 @@ def test_list_files(fenced, inputs):
     run(st.one_of(texts, st.binary(max_size=60), damaged([b"a\nb\n", b"\xef\xbb\xbfa\r\n"])), check, inputs)
 
 
-# Words of the command line and recorded configurations
+# Overrides and recorded configurations
 
 
 KEYS = [
@@ -366,7 +366,7 @@ def test_recorded_configurations(fenced, inputs):
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """A valid file of each kind: weights, state, MindSpore's own; and what a library would execute."""
+    """A valid file of each kind: weights, state, and MindSpore's own format."""
     folder = tmp_path_factory.mktemp("valid")
     save_checkpoint(folder / "best.safetensors")
     parameters = {"a": ms.Parameter(ms.Tensor(np.ones((3, 4), np.float32)), name="a")}

@@ -1,4 +1,4 @@
-"""``python -m fcnlab.prepare``, as a user has it."""
+"""``python -m fcnlab.prepare``, as a user runs it."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What was found good once is not read again, unless anything about it is another."""
+"""Files that were found good once are not read again, unless something about them changed."""
 
 import os
 import time
@@ -32,17 +32,17 @@ def write(path, pixels):
 
 
 def settle(path):
-    """Let time pass: the time of the last change of the inode cannot be set, so `patient` does not count it."""
+    """Make a file an hour old; the time of the inode's last change cannot be set, which `without_waiting` is for."""
     os.utime(path, (time.time() - 3600,) * 2)
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch):
+def without_waiting(monkeypatch):
     monkeypatch.setattr(file_times, "SETTLED", 0)
 
 
 class Counted(Folder):
-    """Counts what is decoded and what is digested."""
+    """A folder that counts how many samples are decoded and digested."""
 
     __module__ = Folder.__module__
 
@@ -60,7 +60,7 @@ class Counted(Folder):
 
 
 def start(root, cache, **keys):
-    """What a process does before it trains: the number of samples decoded and digested, and the fingerprint."""
+    """Check as a training does at its start; return how many samples were decoded and digested, and the fingerprint."""
     config = FolderConfig(root=str(root), val_fraction=0.25, **keys)
     inner = Counted(config, "train")
     dataset = CachedChecks(Cached(inner, 1), keys_with(Role.READS, config), cache)
@@ -103,7 +103,7 @@ def test_a_file_that_was_damaged_since_is_found(root, tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="damaged or truncated"):
         dataset.check()
-    with pytest.raises(DataError, match="damaged or truncated"):  # what was found bad is not remembered as good
+    with pytest.raises(DataError, match="damaged or truncated"):  # Bad files are not cached as good.
         dataset.check()
     dataset.fingerprint()
     with pytest.raises(DataError, match="damaged or truncated"):
@@ -151,7 +151,7 @@ def test_files_that_have_just_been_written_are_not_trusted(root, tmp_path, monke
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"0" * 32, b"0" * 32 + b"\n" + b"0" * 32, b"\n"])
-def test_a_damaged_memory_is_ignored_and_mended(root, tmp_path, content):
+def test_a_damaged_entry_is_ignored_and_mended(root, tmp_path, content):
     _, _, found = start(root, tmp_path / "cache")
     [entry] = (tmp_path / "cache").iterdir()
     entry.write_bytes(content)
@@ -159,7 +159,7 @@ def test_a_damaged_memory_is_ignored_and_mended(root, tmp_path, content):
     assert start(root, tmp_path / "cache") == (0, 0, found)
 
 
-def test_a_memory_under_another_name_is_ignored(root, tmp_path):
+def test_an_entry_under_another_name_is_ignored(root, tmp_path):
     start(root, tmp_path / "cache")
     [entry] = (tmp_path / "cache").iterdir()
     content = entry.read_bytes()
@@ -175,7 +175,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(root, tmp_path):
         assert start(root, tmp_path / "file" / "cache")[:2] == (3, 3)
 
 
-def test_the_memory_is_bounded(root, tmp_path, monkeypatch):
+def test_the_cache_is_bounded(root, tmp_path, monkeypatch):
     monkeypatch.setattr(cached_checks, "MAX_ENTRIES", 3)
     for count in range(2, 8):
         start(root, tmp_path / "cache", num_classes=count)
@@ -201,7 +201,7 @@ def test_a_data_set_without_a_stamp_is_as_ever(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_long_look_is_announced(root, tmp_path, monkeypatch, caplog):
+def test_a_long_check_is_announced(root, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     dataset = Folder(FolderConfig(root=str(root), split_seed=1), "train")
     CachedChecks(dataset, {}, tmp_path / "cache").check()

@@ -26,7 +26,7 @@ def root(tmp_path):
 
 
 def write_list(root, split, stems):
-    """As it is distributed: with paths of the authors' machine."""
+    """Write a list as it is distributed, with paths of the authors' machine."""
     lines = [f"/SegNet/CamVid/{split}/{stem}.png /SegNet/CamVid/{split}annot/{stem}.png\n" for stem in stems]
     (root / f"{split}.txt").write_text("".join(lines))
 

@@ -100,7 +100,7 @@ def test_membranes_are_darker_but_no_threshold_finds_them(slices):
 
 
 def test_a_coarse_grid_loses_the_membranes(slices):
-    """What a perfect network could reach if its output had one pixel per ``stride``, enlarged smoothly."""
+    """Return the scores of a perfect network whose output has one pixel per ``stride`` and is enlarged smoothly."""
 
     def ceiling(stride: int) -> float:
         hits = union = 0

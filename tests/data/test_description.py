@@ -1,4 +1,4 @@
-"""What a folder says of itself."""
+"""A folder's description takes the place of keys that were left at their defaults."""
 
 import cv2
 import numpy as np

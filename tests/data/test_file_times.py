@@ -1,4 +1,4 @@
-"""When the times of a file tell that nothing has changed."""
+"""The times of a file tell that nothing has changed, or are not trusted."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def test_a_file_that_nobody_touched_is_the_same(file):
 
 
 def test_another_content_of_the_same_size_and_time_is_another_file(file, tmp_path):
-    """As ``cp -p`` leaves it: the time of modification is that of the file that was copied."""
+    """``cp -p`` keeps the time of modification of the file that was copied."""
     before, times = identity(file, later()), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
     source = tmp_path / "source.png"
     source.write_bytes(b"two")

@@ -47,7 +47,7 @@ def everything(cfg: FolderConfig) -> dict:
 
 
 def refused(cfg: FolderConfig, *words: str, read: bool = False, error: type = DataError) -> str:
-    """The text of the error that making (or reading) both splits raises: one line, with all these words."""
+    """Return the error that making (or reading) both splits raises, which is one line with all these words."""
 
     def make() -> None:
         for split in ("train", "val"):
@@ -128,7 +128,7 @@ def test_unicode_names_and_folders(tmp_path):
 
 
 def one_image(tmp_path, name: str) -> np.ndarray:
-    """The decoded image of the file called ``name``, which has been written already."""
+    """Return the decoded image of the file called ``name``, which has been written already."""
     stem = Path(name).stem
     height, width = 8, 6
     save(tmp_path / "labels" / f"{stem}.png", grey(0, height, width))
@@ -291,7 +291,7 @@ def five(tmp_path):
 
 
 def fingerprints(root: Path, **changes) -> list[str]:
-    """Of both splits."""
+    """Return the fingerprints of both splits."""
     cfg = config(root, **{"val_list": "val.txt", **changes})
     return [Folder(cfg, split).fingerprint() for split in ("train", "val")]
 

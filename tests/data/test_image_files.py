@@ -1,4 +1,4 @@
-"""Files of any number of channels and of 16 bits, against the arrays that were written."""
+"""Files of any number of channels, of 8 or 16 bits, are read as the arrays that were written."""
 
 import pickle
 

@@ -17,7 +17,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class Noise(Dataset):
-    """Images of noise, each of another size."""
+    """Images of noise, all of different sizes."""
 
     def __init__(self, count: int, bad: int | None = None, pause: float = 0) -> None:
         self.bad, self.pause = bad, pause

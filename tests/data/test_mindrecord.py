@@ -1,4 +1,4 @@
-"""A folder's samples from MindRecord files: the same ones, from any thread, or one line that says what is wrong."""
+"""MindRecord files give a folder's samples from any thread, or one line that says what is wrong."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ LISTS = {"train_list": "train.txt", "val_list": "val.txt"}
 
 
 def make(root, shards=1):
-    """Five pairs of several formats and sizes, as files and as records."""
+    """Write five pairs of several formats and sizes, as files and as records."""
     for kind in ("images", "labels"):
         (root / kind).mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def root(made, tmp_path):
-    """A copy to spoil."""
+    """A copy that a test may damage."""
     return shutil.copytree(made, tmp_path / "copy")
 
 

@@ -19,14 +19,14 @@ IGNORE = 255
 
 
 def encoded(height: int, width: int, seed: int = 0) -> Sample:
-    """Blocks of random classes; the image shows 20 times the class."""
+    """Make a sample with blocks of random classes, whose image shows 20 times the class."""
     blocks = np.random.default_rng(seed).integers(0, 10, (height // 16 + 1, width // 16 + 1))
     label = np.kron(blocks, np.ones((16, 16), int))[:height, :width].astype(np.uint8)
     return Sample(np.repeat(label[..., None] * 20, 3, axis=2), label, "s")
 
 
 def aligned_fraction(sample: Sample) -> float:
-    """The share of non-void pixels whose image shows their class."""
+    """Return the share of non-void pixels whose image shows their class."""
     known = sample.label != IGNORE
     difference = np.abs(sample.image[..., 0].astype(int) - 20 * sample.label.astype(int))
     return (difference[known] <= 10).mean()
@@ -255,7 +255,7 @@ def test_what_was_added_does_not_change_what_the_others_draw():
 
 
 def test_crops_on_a_class_find_the_rare_one():
-    """One pixel in 4096 is of class 1; a crop of 16 x 16 holds it by chance in one of 16."""
+    """One pixel in 4096 is of class 1, so that one random crop of 16 x 16 in 16 holds it."""
     label = np.zeros((64, 64), np.uint8)
     label[50, 7] = 1
     sample = Sample(np.zeros((64, 64, 3), np.uint8), label, "needle")

@@ -1,4 +1,4 @@
-"""What a user gives as input, and what is read of it."""
+"""The files that a user means by ``input``, and the images that are read from them."""
 
 import cv2
 import numpy as np

@@ -15,7 +15,7 @@ TRAIN, VAL, ONLY_SBD = ["2007_000032", "2007_000039"], ["2007_000033", "2007_000
 
 
 def label_of(name):
-    """Other classes in each image, and a border of void."""
+    """Return a label of one class, which the name decides, with a border of void."""
     label = np.full((20, 30), 255, np.uint8)
     label[2:-2, 2:-2] = int(name[-2:]) % 21
     return label

@@ -11,14 +11,14 @@ VOID = 255
 
 
 def picture(height=40, width=56, channels=3):
-    """A label of blocks, and an image in which each class has a grey level of its own."""
+    """Make a label of blocks, and an image in which each class has its own grey level."""
     rows, columns = np.mgrid[0:height, 0:width]
     label = ((rows // 8 + columns // 8) % 3).astype(np.uint8)
     return Sample(np.repeat((label * 80)[..., None], channels, axis=2), label, "blocks")
 
 
 def agreement(sample):
-    """Share of the labelled pixels whose grey level is that of their class, to within interpolation."""
+    """Return the share of labelled pixels whose grey level is that of their class, to within interpolation."""
     known = sample.label != VOID
     return (abs(sample.image[..., 0].astype(int) - sample.label.astype(int) * 80) <= 40)[known].mean()
 

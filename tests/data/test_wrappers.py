@@ -69,7 +69,7 @@ def test_cached_check_keeps_what_it_reads():
 
 def test_cached_check_raises_for_the_first_bad_sample_in_order():
     class Late(Counting):
-        """All samples from 2 on are bad, and 2 itself turns out so last."""
+        """A data set whose samples from 2 on are bad, of which 2 fails last."""
 
         def __getitem__(self, index: int) -> Sample:
             if index == 2:
