@@ -1,6 +1,6 @@
 """Data sets, joint image and label transforms, and the input pipeline.
 
-Everything here is numpy and OpenCV: no MindSpore, no Hydra, no MLflow.
+Everything here is numpy and OpenCV: no MindSpore, no Hydra, no MLflow, and no configuration but the values it is given.
 """
 
 from fcnlab.data.dataset import SPLITS, Dataset, Sample

@@ -23,7 +23,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -156,25 +156,24 @@ class Shard:
         return data[_LENGTH:]
 
 
-class StoredFile:
-    """The image or the label of a row, with as much of a `Path` as it takes to read one."""
+class StoredFile(NamedTuple):
+    """The ``"image"`` or the ``"label"`` of a row, with as much of a `Path` as it takes to read one."""
 
-    __slots__ = ("_kind", "_row", "_shard")
-
-    def __init__(self, shard: Shard, row: int, kind: str) -> None:
-        self._shard, self._row, self._kind = shard, row, kind
+    shard: Shard
+    row: int
+    kind: str
 
     @property
     def suffix(self) -> str:
         """The suffix of the file that it was made from."""
-        return LABEL_SUFFIX if self._kind == "label" else self._shard.suffixes[self._row]
+        return LABEL_SUFFIX if self.kind == "label" else self.shard.suffixes[self.row]
 
     def read_bytes(self) -> bytes:
         """Return the file's content; the errors are those of `Shard.read`."""
-        return self._shard.read(self._row, self._kind)
+        return self.shard.read(self.row, self.kind)
 
     def __str__(self) -> str:
-        return f"{self._shard.path}: {self._kind}s/{self._shard.names[self._row]}{self.suffix}"
+        return f"{self.shard.path}: {self.kind}s/{self.shard.names[self.row]}{self.suffix}"
 
 
 class _StoredFiles(Mapping[str, StoredFile]):
