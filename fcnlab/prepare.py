@@ -45,7 +45,7 @@ def prepare(config: PrepareConfig) -> Path:
     root = Path(config.root).expanduser()
     with unpacked(Path(config.source).expanduser()) as folder:
         if root.resolve() == folder.resolve() or folder.resolve() in root.resolve().parents:
-            raise ConfigError(f"root={config.root}: lies in the source, which stays as it is; give another folder")
+            raise ConfigError(f"root={config.root} lies in the source, which stays as it is; give another folder")
         found = originals.find(config, folder)
         for line in originals.missing(config, found):
             log.warning(line)
@@ -129,17 +129,15 @@ def _check_keys(config: PrepareConfig) -> None:
         from fcnlab.preparation.originals import LICENCES
 
         hint = LICENCES.get(config.dataset.name)
-        raise ConfigError(f"source={config.source}: is not there{f'; {hint}' if hint else ''}")
+        raise ConfigError(f"source={config.source} is not there{f'; {hint}' if hint else ''}")
     for key, count in (("values", len(config.values)), ("colours", len(config.colours))):
         if count and count != len(config.classes):
-            raise ConfigError(
-                f"{key}: has {count} entries for {len(config.classes)} classes: give one for each of both"
-            )
+            raise ConfigError(f"{key} has {count} entries for {len(config.classes)} classes: give one for each of both")
     rows = [*config.colours, *([config.void_colour] if config.void_colour else [])]
     if any(len(row) != 3 or not all(0 <= value <= 255 for value in row) for row in rows):
         raise ConfigError("colours and void_colour: give red, green and blue from 0 to 255, as in [[0,0,0],[255,0,0]]")
     if len(config.classes) > 254:
-        raise ConfigError(f"classes: has {len(config.classes)} names: give at most 254")
+        raise ConfigError(f"classes has {len(config.classes)} names: give at most 254")
     reason = why_refused(config.classes)
     if reason is not None:
         raise ConfigError(f"classes: {reason}")

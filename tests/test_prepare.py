@@ -130,7 +130,7 @@ def test_five_channels_of_sixteen_bits_from_files_to_label_maps(tmp_path, monkey
 
 def test_channels_are_for_folders(tmp_path):
     text = refused(lambda given: prepare(words(*given)), "dataset=camvid", f"source={tmp_path}", "root=x", "channels=5")
-    assert text == "channels and bits: dataset=camvid has 3 of 8 bits; they are for dataset=folder"
+    assert text == "channels and bits are for dataset=folder: the images of dataset=camvid have 3 channels of 8 bits"
 
 
 def test_a_second_call_changes_nothing_and_a_third_mends_what_was_lost(source, tmp_path, caplog):
@@ -252,12 +252,12 @@ def test_colours_labelme_and_coco_give_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["source=nowhere"], "source=nowhere: is not there"),
+        (["source=nowhere"], "source=nowhere is not there"),
         (["dataset=voc2012", "source=nowhere"], "PASCAL VOC: flickr images, for research"),
         (["dataset=camvid", "source={source}"], "neither 'train.txt' nor a folder 'train'.*for research"),
         (["source={source}"], "classes: name them in order"),
         (["source={source}", "classes=[a,a]"], "classes: 'a' is the name of classes 0 and 1"),
-        (["source={source}", "classes=[a,b]", "values=[1]"], "values: has 1 entries for 2 classes"),
+        (["source={source}", "classes=[a,b]", "values=[1]"], "values has 1 entries for 2 classes"),
         (["source={source}", "classes=[a,b]", "colours=[[0,0],[1,1]]"], "give red, green and blue"),
         (["source={source}", "classes=[a,b,c]"], "has the values 255|no class's"),
         (["source={source}/images/x.jpg", "classes=[a,b]"], "neither a folder nor an archive"),
@@ -279,7 +279,7 @@ def test_what_cannot_be_prepared_is_one_line(source, tmp_path, given, said):
 
 def test_a_label_without_an_image_is_named(source, tmp_path):
     (source / "images" / "2.png").unlink()
-    with pytest.raises(FcnlabError, match="1 images and labels are alone, such as '2'"):
+    with pytest.raises(FcnlabError, match="1 images and labels have no partner, such as '2'"):
         prepare(words(f"source={source}", "classes=[a,b]", f"root={tmp_path / 'data'}"))
 
 

@@ -69,7 +69,7 @@ def colour_jitter(augment: AugmentConfig, ignore_index: int) -> Transform | None
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.image.shape[2] != 3 or sample.image.dtype != np.uint8:
             raise ConfigError(
-                f"augment.saturation and augment.hue: need red, green and blue of 8 bits; '{sample.name}' "
+                f"augment.saturation and augment.hue need red, green and blue of 8 bits; '{sample.name}' "
                 f"has {sample.image.shape[2]} channels of {sample.image.dtype}: set both to 0"
             )
         saturation = rng.uniform(1 - augment.saturation, 1 + augment.saturation)

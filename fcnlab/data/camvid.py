@@ -51,7 +51,7 @@ def _listed(root: Path, chosen: str) -> list[tuple[Path, Path]]:
     for number, line in enumerate(read_lines(path), start=1):
         words = line.split()
         if len(words) != 2:
-            raise DataError(f"list '{path}', line {number}: is not a path of an image and one of a label")
+            raise DataError(f"list '{path}', line {number} does not hold the path of an image and that of a label")
         places = []
         for word, kind in zip(words, ("image", "label"), strict=True):
             parts = PurePosixPath(word.replace("\\", "/")).parts[-2:]

@@ -45,7 +45,7 @@ def read(root: Path, types: Mapping[str, str]) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"'{path}' is not readable YAML ({reason})") from None
     if not isinstance(document, dict):
-        raise DataError(f"'{path}': must be keys with values, such as class_names: [background, cell]")
+        raise DataError(f"'{path}' must hold keys with values, such as class_names: [background, cell]")
     found = {}
     for key, value in document.items():
         if key in INFORMATION:

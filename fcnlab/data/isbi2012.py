@@ -82,9 +82,9 @@ class Isbi2012Volume(Dataset):
         for path in (self._volume, self._label_volume):
             pages = count_pages(path) if path.is_file() else 0
             if pages != NUM_SLICES:
-                raise DataError(f"'{path}': has {pages} pages where the ISBI 2012 training set has {NUM_SLICES}")
+                raise DataError(f"'{path}' has {pages} pages where the ISBI 2012 training set has {NUM_SLICES}")
         if config.train_list or config.val_list:
-            raise DataError("dataset.train_list and dataset.val_list: are for folders of slices, not for TIFF volumes")
+            raise DataError("dataset.train_list and dataset.val_list are for folders of slices, not for TIFF volumes")
         self._values = LabelValues(config, config.label_values)
         self._numbers = range(NUM_TRAIN) if split == "train" else range(NUM_TRAIN, NUM_SLICES)
         self._source = f"{config.name} {root.resolve()}"
@@ -104,7 +104,7 @@ class Isbi2012Volume(Dataset):
         image = read_page(self._volume, number)
         values = read_page(self._label_volume, number)[..., 0]
         if values.shape != image.shape[:2]:
-            raise DataError(f"'{self._label_volume}': page {number} does not have its image's size")
+            raise DataError(f"page {number} of '{self._label_volume}' does not have its image's size")
         return Sample(image, self._values.to_classes(values, self._label_volume), str(number))
 
     def fingerprint(self) -> str:

@@ -27,7 +27,7 @@ def unpacked(source: Path) -> Iterator[Path]:
         yield source
         return
     if not source.name.lower().endswith(ARCHIVES):
-        raise ConfigError(f"source={source}: is neither a folder nor an archive ({', '.join(ARCHIVES)})")
+        raise ConfigError(f"source={source} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
     with tempfile.TemporaryDirectory() as temporary:
         _unpack(source, Path(temporary))
         yield Path(temporary)
@@ -46,9 +46,9 @@ def _unpack(archive: Path, folder: Path) -> None:
                 _require_size(sum(member.size for member in members), archive)
                 file.extractall(folder, members, filter="data")
     except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
-        raise DataError(f"source={archive}: cannot be unpacked ({' '.join(str(error).split())[:150]})") from None
+        raise DataError(f"source={archive} cannot be unpacked ({' '.join(str(error).split())[:150]})") from None
 
 
 def _require_size(size: int, archive: Path) -> None:
     if size > _LARGEST:
-        raise DataError(f"source={archive}: holds {size / 2**30:.0f} GiB, and at most 64 are unpacked: do it by hand")
+        raise DataError(f"source={archive} holds {size / 2**30:.0f} GiB, and at most 64 are unpacked: do it by hand")

@@ -88,7 +88,7 @@ class Originals:
         if any(image.split for image in self.images):
             validation = {image.name for image in self.images if image.split == "val"}
         elif len(names) < 2:
-            raise DataError(f"source={config.source}: has {len(names)} images, and two splits need at least 2")
+            raise DataError(f"source={config.source} has {len(names)} images, and two splits need at least 2")
         else:
             validation = draw_validation(names, config.val_fraction, config.split_seed)
         for name in names:
@@ -113,7 +113,9 @@ def find(config: PrepareConfig, folder: Path) -> Originals:
         originals.channels, originals.bits = config.channels, config.bits
         return originals
     if (config.channels, config.bits) != (config.dataset.channels, config.dataset.bits):
-        raise ConfigError(f"channels and bits: dataset={name} has 3 of 8 bits; they are for dataset=folder")
+        raise ConfigError(
+            f"channels and bits are for dataset=folder: the images of dataset={name} have 3 channels of 8 bits"
+        )
     config.dataset.root = str(folder)
     try:
         splits = {split: DATASETS.get(name)(config.dataset, split) for split in SPLITS}
@@ -161,8 +163,8 @@ def _in_folder(config: PrepareConfig, folder: Path) -> Originals:
     alone = sorted(images.keys() ^ labels.keys(), key=natural_key)
     if alone:
         raise DataError(
-            f"source={config.source}: {len(alone)} images and labels are alone, such as '{alone[0]}': each image needs "
-            f"a label of the same name in {config.labels}/, and no label more"
+            f"source={config.source}: {len(alone)} images and labels have no partner, such as '{alone[0]}': each image "
+            f"needs a label of the same name in {config.labels}/, and each label an image"
         )
     if not config.classes:
         raise DataError("classes: name them in order, as in classes=[background,cell]")

@@ -53,7 +53,7 @@ def test_a_list_chooses_and_orders(root):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("/a/train/x.png\n", "line 1: is not a path of an image and one of a label"),
+        ("/a/train/x.png\n", "line 1 does not hold the path of an image and that of a label"),
         ("/a/train/x.png /a/trainannot/x.png\n", "there is no image"),
         ("/a/../../passwd /a/b\n", "there is no image|is no path below"),
         ("train/.. a/b\n", "is no path below a folder"),

@@ -73,7 +73,7 @@ def test_the_lists_are_the_folders_own(root, tmp_path, monkeypatch):
     ("text", "said"),
     [
         ("{", "is not readable YAML"),
-        ("- a\n", "must be keys with values"),
+        ("- a\n", "must hold keys with values"),
         ("classes: [a]\n", "classes: no such key; known are .*class_names"),
         ("class_names: 3\n", "class_names: 3 is not what this key takes"),
         ("class_names: [1, 2]\n", "is not what this key takes"),
@@ -85,7 +85,7 @@ def test_the_lists_are_the_folders_own(root, tmp_path, monkeypatch):
         ("val_list: ../other.txt\n", "leads out of the folder"),
         ("images: /etc\n", "leads out of the folder"),
         ("source: !!python/object/apply:os.system ['true']\n", "is not readable YAML"),
-        ("&a [*a]", "must be keys|is not readable"),
+        ("&a [*a]", "must hold keys|is not readable"),
     ],
 )
 def test_what_it_must_not_say_is_one_line(tmp_path, text, said):
