@@ -16,8 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.files import replacing
 from fcnlab.data.dataset import Dataset
@@ -48,9 +46,6 @@ class CachedChecks(Wrapper):
         self._keys = repr(sorted(keys.items()))
         self._folder = folder or cache_folder("checked")
         self._found_good: str | None = None
-
-    def class_pixels(self, num_classes: int) -> np.ndarray:
-        return self._dataset.class_pixels(num_classes)
 
     def check(self) -> None:
         """Let the wrapped data set check itself, unless its files are known to be good.

@@ -36,7 +36,7 @@ class Camvid(LabelledFiles):
         require_split(split)
         root = root_folder(config)
         chosen = "train" if split == "train" else config.val_set
-        pairs = _listed(root, chosen) if (root / f"{chosen}.txt").is_file() else _found(root, chosen)
+        pairs = (_pairs_of_list if (root / f"{chosen}.txt").is_file() else _pairs_of_folder)(root, chosen)
         images = {image.stem: image for image, _ in pairs}
         if len(images) < len(pairs):
             raise DataError(f"list '{root / f'{chosen}.txt'}': names an image twice")
@@ -44,19 +44,19 @@ class Camvid(LabelledFiles):
         super().__init__(config, root, list(images), images, labels)
 
 
-def _listed(root: Path, chosen: str) -> list[tuple[Path, Path]]:
+def _pairs_of_list(root: Path, chosen: str) -> list[tuple[Path, Path]]:
     """Return the images and labels that a set's list names."""
     pairs = []
     path = root / f"{chosen}.txt"
     for number, line in enumerate(read_lines(path), start=1):
-        words = line.split()
-        if len(words) != 2:
+        written = line.split()
+        if len(written) != 2:
             raise DataError(f"list '{path}', line {number} does not hold the path of an image and that of a label")
         places = []
-        for word, kind in zip(words, ("image", "label"), strict=True):
-            parts = PurePosixPath(word.replace("\\", "/")).parts[-2:]
+        for text, kind in zip(written, ("image", "label"), strict=True):
+            parts = PurePosixPath(text.replace("\\", "/")).parts[-2:]
             if len(parts) != 2 or ".." in parts:
-                raise DataError(f"list '{path}', line {number}: '{word}' is no path below a folder")
+                raise DataError(f"list '{path}', line {number}: '{text}' is no path below a folder")
             place = root.joinpath(*parts)
             if not place.is_file():
                 raise DataError(f"list '{path}', line {number}: there is no {kind} '{place}'")
@@ -65,7 +65,7 @@ def _listed(root: Path, chosen: str) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _found(root: Path, chosen: str) -> list[tuple[Path, Path]]:
+def _pairs_of_folder(root: Path, chosen: str) -> list[tuple[Path, Path]]:
     """Return every image of a set's folder, which has no list, with its label."""
     folder, labels = root / chosen, root / f"{chosen}annot"
     for place in (folder, labels):
