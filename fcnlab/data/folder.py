@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,8 +70,8 @@ class PairedFiles(LabelledFiles):
     def _find(self, root: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
         """Return the images and the labels of both splits, by stem."""
         config = self._config
-        images = _files_by_stem(root, config.images, "images", IMAGE_EXTENSIONS)
-        labels = _files_by_stem(root, config.labels, "labels", EXTENSIONS)
+        images = _files_within(root, config.images, "images", IMAGE_EXTENSIONS)
+        labels = _files_within(root, config.labels, "labels", EXTENSIONS)
         _require_partners(images, root / config.labels, labels, "image", "label")
         _require_partners(labels, root / config.images, images, "label", "image")
         return images, labels
@@ -160,26 +160,39 @@ class _FilesByStem(Mapping[str, Path]):
         return len(self._names)
 
 
-def _files_by_stem(root: Path, name: str, key: str, extensions: tuple[str, ...]) -> _FilesByStem:
-    """Return the image files of a folder below the root, by stem."""
-    folder = root / name
-    if not folder.is_dir():
-        raise DataError(f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root")
-    home = _home(root, name)
-    _require_within(folder, home)
+def files_by_stem(folder: Path, extensions: Sequence[str], home: Path | None = None) -> Mapping[str, Path]:
+    """Return the files of a folder that have one of some extensions, by stem.
+
+    Args:
+        folder: The folder; its hidden files are left out.
+        extensions: The extensions, in lower case.
+        home: The folder that symbolic links must not lead out of; if None, they may lead anywhere.
+
+    Raises:
+        DataError: If there is no such file, two share a stem, or one is a link out of ``home``.
+    """
     files = _FilesByStem(folder)
     with os.scandir(folder) as entries:  # An entry knows whether it is a link without asking the disk once more.
         for entry in sorted(entries, key=lambda entry: entry.name):
             stem, suffix = os.path.splitext(entry.name)
             if stem.startswith(".") or suffix.lower() not in extensions:
                 continue
-            if entry.is_symlink():
+            if home is not None and entry.is_symlink():
                 _require_within(folder / entry.name, home)
             # macOS may store a name decomposed: the same letters have to match whatever wrote them.
             files.add(unicodedata.normalize("NFC", stem), entry.name)
     if not files:
         raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
     return files
+
+
+def _files_within(root: Path, name: str, key: str, extensions: Sequence[str]) -> Mapping[str, Path]:
+    """Return the files of a folder below the root, none of which may lie elsewhere, by stem."""
+    folder, home = root / name, _home(root, name)
+    if not folder.is_dir():
+        raise DataError(f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root")
+    _require_within(folder, home)
+    return files_by_stem(folder, extensions, home)
 
 
 def _home(root: Path, name: str) -> Path:

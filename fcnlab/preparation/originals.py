@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -16,7 +15,7 @@ from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data import image_files
 from fcnlab.data.dataset import SPLITS, Dataset
 from fcnlab.data.decode import EXTENSIONS
-from fcnlab.data.folder import draw_validation
+from fcnlab.data.folder import draw_validation, files_by_stem
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
 from fcnlab.data.labelled_files import LabelledFiles
 from fcnlab.data.sample_names import natural_key
@@ -156,10 +155,10 @@ def _of_sample(dataset: Dataset, index: int, split: str) -> Original:
 def _in_folder(config: PrepareConfig, folder: Path) -> Originals:
     if config.annotations is not None:
         return _with_coco(config, folder)
-    images = _files(_subfolder(folder, config.images), IMAGE_EXTENSIONS)
+    images = files_by_stem(_subfolder(folder, config.images), IMAGE_EXTENSIONS)
     if any(image.with_suffix(".json").is_file() for image in images.values()):
         return _with_labelme(config, images)
-    labels = _files(_subfolder(folder, config.labels), EXTENSIONS)
+    labels = files_by_stem(_subfolder(folder, config.labels), EXTENSIONS)
     alone = sorted(images.keys() ^ labels.keys(), key=natural_key)
     if alone:
         raise DataError(
@@ -178,7 +177,7 @@ def _in_folder(config: PrepareConfig, folder: Path) -> Originals:
     return Originals(originals, list(config.classes), [list(colour) for colour in config.colours])
 
 
-def _with_labelme(config: PrepareConfig, images: dict[str, Path]) -> Originals:
+def _with_labelme(config: PrepareConfig, images: Mapping[str, Path]) -> Originals:
     if len(config.classes) < 2:
         raise DataError("classes: name them, the background first, as in classes=[background,cell]")
     alone = [name for name, image in images.items() if not image.with_suffix(".json").is_file()]
@@ -210,7 +209,7 @@ def _with_coco(config: PrepareConfig, folder: Path) -> Originals:
 
 
 def _with_labels(
-    config: PrepareConfig, images: dict[str, Path], read_label: Callable[[str, tuple[int, int]], np.ndarray]
+    config: PrepareConfig, images: Mapping[str, Path], read_label: Callable[[str, tuple[int, int]], np.ndarray]
 ) -> list[Original]:
     """Return the images in natural order; ``read_label`` takes an image's name, height and width."""
     return [
@@ -236,17 +235,3 @@ def _subfolder(folder: Path, name: str) -> Path:
         if place.is_dir():
             return place
     raise DataError(f"there is no folder '{folder / name}': set `images` and `labels` to the names of the folders")
-
-
-def _files(folder: Path, extensions: Sequence[str]) -> dict[str, Path]:
-    """Return the files with one of these extensions, by stem."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in extensions and not path.name.startswith("."):
-            name = unicodedata.normalize("NFC", path.stem)
-            if name in found:
-                raise DataError(f"'{found[name]}' and '{path}' share the name '{name}': remove or rename one")
-            found[name] = path
-    if not found:
-        raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
-    return found
