@@ -52,7 +52,7 @@ def prepare(config: PrepareConfig) -> Path:
         splits = found.splits(config)
         validation = set(splits["val"])
         statistics = {split: PixelStatistics(len(found.class_names), found.channels) for split in splits}
-        colours = prepared_folder.class_colours(found)
+        colours = prepared_folder.colour_table(found)
         shown, written, total = [], 0, len(found.images)
         every = max(total // preview.SHOWN, 1)
         try:

@@ -29,7 +29,7 @@ def write_pair(root: Path, original: Original, colours: np.ndarray, image: np.nd
     Args:
         root: The prepared folder.
         original: The image's name and file.
-        colours: The colours of the classes, C x 3 uint8.
+        colours: The colour of each value of a label, as `colour_table` returns it.
         image: H x W x 3 uint8, for an original without a file.
         label: H x W uint8, with 255 for void.
 
@@ -43,10 +43,7 @@ def write_pair(root: Path, original: Original, colours: np.ndarray, image: np.nd
     path = root / "labels" / f"{original.name}.png"
     if _same_label(path, label):
         return changed
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(colours)] = colours
-    table[VOID] = _VOID_COLOUR
-    write_mask(path, np.ascontiguousarray(label), table)
+    write_mask(path, np.ascontiguousarray(label), colours)
     return True
 
 
@@ -55,9 +52,12 @@ def without_void(label: np.ndarray, ignore_index: int) -> np.ndarray:
     return np.where(label == ignore_index, np.uint8(VOID), label).astype(np.uint8)
 
 
-def class_colours(originals: Originals) -> np.ndarray:
-    """Return the colours of the classes, C x 3 uint8 RGB."""
-    return np.array(originals.palette or palette(len(originals.class_names)), np.uint8)
+def colour_table(originals: Originals) -> np.ndarray:
+    """Return the colour of each value of a label, 256 x 3 uint8 RGB; values that mean nothing are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(originals.class_names)] = originals.palette or palette(len(originals.class_names))
+    table[VOID] = _VOID_COLOUR
+    return table
 
 
 def write_description(
@@ -87,7 +87,7 @@ def write_description(
     mean, deviation = statistics.mean_and_deviation()
     document = {
         "class_names": originals.class_names,
-        "palette": class_colours(originals).tolist(),
+        "palette": colour_table(originals)[: len(originals.class_names)].tolist(),
         "ignore_index": VOID,
         "train_list": "train.txt",
         "val_list": "val.txt",

@@ -30,7 +30,7 @@ def draw(
         samples: The name, H x W x 3 uint8 image and H x W uint8 label of each sample.
         pixels: The number of pixels of each class by split, C int64.
         class_names: The names of the C classes.
-        colours: The colours of the classes, C x 3 uint8 RGB.
+        colours: The colour of each value of a label, 256 x 3 uint8 RGB.
         path: The PNG file to write.
 
     Raises:
@@ -38,8 +38,6 @@ def draw(
     """
     from matplotlib.figure import Figure
 
-    table = np.full((256, 3), (224, 224, 192), np.uint8)
-    table[: len(colours)] = colours
     shown = min(len(class_names), _MOST_CLASSES)
     columns, rows = 2, -(-len(samples) // 2)
     height = 2.6 * rows + 0.26 * shown + 1.4
@@ -52,7 +50,7 @@ def draw(
         names = [class_names[index] for index in present]
         order = np.full(256, 255, np.uint8)
         order[present] = np.arange(len(present))
-        axes.imshow(overlay(image, order[label], _with_void(table, present), names))
+        axes.imshow(overlay(image, order[label], _present_first(colours, present), names))
         axes.set_title(plain(name), fontsize=8)
         axes.axis("off")
     axes = figure.add_subplot(grid[rows, :])
@@ -68,8 +66,8 @@ def draw(
     save(figure, path)
 
 
-def _with_void(table: np.ndarray, present: np.ndarray) -> np.ndarray:
+def _present_first(colours: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Return a table of 256 colours: those of the present classes first, and void's for all others."""
-    colours = np.tile(table[255], (256, 1))
-    colours[: len(present)] = table[present]
-    return colours
+    table = np.tile(colours[255], (256, 1))
+    table[: len(present)] = colours[present]
+    return table
