@@ -290,7 +290,7 @@ class LossConfig:
 
 
 MEDIAN_FREQUENCY = "median_frequency"
-"""The value of ``loss.class_weights`` that weights each class by how often it occurs: see `fcnlab.data.class_balance`."""
+"""The value of ``loss.class_weights`` that weights a class by how often it occurs: see `fcnlab.data.class_balance`."""
 
 
 @dataclass
