@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fcnlab.core.progress import clock
-from fcnlab.training.callbacks import Callback, EvaluationRecord, Plan, Status, StepRecord
+from fcnlab.training.callbacks import Callback, EvaluationEvent, Plan, Status, StepEvent
 from fcnlab.training.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class ConsoleProgress(Callback):
     def __init__(self, console: Console, seconds_between_lines: float = 10.0) -> None:
         self.console = console
         self.seconds_between_lines = seconds_between_lines
-        self.best: EvaluationRecord | None = None
+        self.best: EvaluationEvent | None = None
         self._bar: Progress | None = None
 
     def on_start(self, plan: Plan) -> None:
@@ -49,7 +49,7 @@ class ConsoleProgress(Callback):
             self._task = self._bar.add_task("", total=plan.total_steps, completed=plan.first_step, **fields)
             self._bar.start()
 
-    def on_step(self, record: StepRecord) -> None:
+    def on_step(self, record: StepEvent) -> None:
         if self._bar is not None:
             self._bar.update(
                 self._task, completed=record.step, epoch=record.epoch, loss=record.loss, rate=record.images_per_second
@@ -73,7 +73,7 @@ class ConsoleProgress(Callback):
                 clock(left) if made > 1 else "unknown",
             )
 
-    def on_evaluation(self, record: EvaluationRecord) -> None:
+    def on_evaluation(self, record: EvaluationEvent) -> None:
         if record.improved:
             self.best = record
         metrics = record.evaluation.metrics

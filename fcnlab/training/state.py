@@ -18,7 +18,7 @@ from fcnlab.core.errors import CheckpointError
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.models.checkpoint import read_weights, save_parameters
 from fcnlab.models.finite import first_nonfinite
-from fcnlab.training.callbacks import EvaluationRecord
+from fcnlab.training.callbacks import EvaluationEvent
 from fcnlab.training.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Progress:
     skipped: int = 0
     stopped_early: bool = False
     losses: list[float] = field(default_factory=list)
-    best: EvaluationRecord | None = None
+    best: EvaluationEvent | None = None
 
 
 _NUMBERS = ("steps", "epochs", "evaluated_at", "evaluations_since_best", "skipped", "stopped_early")
@@ -196,11 +196,11 @@ def read_state(path: Path) -> TrainingState:
     return state
 
 
-def _best(record: Mapping[str, Any], counts: np.ndarray, document: Mapping[str, Any]) -> EvaluationRecord:
+def _best(record: Mapping[str, Any], counts: np.ndarray, document: Mapping[str, Any]) -> EvaluationEvent:
     confusion = ConfusionMatrix(len(counts), document["ignore_index"])
     confusion.counts += counts
     evaluation = Evaluation(record["loss"], confusion, document["class_names"], [])
-    return EvaluationRecord(record["step"], record["epoch"], evaluation, improved=True)
+    return EvaluationEvent(record["step"], record["epoch"], evaluation, improved=True)
 
 
 def _steps(path: Path) -> int:

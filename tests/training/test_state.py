@@ -11,7 +11,7 @@ import pytest
 from fcnlab.core import files
 from fcnlab.core.errors import CheckpointError
 from fcnlab.metrics.confusion import ConfusionMatrix
-from fcnlab.training.callbacks import EvaluationRecord
+from fcnlab.training.callbacks import EvaluationEvent
 from fcnlab.training.evaluation import Evaluation
 from fcnlab.training.state import Progress, StateFolder, read_state
 
@@ -33,7 +33,7 @@ def parameters(value=1.0, **changes):
 def progress(steps):
     confusion = ConfusionMatrix(2, 255)
     confusion.update(np.array([0, 1, 1]), np.array([0, 1, 0]))
-    best = EvaluationRecord(2, 1, Evaluation(0.25, confusion, ["a", "b"], []), improved=True)
+    best = EvaluationEvent(2, 1, Evaluation(0.25, confusion, ["a", "b"], []), improved=True)
     losses = [1 / (step + 3) for step in range(steps)]
     return Progress(steps, 3, 2, 1, 4, True, losses, best)
 
