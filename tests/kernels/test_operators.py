@@ -36,23 +36,49 @@ def images(*shape):
     return Tensor(np.random.default_rng(1).standard_normal(shape, dtype=np.float32))
 
 
+def relative_error(found, expected):
+    """Of all elements together: one at the edge of a ReLU may take another way by a rounding."""
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+class Training:
+    """Three steps of a network, from initial values that may be disturbed."""
+
+    def __init__(self, network):
+        self.step = TrainStep(network, CrossEntropy(255, 3), SGD(network.trainable_params()))
+        self.start = {name: value.asnumpy().copy() for name, value in self.step.state().items()}
+
+    def __call__(self, disturbance=0.0, seed=0):
+        """Returns the losses, and by how much each parameter has moved."""
+        random = np.random.default_rng(seed)
+        start = {}
+        for name, value in self.step.state().items():
+            noise = disturbance * random.standard_normal(value.shape) if value.requires_grad else 0
+            start[name] = np.asarray(self.start[name] * (1 + noise), np.float32)
+            value.set_data(Tensor(start[name]))
+        labels = Tensor(np.random.default_rng(2).integers(0, 3, (2, 64, 96)).astype(np.int32))
+        rate = Tensor(0.002, ms.float32)
+        losses = [float(self.step(images(2, 3, 64, 96), labels, rate).asnumpy()) for _ in range(3)]
+        moved = {name: value.asnumpy() - start[name] for name, value in self.step.state().items()}
+        return np.array(losses), moved
+
+
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_a_training_step(norm):
-    labels = Tensor(np.random.default_rng(2).integers(0, 3, (2, 64, 96)).astype(np.int32))
-    losses, parameters = [], []
-    for network in networks(norm):
-        step = TrainStep(network, CrossEntropy(255, 3), SGD(network.trainable_params()))
-        # Steps as short as these keep a rounding's size; ones of 0.05 make a thousand times as much of it in three.
-        rate = Tensor(0.002, ms.float32)
-        losses.append([float(step(images(2, 3, 64, 96), labels, rate).asnumpy()) for _ in range(3)])
-        parameters.append({name: value.asnumpy() for name, value in network.parameters_dict().items()})
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
-    assert losses[0][2] < losses[0][0]
-    assert parameters[0].keys() == parameters[1].keys()
-    start = {name: value.asnumpy() for name, value in networks(norm)[0].parameters_dict().items()}
-    for name, value in parameters[0].items():
-        moved = np.abs(parameters[1][name] - start[name]).max()
-        assert np.abs(value - parameters[1][name]).max() <= 0.02 * moved + 1e-6, name
+    """Compiled operators change no more than weights do that differ by their rounding, 2e-5: see `test_convolution`."""
+    compiled, stock = (Training(network) for network in networks(norm))
+    losses, moved = compiled()
+    expected_losses, expected = stock()
+    disturbed = [stock(2e-5, seed) for seed in range(3)]
+    assert losses[2] < losses[0]
+    assert np.abs(losses - expected_losses).max() <= 10 * max(
+        np.abs(one - expected_losses).max() for one, _ in disturbed
+    )
+    assert moved.keys() == expected.keys()
+    for name, move in moved.items():
+        of_disturbance = max(relative_error(one[name], expected[name]) for _, one in disturbed)
+        assert of_disturbance < 0.02, name  # or else the comparison says nothing
+        assert relative_error(move, expected[name]) <= 10 * of_disturbance, name
 
 
 def test_any_image_size_with_one_compilation():
@@ -70,7 +96,7 @@ def test_the_gradient_in_evaluation_takes_the_statistics_as_constants():
     for network in networks():
         network.set_train(False)
         gradients.append(ms.grad(network)(images(1, 3, 64, 64)).asnumpy())
-    np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-3 * gradients[1].std())
+    assert relative_error(*gradients) < 0.01
 
 
 def test_pynative_mode():

@@ -105,7 +105,7 @@ def test_constant_logits_cost_the_logarithm_of_the_classes(mode):
     ms.set_context(mode=mode)
     _, labels = batch()
     value, _ = value_and_gradient(CrossEntropy(VOID, 4), np.full((2, 4, 5, 7), -7, np.float32), labels)
-    assert value == pytest.approx(np.log(4), rel=1e-6)
+    assert value == pytest.approx(np.log(4), rel=1e-5)
 
 
 def test_one_compilation_serves_every_image_size():
