@@ -1,4 +1,4 @@
-"""Label maps of plain images: one way to prepare them, and tiles that leave no seam."""
+"""Label maps of plain images: they are prepared as in training, and tiles leave no seam."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def network(tmp_path_factory):
 
 
 def logits_by_hand(network, image):
-    """The plain network on a plainly normalised image."""
+    """Return the logits of the network for an image that is normalised by hand."""
     pixels = (image / 255 - np.array(MEAN)) / np.array(STD)
     return network(Tensor(pixels.transpose(2, 0, 1)[np.newaxis].astype(np.float32))).asnumpy()[0]
 

@@ -11,7 +11,7 @@ from fcnlab.kernels.build import BuildError, build
 
 @pytest.fixture
 def compiler(tmp_path, monkeypatch):
-    """A compiler that counts the libraries it makes, and copies what was compiled for the suite in place of that."""
+    """A compiler that counts its calls, and copies the suite's library instead of compiling one."""
     library, calls, script = build(), tmp_path / "calls", tmp_path / "c++"
     script.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && { echo counting; exit; }\n'

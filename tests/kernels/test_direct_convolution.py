@@ -1,4 +1,4 @@
-"""Against the definition of a convolution, in double precision."""
+"""The direct convolution against its definition in double precision."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def native():
 
 
 def shifted(images, row, column, size):
-    """``images`` moved so that its pixel (y + row - size // 2, x + column - size // 2) comes to (y, x)."""
+    """Return ``images``, shifted so that pixel (y + row - size // 2, x + column - size // 2) comes to (y, x)."""
     reach = size // 2
     padded = np.pad(images.astype(np.float64), ((0, 0), (0, 0), (reach, reach), (reach, reach)))
     return padded[:, :, row : row + images.shape[2], column : column + images.shape[3]]

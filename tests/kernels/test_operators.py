@@ -1,4 +1,4 @@
-"""The compiled operators within MindSpore: with stock ones in their place, everything is the same but for rounding."""
+"""The compiled operators within MindSpore differ from the stock ones by no more than rounding."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 from mindspore import Tensor
 
 from fcnlab import kernels
+from fcnlab.kernels.build import build
 from fcnlab.losses import CrossEntropy
 from fcnlab.models import build_model
 from fcnlab.training.optimizers import SGD
@@ -18,7 +19,7 @@ from fcnlab.training.step import TrainStep
 
 
 def networks(norm="batch"):
-    """The same network twice: compiled operators, and MindSpore's."""
+    """Return the same network twice, with compiled operators and with MindSpore's."""
     settings = {"num_classes": 3, "width": 1 / 16, "norm": norm, "dropout": 0.0}
     compiled = build_model("fcn8s", **settings)
     with kernels.stock_operators():
@@ -26,7 +27,7 @@ def networks(norm="batch"):
     random = np.random.default_rng(0)
     for network in (compiled, stock):
         for parameter in network.trainable_params():
-            if parameter.name.startswith("score"):  # zeros hide everything below them
+            if parameter.name.startswith("score"):  # zero scores would hide everything below them
                 parameter.set_data(Tensor(0.1 * random.standard_normal(parameter.shape, dtype=np.float32)))
         random = np.random.default_rng(0)
     return compiled, stock
@@ -37,7 +38,7 @@ def images(*shape):
 
 
 def relative_error(found, expected):
-    """Of all elements together: one at the edge of a ReLU may take another way by a rounding."""
+    """Return the error of all elements together, since rounding may decide about one at the edge of a ReLU."""
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
@@ -49,7 +50,7 @@ class Training:
         self.start = {name: value.asnumpy().copy() for name, value in self.step.state().items()}
 
     def __call__(self, disturbance=0.0, seed=0):
-        """Returns the losses, and by how much each parameter has moved."""
+        """Train, and return the losses and the change of each parameter."""
         random = np.random.default_rng(seed)
         start = {}
         for name, value in self.step.state().items():
@@ -65,11 +66,11 @@ class Training:
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_a_training_step(norm):
-    """Compiled operators change no more than weights do that differ by their rounding, 2e-5: see `test_convolution`."""
+    """Compiled operators have at most ten times the effect of weights that differ by a few roundings, 5e-7."""
     compiled, stock = (Training(network) for network in networks(norm))
     losses, moved = compiled()
     expected_losses, expected = stock()
-    disturbed = [stock(2e-5, seed) for seed in range(3)]
+    disturbed = [stock(5e-7, seed) for seed in range(3)]
     assert losses[2] < losses[0]
     assert np.abs(losses - expected_losses).max() <= 10 * max(
         np.abs(one - expected_losses).max() for one, _ in disturbed
@@ -77,7 +78,7 @@ def test_a_training_step(norm):
     assert moved.keys() == expected.keys()
     for name, move in moved.items():
         of_disturbance = max(relative_error(one[name], expected[name]) for _, one in disturbed)
-        assert of_disturbance < 0.02, name  # or else the comparison says nothing
+        assert of_disturbance < 0.1, name  # otherwise the comparison would say nothing
         assert relative_error(move, expected[name]) <= 10 * of_disturbance, name
 
 
@@ -100,7 +101,7 @@ def test_the_gradient_in_evaluation_takes_the_statistics_as_constants():
 
 
 def test_pynative_mode():
-    """Step by step, to debug."""
+    """The mode for debugging runs each operator by itself."""
     compiled, stock = networks()
     ms.set_context(mode=ms.PYNATIVE_MODE)
     try:
@@ -111,12 +112,11 @@ def test_pynative_mode():
 
 
 def test_what_runs_out_of_memory_ends_in_an_error_not_in_a_crash(tmp_path):
-    """In a process that may not have the memory that a convolution works in."""
+    """The process is not allowed to take the memory that a convolution needs."""
     code = (
         "import resource, numpy as np\n"
         "from native import Native\n"
-        "from fcnlab.kernels.build import build\n"
-        "native = Native(build())\n"
+        f"native = Native({str(build())!r})\n"  # compiled before, as that leaves memory to be used again
         "arrays = [np.ones((1, 512, 64, 64)), np.ones((512, 512, 3, 3))]\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, -1))\n"

@@ -26,7 +26,7 @@ def value_and_gradient(loss, logits, labels):
 
 
 def by_formula(logits, labels, ignore_index, class_weights):
-    """In float64: the weighted mean of -log softmax, and (softmax - one-hot) * weight / total."""
+    """Return, in float64, the weighted mean of -log softmax, and (softmax - one-hot) * weight / total."""
     exponentials = np.exp(logits.astype(np.float64))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     total, losses, gradient = 0.0, 0.0, np.zeros(logits.shape)

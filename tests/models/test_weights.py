@@ -1,4 +1,4 @@
-"""A network's weights from another's: what fits is taken over, what does not is refused in one line."""
+"""Weights from another network are taken over where they fit, and refused in one line where they do not."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_another_width_or_class_count_is_refused():
 
 
 def test_stages_as_in_the_paper():
-    """FCN-16s starts from FCN-32s: shared layers are taken over, its own skip stays as initialised."""
+    """FCN-16s starts from FCN-32s: shared layers are taken over, and its own skip keeps its initial values."""
     coarse, fine = network(seed=1), network("fcn16s", seed=2)
     untouched = arrays(network("fcn16s", seed=2))
     left = initialise_from(fine, arrays(coarse), "fcn32s")
@@ -69,6 +69,6 @@ def test_no_training_starts_from_what_is_no_number_but_it_can_be_looked_at(caplo
     load_weights(shown, values, "best.safetensors")
     np.testing.assert_array_equal(arrays(shown)["fc7.weight"], values["fc7.weight"])
     assert "best.safetensors: fc7.weight holds NaN or infinity" in caplog.text
-    values["score.weight"] = np.full((5, 64, 1, 1), bad, np.float32)  # of other classes: not taken over
+    values["score.weight"] = np.full((5, 64, 1, 1), bad, np.float32)  # not taken over, since the classes differ
     values["fc7.weight"] = arrays(network())["fc7.weight"]
     assert "score.weight" in initialise_from(network(), values, "other classes")

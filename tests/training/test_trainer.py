@@ -23,7 +23,7 @@ from fcnlab.training.step import TrainStep
 from fcnlab.training.trainer import Trainer
 
 UNCOMPILED = ("tracking=none", "trainer.mode=pynative")
-"""For trainings whose graph is not what is looked at: compiling it takes longer than they do."""
+"""The overrides of trainings whose graph is not under test, since compiling it takes longer than training."""
 
 METADATA = {"arch": {}, "ignore_index": 255, "class_names": ["a", "b"]}
 
@@ -38,11 +38,11 @@ class Recorder(Callback):
         self.events.append("start")
         self.plan = plan
 
-    def on_step(self, record):
-        self.steps.append(record)
+    def on_step(self, event):
+        self.steps.append(event)
 
-    def on_evaluation(self, record):
-        self.evaluations.append(record)
+    def on_evaluation(self, event):
+        self.evaluations.append(event)
 
     def on_checkpoint(self, kind, path):
         self.events.append((kind, path.name))
@@ -63,7 +63,7 @@ class Loader:
 
 
 class Step:
-    """Gives scripted losses; its network is real, as checkpoints are written from it."""
+    """A step with scripted losses and a real network, from which checkpoints are written."""
 
     network = build_model("fcn32s", num_classes=2, width=1 / 64)
     parameters_dict = state = network.parameters_dict
@@ -115,8 +115,8 @@ def make(tmp_path, evaluator, *, step=None, recorder=None, rate=lambda step, tot
 def test_evaluates_every_k_epochs_and_at_the_end(tmp_path):
     trainer, recorder = make(tmp_path, Scripted([10] * 9), epochs=5, eval_every=2)
     trainer.fit()
-    assert [record.epoch for record in recorder.evaluations] == [2, 4, 5]
-    assert [record.step for record in recorder.steps] == list(range(1, 11))
+    assert [event.epoch for event in recorder.evaluations] == [2, 4, 5]
+    assert [event.step for event in recorder.steps] == list(range(1, 11))
     assert recorder.events[0] == "start"
     assert recorder.events[-1] == "finished"
 
@@ -124,7 +124,7 @@ def test_evaluates_every_k_epochs_and_at_the_end(tmp_path):
 def test_max_steps_ends_within_an_epoch_and_may_pass_the_epochs(tmp_path):
     trainer, recorder = make(tmp_path, Scripted([10] * 9), epochs=1, max_steps=5, eval_every=9)
     assert trainer.fit().steps == 5
-    assert [record.epoch for record in recorder.evaluations] == [3]
+    assert [event.epoch for event in recorder.evaluations] == [3]
 
 
 def test_best_last_and_kept_checkpoints(tmp_path):
@@ -160,7 +160,7 @@ def test_early_stopping_waits_for_its_patience(tmp_path):
     trainer, recorder = make(tmp_path, Scripted([8, 16, 12, 15, 18]), epochs=5, eval_every=1, patience=2)
     result = trainer.fit()
     assert result.stopped_early
-    assert [record.epoch for record in recorder.evaluations] == [1, 2, 3, 4]
+    assert [event.epoch for event in recorder.evaluations] == [1, 2, 3, 4]
 
 
 def test_the_learning_rate_is_the_schedules(tmp_path):
@@ -170,7 +170,7 @@ def test_the_learning_rate_is_the_schedules(tmp_path):
     )
     trainer.fit()
     assert step.rates == pytest.approx([0.25, 0.5, 0.75, 1.0])
-    assert [record.learning_rate for record in recorder.steps] == [0.25, 0.5, 0.75, 1.0]
+    assert [event.learning_rate for event in recorder.steps] == [0.25, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -189,7 +189,7 @@ def test_a_loss_that_is_no_number_stops_and_says_where(tmp_path, bad):
 
 def test_ctrl_c_is_told_to_the_callbacks(tmp_path):
     class Interrupting(Recorder):
-        def on_step(self, record):
+        def on_step(self, event):
             raise KeyboardInterrupt
 
     trainer, recorder = make(tmp_path, Scripted([10]), recorder=Interrupting(), epochs=1)
@@ -210,7 +210,7 @@ def test_a_network_learns_what_the_class_shares_do_not_tell(tiny):
 
 
 def test_both_modes_give_the_same_curve(tiny):
-    """With an epsilon for which the rounding of a gradient near zero does not turn Adam's step around."""
+    """The epsilon is so large that the rounding of a gradient near zero does not reverse Adam's step."""
     words = ("tracking=none", "optimizer.epsilon=0.01", "optimizer.lr=0.01")
     curves = [fcnlab.train(tiny(*words, f"trainer.mode={mode}")).losses for mode in ("graph", "pynative")]
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
@@ -333,15 +333,15 @@ class Images(Loader):
 
 
 class Poison(Recorder):
-    """Plants a NaN in a parameter after the third step, and then is interrupted if asked for."""
+    """Plants a NaN in a parameter after the third step, and interrupts the training if asked to."""
 
     def __init__(self, step, name, interrupt=False):
         super().__init__()
         self.parameter = step.parameters_dict()[name]
         self.interrupt = interrupt
 
-    def on_step(self, record):
-        if record.step == 3:
+    def on_step(self, event):
+        if event.step == 3:
             array = self.parameter.asnumpy().copy()
             array.flat[0] = np.nan
             self.parameter.set_data(Tensor(array))
@@ -350,7 +350,7 @@ class Poison(Recorder):
 
 
 def poisoned(folder, norm, name, interrupt=False, **config):
-    """Each evaluation is better than the one before, so that whatever is evaluated would be kept as the best."""
+    """Return a training whose every evaluation is better than the one before, and so would be kept as the best."""
     ms.set_context(mode=ms.PYNATIVE_MODE, device_target="CPU")
     network = build_model("fcn32s", num_classes=2, width=1 / 64, norm=norm, dropout=0)
     guarded = config.get("skip_nonfinite", 0) > 0
@@ -385,7 +385,7 @@ PLANTED = [
     ("none", 3, f"optimizer.first.{FIRST}.weight"),
     ("batch", 3, "encoder.block1.norm1.moving_mean"),
 ]
-"""Normalisation, ``trainer.skip_nonfinite`` and parameter."""
+"""(normalisation, ``trainer.skip_nonfinite``, parameter) triples."""
 
 
 @pytest.mark.parametrize(("norm", "skip_nonfinite", "name"), PLANTED)
@@ -427,7 +427,7 @@ def test_an_evaluation_whose_loss_is_no_number_is_never_the_best(tmp_path, caplo
     evaluator = Scripted([16, 8, 18, 10], losses=[bad, 0.5, bad, 0.4])
     trainer, recorder = make(tmp_path, evaluator, epochs=4, eval_every=1, monitor=monitor)
     assert trainer.fit().best.epoch == 4
-    assert [record.improved for record in recorder.evaluations] == [False, True, False, True]
+    assert [event.improved for event in recorder.evaluations] == [False, True, False, True]
     assert caplog.text.count(f"val/loss is {bad} after step") == 2
 
 
@@ -440,7 +440,7 @@ def test_without_any_good_evaluation_there_is_no_best_checkpoint(tmp_path):
 
 
 def test_a_best_checkpoint_that_holds_no_numbers_is_not_believed(tmp_path, caplog):
-    """As one that an earlier version wrote."""
+    """An earlier version may have written it."""
     trainer, _ = make(tmp_path, Scripted([16]), epochs=1, eval_every=1)
     trainer.fit()
     arrays, document = read_weights(tmp_path / "best.safetensors")
