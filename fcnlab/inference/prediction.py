@@ -21,7 +21,7 @@ from fcnlab.data.background import map_ahead
 from fcnlab.data.channels import to_rgb
 from fcnlab.data.image_sources import Picture, Source
 from fcnlab.drawing.label_maps import write_mask, write_overlay
-from fcnlab.inference.trained import TrainedNetwork
+from fcnlab.inference.trained import DEFAULT_TILE, TrainedNetwork
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class PredictionOptions:
 
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
-    tile: int = 1408
+    tile: int = DEFAULT_TILE
     overlays: bool = True
     probabilities: bool = False
 

@@ -162,8 +162,15 @@ class Trainer:
                 progress.steps += 1
                 progress.losses.append(loss)
                 self._in_step = False
-                speed, waiting = len(batch.names) / seconds, (received - began) / seconds
-                self.callbacks.notify("on_step", StepEvent(progress.steps, epoch, loss, learning_rate, speed, waiting))
+                event = StepEvent(
+                    step=progress.steps,
+                    epoch=epoch,
+                    loss=loss,
+                    learning_rate=learning_rate,
+                    images_per_second=len(batch.names) / seconds,
+                    data_wait_fraction=(received - began) / seconds,
+                )
+                self.callbacks.notify("on_step", event)
                 self.checkpoints.after_step(progress)
             began = time.perf_counter()
 
