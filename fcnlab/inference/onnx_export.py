@@ -6,7 +6,9 @@ The graph is written from the parameters by their names, since MindSpore's own e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -38,13 +40,7 @@ def write_onnx(
     Raises:
         ExportError: If the package ``onnx`` is missing, or the network is no `FCN` or too large for one ONNX file.
     """
-    try:
-        import onnx
-    except ModuleNotFoundError as error:
-        raise ExportError(
-            "format=onnx: needs the packages of the extra `export`: pip install 'fcnlab[export]'"
-        ) from error
-
+    onnx = _required("onnx")
     size = sum(array.nbytes for array in arrays.values())
     if size > _LARGEST:
         raise ExportError(
@@ -174,12 +170,14 @@ def onnx_runner(path: Path) -> Any:
     Raises:
         ExportError: If the package ``onnxruntime`` is missing.
     """
+    session = _required("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+def _required(package: str) -> ModuleType:
     try:
-        import onnxruntime
+        return import_module(package)
     except ModuleNotFoundError as error:
         raise ExportError(
             "format=onnx: needs the packages of the extra `export`: pip install 'fcnlab[export]'"
         ) from error
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
