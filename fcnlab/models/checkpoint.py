@@ -1,8 +1,9 @@
 """Checkpoint files: arrays by name and a JSON document, as safetensors, or arrays alone as MindSpore's ``.ckpt``.
 
 Neither format is pickled, and a file appears whole or not at all. Safetensors are written here in pieces, as the
-library would copy all parameters twice. A ``.ckpt`` is parsed here, as `mindspore.load_checkpoint` copies all the bytes
-of a damaged file to where its shape has room for fewer, and so writes over other memory.
+library would copy all parameters twice. A ``.ckpt`` is written here, as `mindspore.save_checkpoint` deletes the older
+file first, makes the new one unreadable to others and logs a full disk by itself; it is parsed here, as
+`mindspore.load_checkpoint` copies all bytes of a damaged file to where its shape has room for fewer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ _DTYPES = {
 }
 _PIECE = 2**22
 """The number of bytes that are written and hashed at a time."""
+_CKPT_SLICE = 2**29
+"""The number of bytes of an array that MindSpore writes into one message."""
 _CRC = b"crc_num"
 """What stands before the ten bytes of a checksum that MindSpore may put at the end of a ``.ckpt``."""
 
@@ -96,24 +98,42 @@ def save_parameters(
 
 
 def save_ckpt(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name as MindSpore's ``.ckpt``.
+    """Write arrays by name as MindSpore's ``.ckpt``, byte by byte as `mindspore.save_checkpoint` does.
 
     Raises:
         CheckpointError: If the file cannot be written.
     """
-    parameters = [{"name": name, "data": ms.Tensor.from_numpy(_array(array))} for name, array in arrays.items()]
-    written = path.with_name(f".{path.stem}.partial.ckpt")  # MindSpore wants this ending
     try:
-        with replacing(path) as temporary:
-            temporary.touch()
-            ms.save_checkpoint(parameters, str(written))
-            written.chmod(temporary.stat().st_mode)  # MindSpore lets nobody but the owner read it
-            written.replace(temporary)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            for piece in _pieces(entry for name, array in arrays.items() for entry in _ckpt_entries(name, array)):
+                file.write(piece)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    finally:
-        with suppress(OSError):
-            written.with_suffix(".tmp").unlink()  # what MindSpore leaves when the disk is full
+
+
+def _ckpt_entries(name: str, array: np.ndarray) -> Iterator[bytes | memoryview]:
+    """Yield an array as MindSpore writes it, in one message or, if it is large, in several; nothing is copied."""
+    content = _content(np.asarray(array))
+    for start in range(0, len(content), _CKPT_SLICE):
+        part = content[start : start + _CKPT_SLICE]
+        value = Checkpoint.Value()
+        value.tag = name
+        tensor = Checkpoint.Value().tensor
+        tensor.dims.extend(array.shape)
+        tensor.tensor_type = str(ms.dtype.pytype_to_dtype(array.dtype.type))
+        tensor_head = tensor.SerializePartialToString() + _field(3, len(part))
+        value_head = value.SerializePartialToString() + _field(2, len(tensor_head) + len(part)) + tensor_head
+        yield _field(1, len(value_head) + len(part)) + value_head
+        yield part
+
+
+def _field(number: int, length: int) -> bytes:
+    """Return the beginning of a protobuf field: its number with wire type 2, and its length in groups of seven bits."""
+    head = [number << 3 | 2]
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([*head, length])
 
 
 def _pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
