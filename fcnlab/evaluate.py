@@ -40,8 +40,8 @@ def evaluate(config: EvaluateConfig) -> Measurement:
     from fcnlab.core.progress import tracked
     from fcnlab.experiment.evaluation_data import fit_to_network, open_split
     from fcnlab.experiment.loading import load
+    from fcnlab.inference.evaluation_report import write_report
     from fcnlab.inference.measurement import Measurement, measure
-    from fcnlab.inference.report import write_report
     from fcnlab.inference.score_table import score_table
     from fcnlab.metrics.boundary import BoundaryF1
     from fcnlab.metrics.confusion import ConfusionMatrix

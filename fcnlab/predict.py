@@ -15,12 +15,12 @@ from fcnlab.config import PredictConfig
 from fcnlab.core.errors import FcnlabError
 
 if TYPE_CHECKING:
-    from fcnlab.inference.prediction import Outcome
+    from fcnlab.inference.prediction import PredictionOutcome
 
 log = logging.getLogger(__name__)
 
 
-def predict(config: PredictConfig) -> Outcome:
+def predict(config: PredictConfig) -> PredictionOutcome:
     """Label the images that a configuration names.
 
     Args:
@@ -40,19 +40,26 @@ def predict(config: PredictConfig) -> Outcome:
     from fcnlab.core.progress import tracked
     from fcnlab.data.unlabelled import find
     from fcnlab.experiment.loading import checkpoint_file, read_network
-    from fcnlab.inference.prediction import Options, Outcome, OutputFolder, fingerprint, label_all, list_pictures
+    from fcnlab.inference.prediction import (
+        OutputFolder,
+        PredictionOptions,
+        PredictionOutcome,
+        file_digest,
+        label_all,
+        list_images,
+    )
 
     folder = Path(config.output).expanduser()
     sources = find(config.input, without=folder)
     device.configure(config.device, key="device")
     with checkpoint_file(config.checkpoint, config.tracking.uri) as path:
         network = read_network(path, config.checkpoint)
-        digest = fingerprint(path)
-    options = Options(config.flip, tuple(config.scales), config.tile, config.overlays, config.probabilities)
+        digest = file_digest(path)
+    options = PredictionOptions(config.flip, tuple(config.scales), config.tile, config.overlays, config.probabilities)
     output = OutputFolder(folder, options)
     output.claim(digest, config.overwrite)
-    outcome = Outcome()
-    pictures = list_pictures(sources, outcome, network)
+    outcome = PredictionOutcome()
+    pictures = list_images(sources, outcome, network)
     wanted = [picture for picture in pictures if config.overwrite or not output.has(picture.name)]
     outcome.skipped = len(pictures) - len(wanted)
     log.info("%s, classes %s", network.metadata["arch"]["name"], ", ".join(network.class_names))

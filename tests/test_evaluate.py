@@ -19,8 +19,8 @@ from fcnlab.core.errors import CheckpointError, ConfigError, FcnlabError
 from fcnlab.data.cells import Cells
 from fcnlab.data.dataset import Sample
 from fcnlab.evaluate import evaluate
+from fcnlab.inference.evaluation_report import write_report
 from fcnlab.inference.measurement import ImageResult, Measurement, WorstImage
-from fcnlab.inference.report import write_report
 from fcnlab.metrics.boundary import BoundaryF1
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.tracking.evaluation_log import RunLog

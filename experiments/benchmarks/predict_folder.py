@@ -39,7 +39,7 @@ def main() -> None:
     from fcnlab.data.cells import generate
     from fcnlab.data.unlabelled import find
     from fcnlab.inference import TrainedNetwork
-    from fcnlab.inference.prediction import Options, Outcome, OutputFolder, label_all, list_pictures
+    from fcnlab.inference.prediction import OutputFolder, PredictionOptions, PredictionOutcome, label_all, list_images
     from fcnlab.models import build_model
 
     device.configure("cpu")
@@ -60,10 +60,10 @@ def main() -> None:
                 bare(Tensor(array)).asnumpy()
 
         def predict(number: int) -> None:
-            options = Options()
+            options = PredictionOptions()
             output = OutputFolder(Path(folder) / f"out{number}", options)
-            outcome = Outcome()
-            pictures = list_pictures(find(f"{folder}/*.png"), outcome)
+            outcome = PredictionOutcome()
+            pictures = list_images(find(f"{folder}/*.png"), outcome)
             for _ in label_all(trained, pictures, output, options, outcome):
                 pass
             assert len(outcome.written) == arguments.images

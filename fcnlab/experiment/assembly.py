@@ -28,7 +28,8 @@ from fcnlab.drawing.palette import palette
 from fcnlab.experiment.recorded import CHECKPOINTS
 from fcnlab.metrics.names import class_names
 from fcnlab.models import build_model
-from fcnlab.models.checkpoint import initialise_from, read_weights
+from fcnlab.models.checkpoint import read_weights
+from fcnlab.models.weights import initialise_from
 from fcnlab.recording.inputs import Input
 from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
 from fcnlab.training.callbacks import Callback

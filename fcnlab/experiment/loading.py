@@ -15,7 +15,8 @@ from fcnlab.core.errors import CheckpointError, ConfigError, first_line
 from fcnlab.experiment.recorded import CHECKPOINTS
 from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import build_model
-from fcnlab.models.checkpoint import load_weights, read_weights
+from fcnlab.models.checkpoint import read_weights
+from fcnlab.models.weights import load_weights
 
 _LARGEST = {
     argument: cls.__dataclass_fields__[key].metadata["maximum"]

@@ -1,4 +1,4 @@
-"""The trained network in use: images of any size in, label maps out. It knows no Hydra and no MLflow."""
+"""Trained networks in use, from images of any size to label maps. It knows no Hydra and no MLflow."""
 
 from fcnlab.inference.trained import DEFAULT_TILE, TrainedNetwork
 

@@ -1,4 +1,4 @@
-"""Everything that is measured of a trained network on labelled images."""
+"""The measurement of a trained network on labelled images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fcnlab.metrics.partition import PartitionScores
 
 
 class ImageResult(NamedTuple):
-    """One image.
+    """The scores of one image.
 
     Attributes:
-        name: Of the sample.
-        mean_iou: Over the classes that occur in its label or prediction; NaN if all of it is void.
-        pixel_accuracy: Likewise.
+        name: The name of the sample.
+        mean_iou: The mean IoU of the classes that occur in its label or prediction; NaN if all its pixels are void.
+        pixel_accuracy: The pixel accuracy; NaN if all its pixels are void.
     """
 
     name: str
@@ -33,7 +33,7 @@ class ImageResult(NamedTuple):
 
 
 class WorstImage(NamedTuple):
-    """An image among those of the lowest mean IoU, with its prediction (H x W uint8)."""
+    """One of the images of the lowest mean IoU, with its prediction (H x W uint8)."""
 
     result: ImageResult
     sample: Sample
@@ -42,14 +42,14 @@ class WorstImage(NamedTuple):
 
 @dataclass
 class Measurement:
-    """What was found.
+    """The result of measuring a network.
 
     Attributes:
-        class_names: In the order of every array.
-        confusion: Of all images together.
-        boundary: Boundary F1 of the images.
+        class_names: The names of the classes, in the order of every array.
+        confusion: The confusion matrix of all images together.
+        boundary: The boundary F1 scores of the images.
         partition: The ISBI 2012 challenge's scores, if the data set has membranes.
-        images: Each image, in order.
+        images: The scores of each image, in order.
     """
 
     class_names: Sequence[str]
@@ -61,7 +61,7 @@ class Measurement:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Every number by its name, without a prefix; a class that occurs nowhere has none."""
+        """All metrics by name, without a prefix; a class that occurs nowhere has none."""
         values = {**self.confusion.summary(), "boundary_f1": self.boundary.mean}
         per_class = {"iou": self.confusion.iou, "dice": self.confusion.dice, "boundary_f1": self.boundary.scores}
         for metric, scores in per_class.items():
@@ -90,24 +90,24 @@ def measure(
     scales: Sequence[float] = (1.0,),
     tile: int,
 ) -> Iterator[ImageResult]:
-    """Measure image by image.
+    """Measure a network image by image.
 
     Args:
-        network: What is measured.
-        dataset: Labelled images.
-        measurement: Where everything is added.
-        ignore_index: Label of void pixels.
-        membrane: The class that parts cells, if there is one.
-        worst: How many of the worst images to keep.
-        flip: As for `TrainedNetwork.predict`.
-        scales: As for `TrainedNetwork.predict`.
-        tile: As for `TrainedNetwork.predict`.
+        network: The network to measure.
+        dataset: The labelled images.
+        measurement: The measurement to which every image is added.
+        ignore_index: The label of void pixels.
+        membrane: The class that separates cells, if there is one.
+        worst: The number of the worst images to keep.
+        flip: See `TrainedNetwork.predict`.
+        scales: See `TrainedNetwork.predict`.
+        tile: See `TrainedNetwork.predict`.
 
     Yields:
-        Each image's result.
+        The scores of each image.
 
     Raises:
-        DataError: At its turn, for a sample that cannot be read.
+        DataError: If a sample cannot be read; it is raised in the place of that sample's scores.
     """
     views = {"flip": flip, "scales": tuple(scales), "tile": tile}
     for index, sample in enumerate(map_ahead(dataset.__getitem__, range(len(dataset)), workers=1, ahead=2)):

@@ -1,4 +1,4 @@
-"""A network as MINDIR, MindSpore's own format, for images of any size."""
+"""The export of a network as MINDIR, MindSpore's own format, for images of any size."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fcnlab.inference.tiling import GRID
 from fcnlab.models.fcn import FCN
 
 _LARGEST = 2**30 - 2**20
-"""Bytes above which MindSpore would write the weights to files of their own."""
+"""The number of bytes above which MindSpore would write the weights to separate files."""
 
 
 class _AnySize(nn.Cell):
-    """An `FCN` whose padding a MINDIR graph can work out.
+    """An `FCN` whose padding a MINDIR graph can compute.
 
-    Loading a graph refuses a padding that is not known beforehand, as it is with an unknown size. So the images get as
-    much as any of them may need, and are cut to the multiple of 32 that each does need.
+    MindSpore refuses to load a graph whose padding depends on an unknown size. So all images are padded by as much as
+    any of them may need, and then cropped to the multiple of 32 that each of them needs.
     """
 
     def __init__(self, network: FCN) -> None:
@@ -38,16 +38,16 @@ class _AnySize(nn.Cell):
 
 
 def write_mindir(path: Path, network: nn.Cell, metadata: Mapping[str, str], channels: int = 3) -> None:
-    """Write a network.
+    """Write a network as MINDIR.
 
     Args:
-        path: The file, which ends in ``.mindir``.
-        network: In evaluation mode.
-        metadata: Goes into the file's ``user_info``.
-        channels: Of the images that it takes.
+        path: The file, whose name ends in ``.mindir``.
+        network: The network, in evaluation mode.
+        metadata: The entries of the file's ``user_info``.
+        channels: The number of the images' channels.
 
     Raises:
-        ExportError: If it is larger than MindSpore writes into one file.
+        ExportError: If the network is larger than MindSpore writes into one file.
     """
     size = sum(parameter.nbytes for parameter in network.get_parameters())
     if size > _LARGEST:
@@ -66,6 +66,6 @@ def write_mindir(path: Path, network: nn.Cell, metadata: Mapping[str, str], chan
 
 
 def mindir_runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images to logits that computes a MINDIR file's graph, both N x ... float32 arrays."""
+    """Return a function from images to logits that runs a MINDIR file's graph; both are N x ... float32 arrays."""
     cell = nn.GraphCell(ms.load(str(path)))
     return lambda images: cell(Tensor(images)).asnumpy()

@@ -1,12 +1,14 @@
-"""An FCN as an ONNX graph of stock operators, for images of any size.
+"""The export of an FCN as an ONNX graph of standard operators, for images of any size.
 
-Written from the parameters by their names, not by MindSpore's own exporter, which takes one fixed size only.
+The graph is written from the parameters by their names, since MindSpore's own exporter takes a single fixed size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,38 +20,33 @@ OPSET = 17
 IR_VERSION = 8  # of ONNX 1.12, so that older runtimes take it
 
 INPUT, OUTPUT = "images", "logits"
-"""Names of the graph's input, N x channels x H x W, and output, N x C x H x W; both float32."""
+"""The names of the graph's input, N x channels x H x W, and output, N x C x H x W; both float32."""
 
-_LARGEST = 2**31 - 2**20  # bytes that protobuf takes, with room for the graph
+_LARGEST = 2**31 - 2**20
+"""The most bytes of weights that protobuf takes, with room for the graph."""
 
 
 def write_onnx(
     path: Path, arrays: Mapping[str, np.ndarray], arch: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
-    """Write a network.
+    """Write an `FCN` as ONNX.
 
     Args:
         path: The file.
         arrays: The parameters by name.
-        arch: What the checkpoint says: ``name`` and ``num_classes``.
-        metadata: Goes into the model's own.
+        arch: The checkpoint's ``arch``, of which ``name``, ``num_classes`` and ``in_channels`` are used.
+        metadata: The entries of the model's metadata.
 
     Raises:
-        ExportError: If the package ``onnx`` is missing, the network is no `FCN` or larger than ONNX takes in one file.
+        ExportError: If the package ``onnx`` is missing, or the network is no `FCN` or too large for one ONNX file.
     """
-    try:
-        import onnx
-    except ModuleNotFoundError as error:
-        raise ExportError(
-            "format=onnx: needs the packages of the extra `export`: pip install 'fcnlab[export]'"
-        ) from error
-
+    onnx = _required("onnx")
     size = sum(array.nbytes for array in arrays.values())
     if size > _LARGEST:
         raise ExportError(
             f"format=onnx: the weights take {size / 2**30:.1f} GiB, and a file holds 2 at most; use format=safetensors"
         )
-    graph = _Graph(arrays)
+    graph = _GraphBuilder(arrays)
     graph.write_fcn(stride_of(arch, arrays))
     value_info = onnx.helper.make_tensor_value_info
     shapes = {
@@ -74,10 +71,10 @@ def write_onnx(
 
 
 def stride_of(arch: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> int:
-    """The stride of an `FCN`, from the shape of its last layer.
+    """Return the stride of an `FCN`, from the shape of its last layer.
 
     Raises:
-        ExportError: If the network is none.
+        ExportError: If the network is no `FCN`.
     """
     weight = arrays.get("upsample.weight")
     if weight is None or "encoder.block1.conv1.weight" not in arrays:
@@ -85,8 +82,8 @@ def stride_of(arch: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> int:
     return weight.shape[2] // 2
 
 
-class _Graph:
-    """Collects nodes; each method adds one and returns the name of its output."""
+class _GraphBuilder:
+    """Collects the nodes of a graph; each method adds one and returns the name of its output."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._arrays = arrays
@@ -95,10 +92,10 @@ class _Graph:
         self._known: set[str] = set()
 
     def write_fcn(self, stride: int) -> None:
-        """`fcnlab.models.FCN`, layer by layer."""
+        """Write `fcnlab.models.FCN`, layer by layer."""
         shape = self.node("Shape", [INPUT])
         spatial = self.slice(shape, [2], [4], [0])
-        # To a multiple of 32, to the right and bottom: Mod takes the sign of the divisor.
+        # Images are padded to a multiple of 32, to the right and bottom. Mod takes the sign of the divisor.
         beyond = self.node("Mod", [self.node("Neg", [spatial]), self.constant("grid", [32])])
         pads = self.node("Concat", [self.constant("no_pads", [0] * 6), beyond], axis=0)
         features = self.node("Pad", [INPUT, pads])
@@ -168,17 +165,19 @@ class _Graph:
 
 
 def onnx_runner(path: Path) -> Any:
-    """A function from images to logits that onnxruntime computes, both N x ... float32 arrays.
+    """Return a function from images to logits that onnxruntime runs; both are N x ... float32 arrays.
 
     Raises:
         ExportError: If the package ``onnxruntime`` is missing.
     """
+    session = _required("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+def _required(package: str) -> ModuleType:
     try:
-        import onnxruntime
+        return import_module(package)
     except ModuleNotFoundError as error:
         raise ExportError(
             "format=onnx: needs the packages of the extra `export`: pip install 'fcnlab[export]'"
         ) from error
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: session.run([OUTPUT], {INPUT: images})[0]

@@ -1,4 +1,4 @@
-"""Many images through one network: decoding and writing overlap with computing, and a bad file costs only itself."""
+"""The labelling of many images: decoding and writing overlap with computing, and a bad file stops no other."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ from fcnlab.data.channels import to_rgb
 from fcnlab.data.prefetch import map_ahead
 from fcnlab.data.unlabelled import UnlabelledFile, UnlabelledImage
 from fcnlab.drawing.label_maps import write_mask, write_overlay
-from fcnlab.inference.trained import TrainedNetwork
+from fcnlab.inference.trained import DEFAULT_TILE, TrainedNetwork
 
 log = logging.getLogger(__name__)
 
-RECORD_FILE = "predict.json"
-"""What an output folder was made from, so that a later call goes on with nothing else."""
+SETTINGS_FILE = "predict.json"
+"""The file that names the checkpoint and the options of an output folder, so that a later call mixes no others in."""
 
-_WAITING = 8  # results that wait to be written, beside the two being written
+_WAITING = 8
+"""The number of results that may wait to be written, besides the two that are being written."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How images are labelled, and what is written of each: see ``conf/predict.yaml``."""
+class PredictionOptions:
+    """How images are labelled and which files are written for each; see ``conf/predict.yaml``."""
 
     flip: bool = False
     scales: tuple[float, ...] = (1.0,)
-    tile: int = 1408
+    tile: int = DEFAULT_TILE
     overlays: bool = True
     probabilities: bool = False
 
 
 @dataclass
-class Outcome:
-    """What became of the images.
+class PredictionOutcome:
+    """The outcome for all images.
 
     Attributes:
-        written: Names of those that were labelled.
-        skipped: How many were there already.
-        failed: What is wrong with each of the others, one line each.
+        written: The names of the images that were labelled.
+        skipped: The number of images that had been labelled before.
+        failed: One line about what is wrong with each of the others.
     """
 
     written: list[str] = field(default_factory=list)
@@ -58,19 +59,19 @@ class Outcome:
 
 
 class OutputFolder:
-    """Where predictions go: ``masks/NAME.png``, ``overlays/NAME.png``, ``probabilities/NAME.npz``.
+    """The folder of predictions: ``masks/NAME.png``, ``overlays/NAME.png``, ``probabilities/NAME.npz``.
 
     Args:
-        folder: Made when missing.
-        options: What is written.
+        folder: The folder, which is made when missing.
+        options: The options of the predictions.
     """
 
-    def __init__(self, folder: Path, options: Options) -> None:
+    def __init__(self, folder: Path, options: PredictionOptions) -> None:
         self.folder = folder
         self._options = options
 
     def files(self, name: str) -> dict[str, Path]:
-        """Every file of an image, by what it holds; the mask last, since it is written last."""
+        """Return the files of an image by kind; the mask is the last, since it is written last."""
         files = {}
         if self._options.overlays:
             files["overlay"] = self.folder / "overlays" / f"{name}.png"
@@ -79,26 +80,26 @@ class OutputFolder:
         return {**files, "mask": self.folder / "masks" / f"{name}.png"}
 
     def has(self, name: str) -> bool:
-        """Whether all files of an image are there."""
+        """Return whether all files of an image exist."""
         return all(path.exists() for path in self.files(name).values())
 
     def claim(self, checkpoint: str, overwrite: bool) -> None:
-        """Note what the folder's files are made from.
+        """Write down what the folder's files are made from.
 
         Args:
             checkpoint: The digest of the checkpoint.
-            overwrite: Whether what is there may be of something else.
+            overwrite: Whether existing files may have been made from something else.
 
         Raises:
-            ConfigError: If what is there was made from another checkpoint or with other options.
+            ConfigError: If existing files were made from another checkpoint or with other options.
             DataError: If the folder cannot be written.
         """
         options = self._options
-        record = {"checkpoint": checkpoint, "flip": options.flip, "scales": list(options.scales)}
-        path = self.folder / RECORD_FILE
+        settings = {"checkpoint": checkpoint, "flip": options.flip, "scales": list(options.scales)}
+        path = self.folder / SETTINGS_FILE
         with suppress(OSError, ValueError):
             there = json.loads(path.read_text(encoding="utf-8"))
-            other = [key for key in record if there.get(key) != record[key]]
+            other = [key for key in settings if there.get(key) != settings[key]]
             if other and not overwrite:
                 raise ConfigError(
                     f"output={self.folder}: holds predictions with another {' and '.join(other)}; choose another "
@@ -106,7 +107,7 @@ class OutputFolder:
                 )
         try:
             with replacing(path) as temporary:
-                temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+                temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise _cannot_write(path, error) from error
 
@@ -121,7 +122,7 @@ class OutputFolder:
         """Write the files of one image.
 
         Raises:
-            DataError: If the disk does not take them.
+            DataError: If a file cannot be written.
         """
         files = self.files(name)
         try:
@@ -136,8 +137,8 @@ class OutputFolder:
         return name
 
 
-def fingerprint(path: Path) -> str:
-    """The digest of a file that may be large."""
+def file_digest(path: Path) -> str:
+    """Return the digest of a file that may be large."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -145,8 +146,10 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def list_pictures(files: Iterable[UnlabelledFile], outcome: Outcome, network: TrainedNetwork) -> list[UnlabelledImage]:
-    """The images in files, as the network takes them; a video that cannot be opened is noted in the outcome."""
+def list_images(
+    files: Iterable[UnlabelledFile], outcome: PredictionOutcome, network: TrainedNetwork
+) -> list[UnlabelledImage]:
+    """Return all images of the files, as the network takes them; a video that cannot be opened counts as failed."""
     pictures = []
     for file in files:
         try:
@@ -161,17 +164,18 @@ def label_all(
     network: TrainedNetwork,
     pictures: Iterable[UnlabelledImage],
     output: OutputFolder,
-    options: Options,
-    outcome: Outcome,
+    options: PredictionOptions,
+    outcome: PredictionOutcome,
 ) -> Iterator[str]:
-    """Label images and write the results; yields each one's name once the network is done with it.
+    """Label images and write the results, in threads of their own; an image that cannot be read counts as failed.
 
-    Decoding and writing happen in threads of their own. An image that cannot be read is noted in the outcome.
+    Yields:
+        The name of each image, once it is labelled.
 
     Raises:
-        DataError: If the disk does not take a result.
+        DataError: If a result cannot be written.
     """
-    # One thread reads: it keeps a video in order, and one is faster than any network.
+    # A single thread reads, which keeps a video in order and is faster than any network.
     ready = map_ahead(_read, pictures, workers=1, ahead=3)
     writing: deque[Future[str]] = deque()
     pool = ThreadPoolExecutor(2, thread_name_prefix="fcnlab-write")
@@ -194,16 +198,23 @@ def label_all(
 
 
 def _read(picture: UnlabelledImage) -> tuple[UnlabelledImage, np.ndarray | None, str]:
-    """The decoded image, or what is wrong with it."""
+    """Return the decoded image, or what is wrong with it."""
     try:
         return picture, picture.read(), ""
     except DataError as error:
         return picture, None, str(error)
-    except (cv2.error, OSError, ValueError, MemoryError) as error:  # a file in a way that nobody thought of
+    except (
+        cv2.error,
+        OSError,
+        ValueError,
+        MemoryError,
+    ) as error:  # damaged in a way that nobody thought of
         return picture, None, f"image '{picture.name}' cannot be decoded ({type(error).__name__})"
 
 
-def _label(network: TrainedNetwork, image: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray | None]:
+def _label(
+    network: TrainedNetwork, image: np.ndarray, options: PredictionOptions
+) -> tuple[np.ndarray, np.ndarray | None]:
     views = {"flip": options.flip, "scales": options.scales, "tile": options.tile}
     if not options.probabilities:
         return network.predict(image, **views), None

@@ -1,8 +1,8 @@
-"""How a large image is cut into overlapping tiles whose logits are those of the whole image.
+"""Cuts a large image into overlapping tiles whose logits are those of the whole image.
 
-A tile begins at a multiple of 32, so that the grid of the poolings stays where it is in the whole image. What a tile
-says of the pixels near its own edges is thrown away, unless the edge is the image's: there the network sees the same
-zeros beyond it in a tile as in the whole image.
+A tile begins at a multiple of 32, so that the grid of the poolings is the same as in the whole image. The logits near a
+tile's edges are dropped, except where the edge is the image's: beyond it the network sees the same zeros in a tile as
+in the whole image.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from fcnlab.core.errors import ConfigError
 from fcnlab.models.vgg import BLOCKS
 
 GRID = 2 ** len(BLOCKS)
-"""Pixels between two cells of the coarsest map."""
+"""The distance between two cells of the coarsest map, in pixels."""
 
 
 class Span(NamedTuple):
-    """One tile along one axis, in pixels of the image.
+    """The extent of a tile along one axis, in pixels of the image.
 
     Attributes:
-        start: Where the tile begins, a multiple of 32.
-        stop: Where it ends, likewise; it may lie beyond the image, which is padded with zeros.
-        first: Where the part begins that is kept.
-        last: Where that part ends.
+        start: The beginning of the tile, a multiple of 32.
+        stop: The end of the tile, a multiple of 32; it may lie beyond the image, which is padded with zeros.
+        first: The beginning of the part that is kept.
+        last: The end of the part that is kept.
     """
 
     start: int
@@ -35,22 +35,22 @@ class Span(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A rectangle of the image."""
+    """A rectangular part of the image."""
 
     rows: Span
     columns: Span
 
 
 def overlap(kernel_size: int) -> int:
-    """How many pixels beyond what is kept a tile must reach, so that its logits are those of the whole image.
+    """Return by how many pixels a tile must exceed its kept part so that the logits are those of the whole image.
 
-    Followed back from the logits: one cell of 32 pixels for the bilinear upsampling (each skip reaches less far, since
-    its map is finer and lies lower), half of fc6's kernel at 32 pixels a cell, and for each of the 3x3 convolutions one
-    pixel of its own map, 90 in all. For the 7x7 of fc6 that is 218 pixels, which agrees with the receptive field of
+    Back from the logits, these are one cell of 32 pixels for the bilinear upsampling (each skip reaches less far, since
+    its map is finer and lies lower), half of fc6's kernel at 32 pixels a cell, and one pixel of its own map for each of
+    the 3x3 convolutions, 90 in all. With the 7x7 of fc6 that makes 218 pixels, which agrees with the receptive field of
     404 pixels of VGG-16 with fc6 (2 * 186 + 32).
 
     Args:
-        kernel_size: Of fc6.
+        kernel_size: The side of fc6's kernel.
 
     Returns:
         A multiple of 32: 224 for the network as published.
@@ -60,22 +60,20 @@ def overlap(kernel_size: int) -> int:
 
 
 def round_up(length: int) -> int:
-    """The next multiple of 32."""
+    """Return the smallest multiple of 32 that is not less than ``length``."""
     return -(-length // GRID) * GRID
 
 
 def spans(length: int, largest: int, margin: int) -> list[Span]:
-    """Cut one axis.
-
-    All tiles are of one length, the smallest that takes no more tiles than ``largest`` does.
+    """Cut one axis into tiles of equal length, the smallest that needs no more tiles than ``largest``.
 
     Args:
-        length: Of the image.
-        largest: Length of a tile, a multiple of 32.
-        margin: What is thrown away on an inner side, a multiple of 32.
+        length: The length of the image.
+        largest: The largest length of a tile, a multiple of 32.
+        margin: The number of pixels that are dropped on an inner side, a multiple of 32.
 
     Raises:
-        ConfigError: If the tile is all margin.
+        ConfigError: If a tile would have nothing but margins.
     """
     padded = round_up(length)
     if padded <= largest:
@@ -96,13 +94,13 @@ def tiles(height: int, width: int, largest: int, margin: int) -> Iterator[Tile]:
     """Cut an image, row by row.
 
     Args:
-        height: Of the image.
-        width: Of the image.
-        largest: Side of a tile in pixels, rounded down to a multiple of 32.
-        margin: As `overlap` gives it.
+        height: The height of the image.
+        width: The width of the image.
+        largest: The largest side of a tile in pixels, rounded down to a multiple of 32.
+        margin: The result of `overlap`.
 
     Raises:
-        ConfigError: If the tile is all margin.
+        ConfigError: If a tile would have nothing but margins.
     """
     largest = largest // GRID * GRID
     for rows, columns in product(spans(height, largest, margin), spans(width, largest, margin)):

@@ -1,4 +1,4 @@
-"""A trained network that knows how its images are to be prepared and what its classes are."""
+"""A trained network together with the preparation of its images and the names of its classes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from fcnlab.metrics.names import class_names
 from fcnlab.models.fcn import FCN
 
 DEFAULT_TILE = 1408
-"""Side of a tile in pixels: at width 1, a forward pass of this size takes less than 2 GiB beside the weights."""
+"""The side of a tile in pixels; at width 1, a forward pass of this size takes less than 2 GiB besides the weights."""
 
 
 class TrainedNetwork(nn.Cell):
-    """What `fcnlab.load` returns: a cell from normalised images to logits, and label maps of plain images.
+    """A trained network, as `fcnlab.load` returns it: a cell from normalised images to logits that predicts label maps.
 
-    `predict` and its siblings take images of any size. What is larger than a tile is cut into overlapping tiles, whose
-    logits are those of the whole image, so that memory does not grow with the image but by the result.
+    `predict`, `probabilities` and `logits` take images of any size. A larger image than a tile is cut into overlapping
+    tiles whose logits are those of the whole image, so that only the result grows with the image.
 
     Args:
         network: The network, with its weights.
-        metadata: What the checkpoint says of it.
-        source: What errors call the checkpoint.
+        metadata: The document of the checkpoint.
+        source: The name of the checkpoint in errors.
 
     Attributes:
-        class_names: C of them.
+        class_names: The names of the C classes.
         palette: The classes' colours, C x 3 uint8 RGB.
-        channels: Of the images that it was trained on.
-        bits: Of their channels.
+        channels: The number of the images' channels.
+        bits: The number of bits of each channel in training, 8 or 16.
 
     Inputs:
         N x channels x H x W, float32, normalised, as the network alone takes it.
@@ -48,7 +48,7 @@ class TrainedNetwork(nn.Cell):
     """
 
     def __init__(self, network: nn.Cell, metadata: Mapping[str, Any], source: str) -> None:
-        super().__init__(auto_prefix=False)  # parameter names are the checkpoint's vocabulary and stay as they are
+        super().__init__(auto_prefix=False)  # the names of parameters are those of checkpoints and stay as they are
         self.network = network
         self.metadata = dict(metadata)
         self.source = source
@@ -61,11 +61,11 @@ class TrainedNetwork(nn.Cell):
         self.set_train(False)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits, by the network alone, which checks the images' size."""
+        """Return the logits, by calling the network, which checks the images' size."""
         return self.network(images)
 
     def construct(self, images: Tensor) -> Tensor:
-        """Logits, within the graph of another cell."""
+        """Return the logits within the graph of another cell."""
         return self.network(images)
 
     @property
@@ -73,7 +73,7 @@ class TrainedNetwork(nn.Cell):
         """The ``mean`` and ``std`` that `fcnlab.data.normalise` takes.
 
         Raises:
-            CheckpointError: If the checkpoint does not say them.
+            CheckpointError: If the checkpoint does not hold them.
         """
         if "normalisation" not in self.metadata:
             raise CheckpointError(f"{self.source}: does not say its normalisation; give the checkpoint of a training")
@@ -82,22 +82,22 @@ class TrainedNetwork(nn.Cell):
     def predict(
         self, image: np.ndarray, *, flip: bool = False, scales: Sequence[float] = (1.0,), tile: int = DEFAULT_TILE
     ) -> np.ndarray:
-        """The class of every pixel.
+        """Return the class of every pixel.
 
         Args:
-            image: H x W x 3 RGB or H x W grey, uint8, of any size; of a network for other channels H x W x channels,
-                uint8 or uint16.
-            flip: Average the probabilities with those of the image mirrored left and right.
-            scales: Average the probabilities over these factors on the image's size.
-            tile: Largest side in pixels that is computed at once; it bounds the memory.
+            image: An image of any size: H x W x 3 RGB or H x W grey, uint8. For a network with other channels, it is
+                H x W x channels, uint8 or uint16.
+            flip: Whether to average the probabilities with those of the image mirrored left and right.
+            scales: The factors on the image's size over which the probabilities are averaged.
+            tile: The largest side in pixels that is computed at once; it bounds the memory.
 
         Returns:
             Class indices, H x W, uint8 (int32 with more than 256 classes).
 
         Raises:
-            ValueError: If the image is of another shape or type.
+            ValueError: If the image has another shape or type.
             ConfigError: If the tile is too small.
-            CheckpointError: If the checkpoint does not say its normalisation.
+            CheckpointError: If the checkpoint does not hold its normalisation.
         """
         image = self._checked(image)
         dtype = np.uint8 if self.num_classes <= 256 else np.int32
@@ -117,22 +117,14 @@ class TrainedNetwork(nn.Cell):
         tile: int = DEFAULT_TILE,
         dtype: type = np.float32,
     ) -> np.ndarray:
-        """The probability of each class at every pixel.
+        """Return the probability of each class at every pixel, C x H x W; the errors are those of `predict`.
 
         Args:
-            image: As for `predict`.
-            flip: As for `predict`.
-            scales: As for `predict`.
-            tile: As for `predict`.
-            dtype: Of the result; float16 takes half the memory.
-
-        Returns:
-            C x H x W.
-
-        Raises:
-            ValueError: As for `predict`.
-            ConfigError: As for `predict`.
-            CheckpointError: As for `predict`.
+            image: See `predict`.
+            flip: See `predict`.
+            scales: See `predict`.
+            tile: See `predict`.
+            dtype: The type of the result; float16 takes half the memory.
         """
         image = self._checked(image)
         if not (flip or tuple(scales) != (1.0,)):
@@ -153,7 +145,7 @@ class TrainedNetwork(nn.Cell):
         return total.astype(dtype, copy=False)
 
     def logits(self, image: np.ndarray, *, tile: int = DEFAULT_TILE) -> np.ndarray:
-        """The logits of every pixel, C x H x W float32; the arguments and errors are those of `predict`."""
+        """Return the logits of every pixel, C x H x W float32; arguments and errors are those of `predict`."""
         return self._whole(self._checked(image), "logits", tile, np.float32)
 
     def _whole(self, image: np.ndarray, output: Output, tile: int, dtype: type) -> np.ndarray:
@@ -163,7 +155,7 @@ class TrainedNetwork(nn.Cell):
         return planes
 
     def _tiles(self, image: np.ndarray, output: Output, tile: int) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-        """What the network says of an image part by part: where the part is, and its values."""
+        """Yield the place and the output of each part of an image."""
         height, width = image.shape[:2]
         for part in self._cut(height, width, tile):
             rows, columns = part
@@ -174,11 +166,11 @@ class TrainedNetwork(nn.Cell):
     def _cut(self, height: int, width: int, tile: int) -> Iterator[Tile]:
         if isinstance(self.network, FCN):
             return tiles(height, width, tile, overlap(self.network.fc6.weight.shape[2]))
-        # How far another package's network looks is not known: it gets the whole image.
+        # The receptive field of another package's network is unknown, so that it gets the whole image.
         return tiles(height, width, max(height, width) + GRID, 0)
 
     def _prepare(self, image: np.ndarray, part: Tile) -> np.ndarray:
-        """A tile for the network, 1 x channels x h x w float32; beyond the image it is 0, as the network pads."""
+        """Return a tile for the network, 1 x channels x h x w float32, with zeros beyond the image."""
         rows, columns = part
         pixels = image[rows.start : rows.stop, columns.start : columns.stop]
         batch = np.zeros((1, self.channels, rows.stop - rows.start, columns.stop - columns.start), np.float32)
@@ -187,7 +179,7 @@ class TrainedNetwork(nn.Cell):
         return batch
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
-        """An image with the network's channels."""
+        """Return an image with the network's channels."""
         if (self.channels, self.bits) == (3, 8):
             return _rgb(image)
         image = with_axis(np.asarray(image))
@@ -200,7 +192,7 @@ class TrainedNetwork(nn.Cell):
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
-    """An image with three channels."""
+    """Return an image with three channels."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or image.size == 0:
         raise ValueError(

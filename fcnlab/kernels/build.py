@@ -1,4 +1,4 @@
-"""Compiles the C++ beside this file for this machine's processor, once: the library stays in the user's cache."""
+"""Compiles the C++ beside this file for this machine's processor, once, into the user's cache."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ log = logging.getLogger(__name__)
 
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-pthread"),
-    *("-fno-math-errno", "-fno-trapping-math"),  # loops with a choice in them become vector code
+    *("-fno-math-errno", "-fno-trapping-math"),  # so that loops with a branch become vector code
 )
 MAX_LIBRARIES = 8
-"""The oldest go first; a library takes about 400 KiB."""
+"""The largest number of libraries in the cache, from which the oldest are removed; each takes about 400 KiB."""
 
-_SECONDS = 300  # a compiler that takes longer has hung
+_SECONDS = 300
+"""The time after which a compiler is considered to hang."""
 
 
 class BuildError(Exception):
-    """Why there is no library, in one line."""
+    """The reason why there is no library, in one line."""
 
 
 def build(folder: Path | None = None) -> Path:
-    """The library for this processor, compiled if it is not in the cache yet.
+    """Return the library for this processor, and compile it if it is not in the cache yet.
 
     Args:
-        folder: Of all libraries.
+        folder: The cache of libraries; by default the user's.
 
     Raises:
         BuildError: If there is no compiler, or it fails.
@@ -53,9 +54,9 @@ def build(folder: Path | None = None) -> Path:
             _compile(compiler, sources, library)
             _prune(folder)
         else:
-            with suppress(OSError):  # a cache that can be read is good enough
+            with suppress(OSError):  # a cache that can be read alone is good enough
                 os.utime(library)
-    except OSError:  # no home, or none that can be written: compile for this process alone
+    except OSError:  # there is no folder that can be written: compile for this process alone
         temporary = Path(tempfile.mkdtemp(prefix="fcnlab-kernels-"))
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         library = temporary / f"{_digest(compiler)}.so"
@@ -64,10 +65,10 @@ def build(folder: Path | None = None) -> Path:
 
 
 def find_compiler() -> str:
-    """``$CXX``, else the first of the usual names.
+    """Return ``$CXX`` or, if it is not set, the first compiler with a usual name.
 
     Raises:
-        BuildError: If there is none.
+        BuildError: If there is no compiler.
     """
     candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
     for candidate in candidates:
@@ -78,7 +79,7 @@ def find_compiler() -> str:
 
 
 def _digest(compiler: str) -> str:
-    """Of everything that makes the library what it is."""
+    """Return the digest of everything that the library depends on."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
     digest = hashlib.sha256(version + " ".join((compiler, *FLAGS, describe_cpu(), *sorted(cpu_flags()))).encode())
     for file in sorted(Path(__file__).parent.glob("*.[ch]*")):
@@ -89,7 +90,7 @@ def _digest(compiler: str) -> str:
 def _compile(compiler: str, sources: list[Path], library: Path) -> None:
     log.info("compiling operators for this processor, once")
     began = time.perf_counter()
-    # A folder of its own: other processes may be compiling the same.
+    # The folder is this process's own, since others may be compiling the same library.
     with tempfile.TemporaryDirectory(prefix=".building-", dir=library.parent) as building:
         temporary = Path(building) / library.name
         objects = [temporary.with_name(f"{source.stem}.o") for source in sources]

@@ -1,11 +1,11 @@
 // 3x3 convolution, stride 1, padding 1, and its two gradients, by Winograd's minimal filtering F(4x4, 3x3)
-// (Lavin & Gray, CVPR 2016, section 4): an output tile of 4x4 costs 36 products a channel pair where the definition
-// takes 144. Tiles of 6x6 input pixels are transformed, the 36 points of the transform are 36 independent matrix
-// products, and the result is transformed back.
+// (Lavin & Gray, CVPR 2016, section 4): an output tile of 4x4 costs 36 products for each pair of channels where the
+// definition takes 144. Patches of 6x6 input pixels are transformed, the 36 points of the transform are 36 independent
+// matrix products, and the result is transformed back.
 //
-// Tensors are float32, N x C x H x W as MindSpore has them. Inside, everything is in panels of 16 channels, so that a
-// vector register holds one pixel's channels. What a thread computes does not depend on how many there are: results are
-// the same to the bit on any number of threads.
+// Tensors are float32, N x C x H x W, like MindSpore's. Internally, everything is in panels of 16 channels, so that a
+// vector register holds the channels of one pixel. How the work is divided does not depend on the number of threads, so
+// that results are the same to the bit on any number of threads.
 
 #include "parallel.h"
 #include "panels.h"
@@ -16,10 +16,10 @@
 
 namespace {
 
-constexpr int kTile = 4;     // output pixels a side
-constexpr int kPatch = 6;    // input pixels a side
-constexpr int kPoints = 36;  // of the transform
-constexpr int kRun = 16;     // most tiles in a run
+constexpr int kTile = 4;     // the side of an output tile in pixels
+constexpr int kPatch = 6;    // the side of an input patch in pixels
+constexpr int kPoints = 36;  // the number of points of the transform
+constexpr int kRun = 16;     // the largest number of tiles in a run
 constexpr int kScratchStride = kRun * kTile + 2;
 
 constexpr int64_t kCache = int64_t{3} << 19;      // bytes that stay in a core's second-level cache
@@ -37,7 +37,7 @@ struct Shape {
 // Consecutive tiles of one tile row of one image.
 struct Run {
   int64_t image, row, column, length;
-  int64_t first;  // position of its first tile within the block
+  int64_t first;  // the position of its first tile within the block
 };
 
 std::vector<Run> runs_of(const Shape& shape, int64_t begin, int64_t end) {
@@ -52,7 +52,7 @@ std::vector<Run> runs_of(const Shape& shape, int64_t begin, int64_t end) {
   return runs;
 }
 
-// B^T d: six values of a row or column of an input patch.
+// Computes B^T d: six values from the six of a row or column of an input patch.
 inline void transform_input(const Panel* d, int64_t step, Panel* v, int64_t v_step) {
   const Panel d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
   const Panel even = d4 - 4.0f * d2, odd = d3 - 4.0f * d1;
@@ -65,7 +65,7 @@ inline void transform_input(const Panel* d, int64_t step, Panel* v, int64_t v_st
   v[5 * v_step] = 4.0f * d1 - 5.0f * d3 + d5;
 }
 
-// A^T m: four values of a row or column of an output tile.
+// Computes A^T m: the four values of a row or column of an output tile.
 inline void transform_output(const Panel* m, int64_t step, Panel* y, int64_t y_step) {
   const Panel m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step];
   const Panel sum = m1 + m2, difference = m1 - m2, sum2 = m3 + m4, difference2 = m3 - m4;
@@ -75,7 +75,7 @@ inline void transform_output(const Panel* m, int64_t step, Panel* y, int64_t y_s
   y[3 * y_step] = difference + 8.0f * difference2 + m[5 * step];
 }
 
-// A y, the transpose of the above: six values from the four of an output gradient.
+// Computes A y, with the transpose of that matrix: six values from the four of an output gradient.
 inline void transform_gradient(const Panel* y, int64_t step, Panel* m, int64_t m_step) {
   const Panel y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
   const Panel even = y0 + y2, odd = y1 + y3, even2 = y0 + 4.0f * y2, odd2 = 2.0f * y1 + 8.0f * y3;
@@ -87,7 +87,7 @@ inline void transform_gradient(const Panel* y, int64_t step, Panel* m, int64_t m
   m[5 * m_step] = y3;
 }
 
-// G g: six values from the three of a kernel.
+// Computes G g: six values from the three of a kernel.
 inline void transform_kernel(const Panel* g, int64_t step, Panel* u, int64_t u_step) {
   const Panel g0 = g[0], g1 = g[step], g2 = g[2 * step];
   const Panel ends = (g0 + g2) * (-1.0f / 6), middle = g1 * (1.0f / 6);
@@ -100,7 +100,7 @@ inline void transform_kernel(const Panel* g, int64_t step, Panel* u, int64_t u_s
   u[5 * u_step] = g2;
 }
 
-// G^T m, the transpose of the above: three values of a kernel's gradient.
+// Computes G^T m, with the transpose of that matrix: the three values of a kernel's gradient.
 inline void transform_kernel_gradient(const Panel* m, int64_t step, Panel* g, int64_t g_step) {
   const Panel m0 = m[0], m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step], m5 = m[5 * step];
   const Panel sum = (m1 + m2) * (-1.0f / 6), sum2 = m3 + m4;
@@ -109,7 +109,7 @@ inline void transform_kernel_gradient(const Panel* m, int64_t step, Panel* g, in
   g[2 * g_step] = sum + sum2 * (1.0f / 6) + m5;
 }
 
-// `Points` panels of the two-dimensional transform of a patch, each to a plane of its own.
+// Transforms the columns and then the rows of a patch; each of the resulting panels goes to a plane of its own.
 template <int From, int To, void (*Transform)(const Panel*, int64_t, Panel*, int64_t)>
 inline void transform_both(const Panel* patch, int64_t row_step, Panel* out, int64_t plane) {
   Panel half[To * From];
@@ -117,8 +117,8 @@ inline void transform_both(const Panel* patch, int64_t row_step, Panel* out, int
   for (int row = 0; row < To; row++) Transform(half + row * From, 1, out + row * To * plane, plane);
 }
 
-// The kernels in the transform domain: kPoints x panels of outputs x inputs (padded) x 16.
-// `flipped`: of the convolution that the input gradient is, with inputs and outputs exchanged and the kernel turned.
+// Transforms the kernels to kPoints x panels of outputs x inputs (padded) x 16. `flipped` is for the input gradient,
+// which is a convolution with inputs and outputs exchanged and the kernel rotated by 180 degrees.
 void transform_kernels(const float* weight, int64_t out_channels, int64_t in_channels, bool flipped, Panel* kernels,
                        const Threads& threads) {
   const int64_t outputs = flipped ? in_channels : out_channels, inputs = flipped ? out_channels : in_channels;
@@ -165,7 +165,7 @@ void transform_tiles(const float* images, const Shape& shape, int64_t panel, con
   }
 }
 
-// Back from the transform domain, for one panel of output channels.
+// Transforms tiles back, for one panel of output channels.
 void restore_tiles(const Panel* products, int64_t plane, const std::vector<Run>& runs, float* images, const Shape& shape,
                    int64_t panel, Panel* scratch) {
   const int64_t channels = std::min<int64_t>(kLanes, shape.channels - panel * kLanes);
@@ -190,7 +190,7 @@ void restore_tiles(const Panel* products, int64_t plane, const std::vector<Run>&
   }
 }
 
-// The convolution of `input` with transformed kernels.
+// Convolves `input` with transformed kernels.
 void convolve(const float* input, const Shape& in, const Panel* kernels, float* output, const Shape& out,
               const Threads& threads) {
   const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
@@ -203,7 +203,7 @@ void convolve(const float* input, const Shape& in, const Panel* kernels, float* 
   threads.run(divide_up(in.tiles(), block), [&](int64_t task) {
     const int64_t begin = task * block, end = std::min(in.tiles(), begin + block);
     const std::vector<Run> runs = runs_of(in, begin, end);
-    // Planes are a line apart from a power of two, so that the 36 do not compete for one set of the cache.
+    // The distance between planes is no power of two, so that the 36 planes do not compete for one set of the cache.
     const int64_t patch_plane = block * in_panels + 5, product_plane = block * out_panels + 5;
     Buffer buffer(kPoints * (patch_plane + product_plane) + kPatch * kScratchStride);
     Panel* patches = buffer.data();
@@ -268,8 +268,9 @@ void weight_gradient(const float* images, const Shape& in, const float* gradient
   const int64_t outputs = out_panels * kLanes, sum_plane = in_panels * outputs, tiles = in.tiles();
   const Threads threads;
 
-  // Few channels: each thread adds up its own part of the tiles. Many: all threads work on the same tiles, since sums of
-  // their own would be large. The parts depend on the shape alone, so that the result does not depend on the threads.
+  // With few channels, each thread adds up its own part of the tiles. With many, all threads work on the same tiles,
+  // since sums of their own would be large. The parts depend on the shape alone, so that the result does not depend on
+  // the number of threads.
   const int64_t tile_bytes = kPoints * (in_panels + out_panels) * int64_t{sizeof(Panel)};
   const bool small = kPoints * sum_plane * int64_t{sizeof(Panel)} <= kSmallSums;
   const int64_t parts = small ? std::min<int64_t>(16, divide_up(tiles, 64)) : 1;

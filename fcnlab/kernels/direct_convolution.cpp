@@ -1,11 +1,11 @@
 // A convolution of any odd kernel, stride 1, output as large as the input, and its two gradients, by the definition:
-// one matrix product for every tap of the kernel, between the channels of the pixels that the tap joins. It is for large
-// kernels on coarse maps. There, most of an unfolded image (im2col) would be padding: of a 7x7 kernel's products on a map
-// of 8x8, 0.62 are with pixels of the image, and only those are made.
+// one matrix product for every tap of the kernel, between the channels of the pixels that the tap joins. It is for
+// large kernels on coarse maps, where much of an unfolded image (im2col) would be padding: of a 7x7 kernel's products
+// on a map of 8x8, a share of 0.62 is with pixels of the image, and only those are computed.
 //
-// Tensors are float32, N x C x H x W as MindSpore has them. Inside, everything is in panels of 16 channels. A thread's
-// task is some channels of the output, over all pixels in one order: results are the same to the bit on any number of
-// threads.
+// Tensors are float32, N x C x H x W, like MindSpore's. Internally, everything is in panels of 16 channels. Each task
+// computes some channels of the output over all pixels in a fixed order, so that results are the same to the bit on any
+// number of threads.
 
 #include "panels.h"
 #include "parallel.h"
@@ -30,12 +30,12 @@ struct Shape {
   int64_t channels_of(int64_t panel) const { return std::min<int64_t>(kLanes, channels - panel * kLanes); }
 };
 
-// Pixels that one tap of the kernel joins, counted over all images.
+// Two pixels that a tap of the kernel joins, numbered over all images.
 struct Pair {
   int64_t input, output;
 };
 
-// For each tap the pairs within the image.
+// Returns, for each tap, the pairs within the image.
 std::vector<std::vector<Pair>> pairs_of(const Shape& shape, int64_t kernel_size) {
   const int64_t reach = kernel_size / 2;
   std::vector<std::vector<Pair>> pairs(kernel_size * kernel_size);
@@ -53,7 +53,7 @@ std::vector<std::vector<Pair>> pairs_of(const Shape& shape, int64_t kernel_size)
   return pairs;
 }
 
-// Images in panels: panels of channels x pixels x 16.
+// Copies images to panels of channels x pixels x 16.
 void gather(const float* images, const Shape& shape, Panel* out, const Threads& threads) {
   threads.run(shape.panels() * shape.images, [&](int64_t task) {
     const int64_t panel = task / shape.images, image = task % shape.images;
@@ -62,8 +62,8 @@ void gather(const float* images, const Shape& shape, Panel* out, const Threads& 
   });
 }
 
-// A weight, O x I x kernel x kernel, for the convolution or for the one that its input gradient is, with inputs and
-// outputs exchanged and the kernel turned.
+// A weight, O x I x kernel x kernel. `flipped` is for the input gradient, which is a convolution with inputs and
+// outputs exchanged and the kernel rotated by 180 degrees.
 struct Kernels {
   const float* weight;
   int64_t out_channels, in_channels, taps;
@@ -72,7 +72,8 @@ struct Kernels {
   int64_t inputs() const { return flipped ? out_channels : in_channels; }
   int64_t outputs() const { return flipped ? in_channels : out_channels; }
 
-  // Of one panel of outputs and `depth` inputs from `first` on: taps x `step` inputs x 16 outputs, zeros beyond the last.
+  // Copies the weights of one panel of outputs and `depth` inputs from `first` on to taps x `step` inputs x 16 outputs,
+  // with zeros beyond the last input.
   void pack(int64_t panel, int64_t first, int64_t depth, int64_t step, Panel* out) const {
     const int64_t lanes = std::min<int64_t>(kLanes, outputs() - panel * kLanes);
     const int64_t count = std::min(depth, inputs() - first);
@@ -90,7 +91,7 @@ struct Kernels {
       const float* source = weight + (panel * kLanes * in_channels + first) * taps;
       int64_t input = 0, tap = 0, expected = 0;
       transpose_columns(source, in_channels * taps, lanes, count * taps, [&](int64_t column, const Panel& values) {
-        if (column != expected) {  // the last block overlaps the one before
+        if (column != expected) {  // the last block overlaps with the one before
           input = column / taps;
           tap = column % taps;
         }
@@ -133,8 +134,8 @@ struct Kernels {
   }
 };
 
-// A kernel of one tap reads the pixels in order. From panels of channels x pixels x 16 to blocks of `kRows` pixels x
-// panels x kRows x 16, so that what is read together lies together; and what its pairs are then.
+// Reorders panels of channels x pixels x 16 to blocks of pixels x panels x kRows x 16, and adapts the pairs. A kernel
+// of one tap reads the pixels in order, so that pixels that are read together then lie together.
 void reorder(const Panel* inputs, const Shape& shape, std::vector<Pair>& pairs, Panel* out, const Threads& threads) {
   const int64_t pixels = shape.pixels(), panels = shape.panels();
   threads.run(divide_up(pixels, kRows), [&](int64_t block) {
@@ -146,9 +147,9 @@ void reorder(const Panel* inputs, const Shape& shape, std::vector<Pair>& pairs, 
   for (Pair& pair : pairs) pair.input = pair.input / kRows * panels * kRows + pair.input % kRows;
 }
 
-// sums[output] += input's depth x kernels, for pairs of one tap. `inputs`: depth_panels panels, `input_step` apart.
-// `kernels`: Panels x kernel_step depths x 16. `sums`: Panels x sum_step pixels x 16; `spare` is one of them that nobody
-// reads.
+// Adds the product of the input's channels and the kernels to the sum of the output, for each pair of one tap. `inputs`
+// are depth_panels panels, `input_step` apart, `kernels` are Panels x kernel_step depths x 16, and `sums` are Panels x
+// sum_step pixels x 16, of which `spare` is a pixel that nobody reads.
 template <int Panels>
 inline void add_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t input_step, int64_t depth_panels,
                     const Panel* kernels, int64_t kernel_step, Panel* sums, int64_t sum_step, int64_t spare) {
@@ -191,16 +192,17 @@ inline void add_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t
   }
 }
 
-// One task of `convolve`: the outputs of `Panels` panels from `panel` on.
+// Runs a task of `convolve`: the outputs of `Panels` panels from `panel` on.
 template <int Panels>
 void convolve_panels(const Panel* inputs, int64_t input_step, const Shape& in, const Kernels& kernels,
                      const std::vector<std::vector<Pair>>& pairs, const float* bias, int64_t panel, float* output,
                      const Shape& out) {
   const int64_t pixels = in.pixels(), sum_step = pixels + 1;
-  // It decides the order of the sums, and must not depend on `Panels`, which depends on the number of threads.
+  // The chunk decides the order of the sums, and must not depend on `Panels`, which depends on the number of threads.
   const int64_t cached = kCache / (kernels.taps * kPanels * kLanes * int64_t{sizeof(Panel)});
   const int64_t chunk = std::clamp<int64_t>(cached, 1, in.panels());
-  // Taps are a line apart from a multiple of 16 lines, so that their columns do not compete for one set of the cache.
+  // The distance between taps is no multiple of 16 lines, so that their columns do not compete for one set of the
+  // cache.
   const int64_t tap_step = chunk * kLanes + 1, kernel_step = kernels.taps * tap_step;
   Buffer buffer(Panels * (kernel_step + sum_step));
   Panel* packed = buffer.data();
@@ -230,7 +232,7 @@ void convolve_panels(const Panel* inputs, int64_t input_step, const Shape& in, c
   }
 }
 
-// `bias` may be null.
+// Convolves `input`; `bias` may be null.
 void convolve(const float* input, const Shape& in, const Kernels& kernels, int64_t kernel_size, const float* bias,
               float* output, const Shape& out) {
   const Threads threads = Threads::for_products(in.pixels() * kernels.taps * in.channels * out.channels);
@@ -255,7 +257,7 @@ void convolve(const float* input, const Shape& in, const Kernels& kernels, int64
   });
 }
 
-// Sums over the pairs of one tap: 16 outputs x Panels x 16 inputs.
+// Sums up the products over the pairs of one tap: 16 outputs x Panels x 16 inputs.
 template <int Panels>
 inline void sum_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t pixels, const Panel* gradients,
                     Panel* sums, int64_t sum_step) {
@@ -270,7 +272,7 @@ inline void sum_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t
   }
 }
 
-// From taps x `step` of 16 inputs to `lanes` inputs x taps.
+// Copies taps x `step` x 16 inputs to `lanes` inputs x taps.
 void store_taps(const Panel* sums, int64_t step, int64_t lanes, int64_t taps, float* out) {
   if (taps < kLanes) {
     for (int64_t tap = 0; tap < taps; tap++) {
@@ -288,7 +290,8 @@ void store_taps(const Panel* sums, int64_t step, int64_t lanes, int64_t taps, fl
   }
 }
 
-// Of 16 outputs and the inputs of `Panels` panels from `in_panel` on. `sums`: Panels x taps x 16 outputs x 16 inputs.
+// Computes the gradient for 16 outputs and the inputs of `Panels` panels from `in_panel` on. `sums` has room for Panels
+// x taps x 16 outputs x 16 inputs.
 template <int Panels>
 void weight_gradient_panels(const Panel* inputs, const Shape& in, const Panel* gradients, const Shape& out,
                             const std::vector<std::vector<Pair>>& pairs, int64_t in_panel, int64_t out_panel,

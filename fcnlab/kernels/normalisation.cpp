@@ -1,9 +1,9 @@
-// Batch normalisation and ReLU in one pass, with the 2x2 max-pooling that ends a block of VGG in the same pass
-// (Ioffe & Szegedy, ICML 2015, algorithm 1). What lies between them is never written: the backward pass computes it
-// again from the convolution's output, which costs less than reading it would.
+// Batch normalisation and ReLU in one pass, with the 2x2 max-pooling that ends a block of VGG in the same pass (Ioffe &
+// Szegedy, ICML 2015, algorithm 1). Intermediate values are never written: the backward pass computes them again from
+// the convolution's output, which costs less than reading them would.
 //
-// Tensors are float32, N x C x H x W. Statistics and sums are 2 x C. A channel is one thread's, so that results do not
-// depend on the number of threads.
+// Tensors are float32, N x C x H x W. Statistics and sums are 2 x C. Each channel is computed by a single thread, so
+// that results do not depend on the number of threads.
 
 #include "panels.h"
 #include "parallel.h"
@@ -14,8 +14,8 @@
 
 namespace {
 
-constexpr float kEpsilon = 1e-5f;  // as `fcnlab.models.layers.NormRelu` has it
-constexpr int64_t kStretch = 4096; // floats that are added up in single precision
+constexpr float kEpsilon = 1e-5f;  // the same as in `fcnlab.models.layers.NormRelu`
+constexpr int64_t kStretch = 4096; // the number of floats that are added up in single precision
 
 struct Planes {
   int64_t images, channels, height, width;
@@ -24,7 +24,7 @@ struct Planes {
   int64_t area() const { return height * width; }
 };
 
-// scale * x + shift is the normalised value; x_hat is (x - mean) * inverse.
+// The normalised value is scale * x + shift, and x_hat is (x - mean) * inverse.
 struct Affine {
   float mean, inverse, scale, shift;
 
@@ -33,7 +33,7 @@ struct Affine {
         scale(gamma[channel] * inverse), shift(beta[channel] - mean * scale) {}
 };
 
-// Adds up `term(index)` for all indices: vectors of floats, stretches of doubles.
+// Adds up the terms of all indices: in vectors of floats within a stretch, and in a double over the stretches.
 template <typename Vectorised, typename Scalar>
 inline double add_up(int64_t count, const Vectorised& vectorised, const Scalar& scalar) {
   double total = 0;
@@ -52,7 +52,7 @@ inline Vector load(const float* values) { return *reinterpret_cast<const LooseVe
 
 inline float rectified(float value) { return value > 0 ? value : 0; }
 
-// Sends the gradient of two pooled rows' windows to the first of their largest inputs, if that passed the ReLU.
+// Sends the gradient of each window in two rows to the first of its largest inputs, if that one has passed the ReLU.
 inline void unpool(const float* x, int64_t width, const Affine& affine, const float* pooled, float* out) {
   const float* below = x + width;
   for (int64_t column = 0; column < width / 2; column++) {
@@ -71,8 +71,8 @@ inline void unpool(const float* x, int64_t width, const Affine& affine, const fl
   if (width % 2) out[width - 1] = out[2 * width - 1] = 0;
 }
 
-// Calls `body(x, gradient, offset, count)` for stretches of a plane, with the gradient of the normalised values. Without
-// pooling that is the ReLU's, with pooling the windows' too.
+// Calls `body(x, gradient, offset, count)` for stretches of a plane, with the gradient of the normalised values, which
+// has passed back through the pooling, if there is any, and the ReLU.
 template <bool Pool, typename Body>
 inline void backward_plane(const float* x, const float* gradient, const Planes& planes, const Affine& affine,
                            const Body& body) {
@@ -130,7 +130,8 @@ void forward(const float* x, const Planes& planes, const float* statistics, cons
   });
 }
 
-// Per channel, the sum of the normalised values' gradient, and of its product with x_hat: the gradients of beta, gamma.
+// Sums up, for each channel, the gradient of the normalised values and its product with x_hat: the gradients of beta
+// and gamma.
 template <bool Pool>
 void sum_gradients(const float* x, const Planes& planes, const float* gradient, const float* statistics,
                    const float* gamma, const float* beta, float* sums) {
@@ -163,7 +164,7 @@ void input_gradient(const float* x, const Planes& planes, const float* gradient,
   Threads().run(planes.images * planes.channels, [&](int64_t plane) {
     const int64_t channel = plane % planes.channels;
     const Affine affine(statistics, gamma, beta, planes.channels, channel);
-    // scale * (g - mean(g) - x_hat * mean(g * x_hat)), as a line in g and x
+    // The gradient is scale * (g - mean(g) - x_hat * mean(g * x_hat)), which is linear in g and x.
     const float slope = -affine.scale * affine.inverse * (sums[planes.channels + channel] / count);
     const float offset = -affine.scale * (sums[channel] / count) - slope * affine.mean;
     float* target = out + plane * planes.area();
@@ -179,7 +180,7 @@ void input_gradient(const float* x, const Planes& planes, const float* gradient,
 inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
 
 std::vector<int64_t> pooled(const int64_t* shape) {
-  const auto half = [](int64_t size) { return size < 0 ? size : size / 2; };  // -1: not known yet
+  const auto half = [](int64_t size) { return size < 0 ? size : size / 2; };  // -1 is unknown
   return {shape[0], shape[1], half(shape[2]), half(shape[3])};
 }
 
@@ -187,7 +188,7 @@ std::vector<int64_t> pooled(const int64_t* shape) {
 
 extern "C" {
 
-// x -> 2 x C: mean and (biased) variance of each channel
+// x -> the mean and the biased variance of each channel, 2 x C
 int channel_statistics(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
   const Planes planes(shapes[0]);
   const float* x = at(data, 0);
@@ -195,26 +196,26 @@ int channel_statistics(int, void** data, int*, int64_t** shapes, const char**, v
   const double count = static_cast<double>(planes.images * planes.area());
   return answer([&] {
     Threads().run(planes.channels, [&](int64_t channel) {
-    const auto over_images = [&](const auto& of_plane) {
-      double total = 0;
-      for (int64_t image = 0; image < planes.images; image++) {
-        total += of_plane(x + (image * planes.channels + channel) * planes.area());
-      }
-      return static_cast<float>(total / count);
-    };
-    const float mean = over_images([&](const float* plane) {
-      return add_up(planes.area(), [&](int64_t i) { return load(plane + i); }, [&](int64_t i) { return plane[i]; });
-    });
-    statistics[channel] = mean;
-    statistics[planes.channels + channel] = over_images([&](const float* plane) {
-      return add_up(
-          planes.area(),
-          [&](int64_t i) {
-            const Vector difference = load(plane + i) - mean;
-            return difference * difference;
-          },
-          [&](int64_t i) { return (plane[i] - mean) * (plane[i] - mean); });
-    });
+      const auto over_images = [&](const auto& of_plane) {
+        double total = 0;
+        for (int64_t image = 0; image < planes.images; image++) {
+          total += of_plane(x + (image * planes.channels + channel) * planes.area());
+        }
+        return static_cast<float>(total / count);
+      };
+      const float mean = over_images([&](const float* plane) {
+        return add_up(planes.area(), [&](int64_t i) { return load(plane + i); }, [&](int64_t i) { return plane[i]; });
+      });
+      statistics[channel] = mean;
+      statistics[planes.channels + channel] = over_images([&](const float* plane) {
+        return add_up(
+            planes.area(),
+            [&](int64_t i) {
+              const Vector difference = load(plane + i) - mean;
+              return difference * difference;
+            },
+            [&](int64_t i) { return (plane[i] - mean) * (plane[i] - mean); });
+      });
     });
   });
 }
@@ -232,7 +233,7 @@ std::vector<int64_t> norm_reluInferShape(int* sizes, int64_t** shapes, void*) {
   return std::vector<int64_t>(shapes[0], shapes[0] + sizes[0]);
 }
 
-// the same, pooled to N x C x H/2 x W/2
+// x, statistics, gamma, beta -> relu(normalised x), pooled to N x C x H/2 x W/2
 int norm_relu_pool(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
   return answer([&] {
     forward<true>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4));
@@ -241,7 +242,7 @@ int norm_relu_pool(int, void** data, int*, int64_t** shapes, const char**, void*
 
 std::vector<int64_t> norm_relu_poolInferShape(int*, int64_t** shapes, void*) { return pooled(shapes[0]); }
 
-// x, gradient, statistics, gamma, beta -> 2 x C: gradients of beta and gamma
+// x, gradient, statistics, gamma, beta -> the gradients of beta and gamma, 2 x C
 int norm_relu_sums(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
   return answer([&] {
     sum_gradients<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5));
@@ -258,7 +259,7 @@ int norm_relu_pool_sums(int, void** data, int*, int64_t** shapes, const char**, 
 
 std::vector<int64_t> norm_relu_pool_sumsInferShape(int*, int64_t** shapes, void*) { return {2, shapes[0][1]}; }
 
-// x, gradient, statistics, gamma, beta, sums (zeros where the statistics are constants) -> gradient of x
+// x, gradient, statistics, gamma, beta, sums (zeros where the statistics are constants) -> the gradient of x
 int norm_relu_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
   return answer([&] {
     input_gradient<false>(at(data, 0), Planes(shapes[0]), at(data, 1), at(data, 2), at(data, 3), at(data, 4), at(data, 5),

@@ -1,4 +1,4 @@
-"""The compiled functions as MindSpore primitives, with their gradients."""
+"""The compiled operators as MindSpore primitives with gradients."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fcnlab.kernels.selection import library
 
 
 def convolution3x3() -> Primitive | None:
-    """A 3x3 convolution of stride 1, zero-padded by 1, without bias; None to use MindSpore's.
+    """Return a 3x3 convolution of stride 1, zero-padded by 1, without bias, or None to use MindSpore's.
 
-    Called with images (N x I x H x W) and weight (O x I x 3 x 3), both float32; gives N x O x H x W.
+    It takes images (N x I x H x W) and a weight (O x I x 3 x 3), both float32, and returns N x O x H x W.
     """
     path = library()
     return path and _convolution3x3(path)
@@ -34,10 +34,10 @@ def _convolution3x3(path: Path) -> Primitive:
 
 
 def direct_convolution() -> Primitive | None:
-    """A convolution of any odd kernel, stride 1, zero-padded to the input's size, with bias; None to use MindSpore's.
+    """Return a convolution of any odd kernel, stride 1, zero-padded to the input's size, with bias, or None.
 
-    For large kernels on coarse maps. Called with images (N x I x H x W), weight (O x I x K x K) and bias (O), all
-    float32; gives N x O x H x W.
+    None means to use MindSpore's. It is for large kernels on coarse maps. It takes images (N x I x H x W), a weight
+    (O x I x K x K) and a bias (O), all float32, and returns N x O x H x W.
     """
     path = library()
     return path and _direct_convolution(path)
@@ -56,9 +56,10 @@ def _direct_convolution(path: Path) -> Primitive:
 
 
 def upsampling() -> Primitive | None:
-    """A transposed convolution of kernel 2s, stride s and padding s/2, s even, without bias; None to use MindSpore's.
+    """Return a transposed convolution of kernel 2s, stride s and padding s/2 without bias, or None.
 
-    Called with images (N x I x H x W) and weight (I x O x 2s x 2s), both float32; gives N x O x sH x sW.
+    None means to use MindSpore's. It takes images (N x I x H x W) and a weight (I x O x 2s x 2s) with an even s, both
+    float32, and returns N x O x sH x sW.
     """
     path = library()
     return path and _upsampling(path)
@@ -75,14 +76,15 @@ def _upsampling(path: Path) -> Primitive:
     return _operator(path, "upsampling", 2, backward)
 
 
-class NormRelu(NamedTuple):
-    """Batch normalisation and ReLU, and perhaps the 2x2 max-pooling after them, as primitives over float32 tensors.
+class NormReluOperators(NamedTuple):
+    """Batch normalisation, ReLU and perhaps 2x2 max-pooling as primitives over float32 tensors.
 
     Attributes:
-        statistics: N x C x H x W to 2 x C, mean and biased variance of each channel. Has no gradient.
-        by_batch: Images, such statistics of them, gamma and beta to the activations; the gradient of the images counts
-            in that the statistics are theirs.
-        by_constants: The same, with statistics that are constants.
+        statistics: From images (N x C x H x W) to the mean and the biased variance of each channel (2 x C), without a
+            gradient.
+        by_batch: From images, their own statistics, gamma and beta to the activations. The gradient with respect to the
+            images includes that of their statistics.
+        by_constants: The same with statistics that are constants.
     """
 
     statistics: Primitive
@@ -90,14 +92,14 @@ class NormRelu(NamedTuple):
     by_constants: Primitive
 
 
-def norm_relu(pool: bool) -> NormRelu | None:
-    """`NormRelu` with an epsilon of 1e-5; None to use MindSpore's operators."""
+def norm_relu(pool: bool) -> NormReluOperators | None:
+    """Return `NormReluOperators` with an epsilon of 1e-5, or None to use MindSpore's operators."""
     path = library()
     return path and _norm_relu(path, "norm_relu_pool" if pool else "norm_relu")
 
 
 @cache
-def _norm_relu(path: Path, name: str) -> NormRelu:
+def _norm_relu(path: Path, name: str) -> NormReluOperators:
     gradient_sums = _operator(path, f"{name}_sums", 5)
     input_gradient = _operator(path, f"{name}_input_gradient", 6)
 
@@ -114,7 +116,7 @@ def _norm_relu(path: Path, name: str) -> NormRelu:
     def no_gradient(images: Any, output: Any, gradient: Any) -> tuple:
         return (ops.zeros_like(images),)
 
-    return NormRelu(
+    return NormReluOperators(
         _operator(path, "channel_statistics", 1, no_gradient),
         _operator(path, name, 4, backward_by_batch),
         _operator(path, name, 4, backward_by_constants),
@@ -122,10 +124,11 @@ def _norm_relu(path: Path, name: str) -> NormRelu:
 
 
 def _operator(path: Path, function: str, inputs: int, backward: Callable | None = None) -> Primitive:
-    """A function of the library over float32 tensors, with one output.
+    """Return a function of the library over float32 tensors, with one output, as a primitive.
 
-    The shape comes from the library too (``<function>InferShape``), and the registration names the function: MindSpore
-    takes no Python for a dynamic height and width, and mixes up unnamed operators when it loads a compiled graph.
+    The library infers the shape too (``<function>InferShape``), since MindSpore takes no Python function for a dynamic
+    height and width. The registration has a name, since MindSpore confuses unnamed operators when it loads a compiled
+    graph.
     """
     registration = CustomRegOp(function)
     for index in range(inputs):

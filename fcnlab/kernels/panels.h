@@ -1,4 +1,4 @@
-// Matrices in panels of 16 channels, and the one matrix product that all kernels share.
+// Matrices in panels of 16 channels, and the matrix product that all kernels share.
 #pragma once
 
 #include <algorithm>
@@ -17,22 +17,23 @@ typedef float Panel __attribute__((vector_size(kLanes * sizeof(float)), aligned(
 
 #if defined(__AVX512F__)
 constexpr int kWidth = 16;  // floats in a vector register
-constexpr int kRows = 8;    // rows of a product that are kept in registers at a time
-constexpr int kPanels = 2;  // and panels
+constexpr int kRows = 8;    // rows of a product that are in registers at a time
+constexpr int kPanels = 2;  // panels of a product that are in registers at a time
 #else
 constexpr int kWidth = 8;
 constexpr int kRows = 4;
 constexpr int kPanels = 1;
 #endif
 typedef float Vector __attribute__((vector_size(kWidth * sizeof(float)), aligned(kWidth * sizeof(float)), may_alias));
-// Anywhere in a tensor of MindSpore's.
+// These two may lie anywhere in a tensor of MindSpore's.
 typedef float LooseVector __attribute__((vector_size(kWidth * sizeof(float)), aligned(4), may_alias));
 typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
 inline int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 inline int64_t round_up(int64_t value, int64_t to) { return divide_up(value, to) * to; }
 
-// Uninitialised panels. Memory is kept for the next operator: fresh pages would cost as much as the arithmetic.
+// Uninitialised panels. Their memory is kept for the next operator, as fresh pages would cost as much as the
+// arithmetic.
 class Buffer {
  public:
   explicit Buffer(int64_t panels) : block_(take(round_up(panels * int64_t{sizeof(Panel)}, kPage))) {}
@@ -84,7 +85,7 @@ class Buffer {
     const std::lock_guard<std::mutex> lock(kept().mutex);
     auto& blocks = kept().blocks;
     blocks.push_back(block);
-    if (blocks.size() > kMaximumKept) {  // the one unused for longest
+    if (blocks.size() > kMaximumKept) {  // frees the block that has been unused for longest
       std::free(blocks.front().memory);
       blocks.erase(blocks.begin());
     }
@@ -95,7 +96,7 @@ class Buffer {
 
 template <int Half>
 inline void exchange(Panel* rows) {
-  // Swaps the off-diagonal blocks of `Half` lanes between rows that are `Half` apart.
+  // This swaps the off-diagonal blocks of `Half` lanes between rows that are `Half` apart.
   Panel low, high;
   for (int first = 0; first < kLanes; first += 2 * Half) {
     for (int row = first; row < first + Half; row++) {
@@ -126,7 +127,7 @@ inline void transpose(Panel* rows) {
   exchange<1>(rows);
 }
 
-// One row of up to 16 channels, `width` pixels from `left` on, as panels; zeros outside of the image.
+// Copies `width` pixels from `left` on of a row of up to 16 channels to panels, with zeros outside of the image.
 inline void gather_row(const float* row, int64_t channel_step, int64_t channels, int64_t left, int64_t width,
                        int64_t image_width, Panel* out) {
   int64_t pixel = 0;
@@ -151,7 +152,7 @@ inline void gather_row(const float* row, int64_t channel_step, int64_t channels,
   }
 }
 
-// The opposite: `width` panels to one row of up to 16 channels.
+// Copies `width` panels to a row of up to 16 channels.
 inline void scatter_row(const Panel* panels, int64_t width, int64_t channels, float* row, int64_t channel_step) {
   int64_t pixel = 0;
   for (; pixel + kLanes <= width && channels == kLanes; pixel += kLanes) {
@@ -168,7 +169,7 @@ inline void scatter_row(const Panel* panels, int64_t width, int64_t channels, fl
   }
 }
 
-// `Rows` x `Panels` of a product, in registers.
+// kRows rows of `Panels` panels of a product, in registers.
 template <int Panels>
 struct Accumulator {
   static constexpr int kVectors = Panels * kLanes / kWidth;
@@ -222,8 +223,8 @@ inline void multiply_rows(const Panel* a, int64_t a_step, const Panel* b, int64_
   }
 }
 
-// C = A B. A: depth_panels x a_step rows x 16 lanes of depth. B: panels x b_step depths x 16 lanes of columns.
-// C: panels x c_step rows x 16 lanes of columns. `rows` is a multiple of kRows.
+// Computes C = A B. A is depth_panels x a_step rows x 16 lanes of depth, B is panels x b_step depths x 16 lanes of
+// columns, and C is panels x c_step rows x 16 lanes of columns. `rows` is a multiple of kRows.
 inline void multiply(const Panel* a, int64_t a_step, const Panel* b, int64_t b_step, Panel* c, int64_t c_step,
                      int64_t rows, int64_t panels, int64_t depth_panels) {
   int64_t panel = 0;
@@ -253,7 +254,8 @@ inline void multiply_transposed_panels(const Panel* a, const Panel* b, int64_t b
   }
 }
 
-// C (+)= A^T B. A: depth x 16 lanes of rows. B: panels x b_step depths x 16 lanes of columns. C: panels x c_step rows x 16.
+// Computes C = A^T B or, to accumulate, C += A^T B. A is depth x 16 lanes of rows, B is panels x b_step depths x 16
+// lanes of columns, and C is panels x c_step rows x 16 lanes of columns.
 inline void multiply_transposed(const Panel* a, const Panel* b, int64_t b_step, Panel* c, int64_t c_step, int64_t panels,
                                 int64_t depth, bool accumulate) {
   int64_t panel = 0;

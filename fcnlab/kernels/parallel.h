@@ -1,4 +1,4 @@
-// Threads for the duration of one operator.
+// Threads that live as long as one call of an operator.
 #pragma once
 
 #include <algorithm>
@@ -16,29 +16,29 @@
 
 class Threads {
  public:
-  // As many as the process may use, or as FCNLAB_NUM_THREADS allows. (MindSpore overwrites OMP_NUM_THREADS.)
+  // As many threads as the process may use, or as FCNLAB_NUM_THREADS allows. (MindSpore overwrites OMP_NUM_THREADS.)
   Threads() : Threads(0) {
-    // Of the process, not of this thread, which may be bound to one processor.
+    // The affinity of the process counts, since this thread may be bound to one processor.
     const int64_t usable = sched_getaffinity(getpid(), sizeof(processors_), &processors_) == 0 ? CPU_COUNT(&processors_) : 1;
     const char* limit = std::getenv("FCNLAB_NUM_THREADS");
     const int64_t wanted = limit ? std::atoll(limit) : 0;
     count_ = wanted > 0 ? std::min(wanted, usable) : usable;
   }
 
-  // As many as so many products of two numbers are worth: where all processors are busy, a thread that has just been
-  // started waits for a slice of the scheduler's, several milliseconds, and the operator waits for it.
+  // As many threads as this number of products of two numbers is worth: where all processors are busy, a new thread
+  // waits several milliseconds until it is scheduled, and the operator waits for it.
   static Threads for_products(int64_t products) {
     Threads threads;
     threads.count_ = std::min(threads.count_, 1 + products / kWorthAThread);
     return threads;
   }
 
-  // The calling thread alone.
+  // The calling thread, and no other.
   static Threads one() { return Threads(1); }
 
   int64_t count() const { return count_; }
 
-  // Calls `body` with every task from 0 on, each once, and waits for all. What one of them throws is thrown here.
+  // Calls `body` once with each task from 0 on, and waits for all of them. An exception in one of them is thrown here.
   template <typename Body>
   void run(int64_t tasks, const Body& body) const {
     std::atomic<int64_t> next{0};
@@ -61,7 +61,7 @@ class Threads {
           work();
         });
       }
-    } catch (const std::system_error&) {  // no more threads to be had: those that there are do the work
+    } catch (const std::system_error&) {  // no more threads can be started: those that exist do the work
     }
     work();
     for (std::thread& other : others) other.join();
@@ -77,7 +77,7 @@ class Threads {
   cpu_set_t processors_;
 };
 
-// An operator's answer to MindSpore: 0, or 1 if something was thrown, as when memory ran out.
+// Runs `body` and returns the operator's answer to MindSpore: 0, or 1 after an exception, as when memory runs out.
 template <typename Body>
 int answer(const Body& body) {
   try {

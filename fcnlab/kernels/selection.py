@@ -1,4 +1,4 @@
-"""Whether compiled operators are used, and why not: decided once a process, when the first network is built."""
+"""Decides, once in a process, whether networks are built with compiled operators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _stock: ContextVar[bool] = ContextVar("stock", default=False)
 
 @contextmanager
 def stock_operators() -> Iterator[None]:
-    """Networks built within consist of MindSpore's operators alone, as an exported one must."""
+    """Build networks from MindSpore's operators alone within this block, as an export needs them."""
     token = _stock.set(True)
     try:
         yield
@@ -32,18 +32,18 @@ def stock_operators() -> Iterator[None]:
 
 
 def library() -> Path | None:
-    """The compiled operators that a network built here and now takes, or None."""
+    """Return the library of compiled operators that a network built now shall use, or None."""
     if _stock.get() or os.environ.get(VARIABLE) == "0":
         return None
     import mindspore as ms
 
     if ms.get_context("device_target") != "CPU" or platform.system() != "Linux":
-        return None  # MindSpore takes operators of others on Linux only
+        return None  # MindSpore loads custom operators on Linux alone
     return _built()
 
 
 def describe() -> str:
-    """What a run records, since the two kinds of operator round differently: ``"stock"`` or the library's digest."""
+    """Return ``"stock"`` or the library's digest for the record of a run, since the two kinds round differently."""
     path = library()
     return "stock" if path is None else f"compiled {path.stem}"
 
@@ -55,5 +55,5 @@ def _built() -> Path | None:
     except BuildError as error:
         log.warning("training takes about twice as long as it could: %s", error)
         return None
-    ctypes.CDLL(str(path))  # MindSpore closes it after each question for a shape; this keeps it loaded
+    ctypes.CDLL(str(path))  # keeps it loaded: MindSpore closes it each time it has inferred a shape
     return path

@@ -1,12 +1,12 @@
 // Transposed convolution of kernel 2s, stride s and padding s/2, for an even s, and its two gradients. It is a 2x2
-// convolution of the map to O * s * s channels, which are then laid out as blocks of s x s pixels (Shi et al.,
-// "Is the deconvolution layer the same as a convolutional layer?", 2016): the block between four neighbouring pixels
-// depends on those four alone. So the operator and both gradients are matrix products over the blocks, of which a map
-// of H x W has (H + 1) x (W + 1), cropped by s/2 at its edges.
+// convolution of the map to O * s * s channels, which are then laid out as blocks of s x s pixels (Shi et al., "Is the
+// deconvolution layer the same as a convolutional layer?", 2016), since the block between four neighbouring pixels
+// depends on those four alone. So the operator and both gradients are matrix products over the blocks. A map of H x W
+// has (H + 1) x (W + 1) of them, cropped by s/2 at its edges.
 //
-// Tensors are float32. The matrices are in panels of 16: `neighbours`, blocks x (input channel, 2 x 2 pixels);
-// `kernels`, (input channel, 2 x 2) x (output channel, s x s); `pixels`, blocks x (output channel, s x s). How the work
-// is divided depends on the shape alone: results are the same to the bit on any number of threads.
+// Tensors are float32. The matrices are in panels of 16: `neighbours` are blocks x (input channel, 2 x 2 pixels),
+// `kernels` are (input channel, 2 x 2) x (output channel, s x s), and `pixels` are blocks x (output channel, s x s).
+// How the work is divided depends on the shape alone, so that results are the same to the bit on any number of threads.
 
 #include "panels.h"
 #include "parallel.h"
@@ -19,18 +19,18 @@
 
 namespace {
 
-constexpr int64_t kMostBlocks = 128;             // in a tile
-constexpr int64_t kMostPanels = 32;              // of pixels in a group
+constexpr int64_t kMostBlocks = 128;             // the most blocks in a tile
+constexpr int64_t kMostPanels = 32;              // the most panels of pixels in a group
 constexpr int64_t kCache = int64_t{3} << 16;     // bytes of kernels that stay in a core's second-level cache
-constexpr int64_t kMostParts = 16;               // of the sums of a weight's gradient
-constexpr int64_t kPartBlocks = 512;             // at least in each
-constexpr int64_t kPartBytes = int64_t{1} << 24; // of all parts together
+constexpr int64_t kMostParts = 16;               // the most parts that a weight's gradient is summed up in
+constexpr int64_t kPartBlocks = 512;             // the fewest blocks of such a part
+constexpr int64_t kPartBytes = int64_t{1} << 24; // the most bytes of all parts together
 
 // The sizes of one call.
 struct Sizes {
   int64_t images, inputs, outputs, height, width, stride;
 
-  // From the shapes of the input and of the weight (I x O x 2s x 2s).
+  // Takes the shapes of the input and of the weight (I x O x 2s x 2s).
   Sizes(const int64_t* map, const int64_t* weight)
       : images(map[0]), inputs(map[1]), outputs(weight[1]), height(map[2]), width(map[3]), stride(weight[2] / 2) {}
 
@@ -39,11 +39,11 @@ struct Sizes {
   int64_t depth_panels() const { return divide_up(4 * inputs, kLanes); }
   int64_t depth() const { return depth_panels() * kLanes; }
   int64_t pixel_panels() const { return divide_up(outputs * area(), kLanes); }
-  // Blocks of a task: enough to use the kernels often, few enough to give many threads something to do.
+  // The number of blocks of a task, enough to use the kernels often and few enough to occupy many threads.
   int64_t tile() const { return std::min(kMostBlocks, round_up(divide_up(std::max<int64_t>(blocks(), 1), 8), kRows)); }
   int64_t tiles() const { return divide_up(blocks(), tile()); }
   int64_t products() const { return blocks() * depth() * pixel_panels() * kLanes; }
-  // Panels of pixels of a task.
+  // The number of panels of pixels of a task.
   int64_t group() const {
     return std::clamp<int64_t>(kCache / (depth() * int64_t{sizeof(Panel)}), kPanels, kMostPanels);
   }
@@ -53,7 +53,7 @@ struct Sizes {
 // Consecutive blocks of one row of blocks of one image.
 struct Run {
   int64_t image, row, column, length;
-  int64_t first;  // position of its first block within the tile
+  int64_t first;  // the position of its first block within the tile
 };
 
 std::vector<Run> runs_of(const Sizes& sizes, int64_t begin, int64_t end) {
@@ -68,7 +68,7 @@ std::vector<Run> runs_of(const Sizes& sizes, int64_t begin, int64_t end) {
   return runs;
 }
 
-// The four pixels around each block: depth panels x `step` blocks x 16.
+// Copies the four pixels around each block to depth panels x `step` blocks x 16.
 void gather_neighbours(const float* map, const Sizes& sizes, const std::vector<Run>& runs, Panel* out, int64_t step) {
   for (const Run& run : runs) {
     for (int64_t channel = 0; channel < sizes.depth() / 4; channel++) {
@@ -88,7 +88,7 @@ void gather_neighbours(const float* map, const Sizes& sizes, const std::vector<R
   }
 }
 
-// Calls `body(panel, lane, channel, row, column)` for every `Piece` pixels of a row of a block that lie in one panel.
+// Calls `body(panel, lane, channel, row, column)` for each `Piece` pixels of a row of a block that lie in one panel.
 template <int Piece, typename Body>
 inline void for_pieces(const Sizes& sizes, int64_t begin, int64_t end, const Body& body) {
   for (int64_t panel = begin; panel < end; panel++) {
@@ -99,8 +99,8 @@ inline void for_pieces(const Sizes& sizes, int64_t begin, int64_t end, const Bod
   }
 }
 
-// Between the upsampled map and the panels of pixels from `begin` to `end`, each of `step` blocks. `Scatter`: from the
-// panels to the map, else from the map to the panels, with zeros around the map.
+// Copies pixels between the upsampled map and the panels from `begin` to `end`, each of `step` blocks: with `Scatter`
+// from the panels to the map, else from the map, with zeros around it, to the panels.
 template <int Piece, bool Scatter, typename Float>
 void move_pixels(Float* map, const Sizes& sizes, const std::vector<Run>& runs, int64_t begin, int64_t end, Panel* panels,
                  int64_t step) {
@@ -142,15 +142,15 @@ void move_pixels(Float* map, const Sizes& sizes, const std::vector<Run>& runs, i
   }
 }
 
-// Calls `body(weights, values)` for each `Piece` weights and where they are in the kernels' panels from `begin` to `end`
-// (panels of pixels x depth x 16); `weights` is null where there are none.
+// Calls `body(weights, values)` for each `Piece` weights and their place in the kernels' panels from `begin` to `end`
+// (panels of pixels x depth x 16); `weights` is null where the panels are padded.
 template <int Piece, typename Float, typename Body>
 inline void for_weights(Float* weight, const Sizes& sizes, int64_t begin, int64_t end, Panel* kernels,
                         const Body& body) {
   const int64_t side = 2 * sizes.stride;
   for_pieces<Piece>(sizes, begin, end, [&](int64_t panel, int lane, int64_t channel, int64_t row, int64_t column) {
     for (int64_t depth = 0; depth < sizes.depth(); depth++) {
-      // The pixel above or to the left of a block stamps the second half of its kernel on it.
+      // A pixel above or to the left of a block reaches it with the second half of its kernel.
       const int64_t input = depth / 4, y = row + (depth & 2 ? 0 : sizes.stride), x = column + (depth & 1 ? 0 : sizes.stride);
       const bool exists = channel < sizes.outputs && input < sizes.inputs;
       body(exists ? weight + ((input * sizes.outputs + channel) * side + y) * side + x : nullptr,
@@ -173,13 +173,13 @@ void pack_kernels(const float* weight, const Sizes& sizes, Panel* kernels, const
   });
 }
 
-// Images -> upsampled images.
+// Upsamples images.
 template <int Piece>
 void upsample(const float* map, const float* weight, const Sizes& sizes, float* output) {
   const Threads threads = Threads::for_products(sizes.products());
   Buffer kernels(sizes.pixel_panels() * sizes.depth());
   pack_kernels<Piece>(weight, sizes, kernels.data(), threads);
-  // Tasks that follow one another use the same kernels.
+  // Consecutive tasks use the same kernels.
   threads.run(sizes.groups() * sizes.tiles(), [&](int64_t task) {
     const int64_t tile = task % sizes.tiles(), panel = task / sizes.tiles() * sizes.group(), step = sizes.tile();
     const int64_t panels = std::min(sizes.group(), sizes.pixel_panels() - panel);
@@ -195,7 +195,7 @@ void upsample(const float* map, const float* weight, const Sizes& sizes, float* 
   });
 }
 
-// Adds up what the four blocks around each pixel of the map send to it: depth panels x blocks x 16 -> images.
+// Adds up the gradients of each pixel of the map from the four blocks around it: depth panels x blocks x 16 -> images.
 void sum_neighbours(const Panel* sums, const Sizes& sizes, float* result, const Threads& threads) {
   const int64_t columns = sizes.width + 1, channels_at_once = kLanes / 4;
   threads.run(sizes.images * sizes.depth_panels(), [&](int64_t task) {
@@ -258,7 +258,7 @@ template <int Piece>
 void weight_gradient(const float* map, const float* gradient, const Sizes& sizes, float* result) {
   const Threads threads = Threads::for_products(sizes.products());
   const int64_t depth = sizes.depth(), plane = sizes.pixel_panels() * depth;
-  // Each part of the blocks has sums of its own; how many there are depends on the shape alone.
+  // Each part of the blocks has sums of its own; the number of parts depends on the shape alone.
   const int64_t affordable = std::max<int64_t>(1, kPartBytes / (plane * int64_t{sizeof(Panel)}));
   const int64_t parts = std::clamp<int64_t>(sizes.blocks() / kPartBlocks, 1, std::min(kMostParts, affordable));
   const int64_t share = divide_up(sizes.tiles(), parts);
@@ -324,7 +324,7 @@ int upsampling(int, void** data, int*, int64_t** shapes, const char**, void*, vo
 
 std::vector<int64_t> upsamplingInferShape(int*, int64_t** shapes, void*) {
   const int64_t stride = shapes[1][2] / 2;
-  const auto larger = [&](int64_t size) { return size < 0 ? size : size * stride; };  // -1: not known yet
+  const auto larger = [&](int64_t size) { return size < 0 ? size : size * stride; };  // -1 is unknown
   return {shapes[0][0], shapes[1][1], larger(shapes[0][2]), larger(shapes[0][3])};
 }
 
@@ -342,7 +342,8 @@ std::vector<int64_t> upsampling_input_gradientInferShape(int*, int64_t** shapes,
   return {shapes[0][0], shapes[1][0], smaller(shapes[0][2]), smaller(shapes[0][3])};
 }
 
-// images (N x I x H x W), output gradient (N x O x sH x sW), weight (I x O x 2s x 2s; its shape alone) -> like the weight
+// images (N x I x H x W), output gradient (N x O x sH x sW), weight (I x O x 2s x 2s; its shape alone) -> like the
+// weight
 int upsampling_weight_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
   return answer([&] {
     const Sizes sizes(shapes[0], shapes[2]);

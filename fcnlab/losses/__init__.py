@@ -1,7 +1,7 @@
-"""Loss cells: from logits and labels to a scalar.
+"""Loss cells, from logits and labels to a scalar.
 
-Those that are `SummedLoss`, as all of these are, also say how the loss of many images follows from sums over each, so
-that ``val/loss`` is the loss of all validation images as one batch: what training minimises.
+All of them are a `SummedLoss`, so that the loss of many images follows from sums over each of them: ``val/loss`` is the
+loss of all validation images as one batch, which is what training minimises.
 """
 
 from fcnlab.losses.class_weights import check_class_weights

@@ -1,4 +1,4 @@
-"""What the losses weigh classes with."""
+"""The class weights of the losses."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mindspore import dtype as mstype
 from fcnlab.core.errors import ConfigError
 
 RANGE = (1e-15, 1e15)
-"""Of a class weight that is not 0: sums of as many as an image has pixels stay numbers in float32, and so do their
-squares."""
+"""The range of class weights that are not 0: sums over all pixels of an image, and their squares, stay finite in
+float32."""
 
 CONFIGURED = "configured_"
-"""How the name of a parameter begins whose value comes from the configuration."""
+"""The beginning of the name of every parameter whose value comes from the configuration."""
 
 
 def check_class_weights(class_weights: Sequence[float], num_classes: int) -> None:
     """Refuse class weights that define no weighted mean in float32.
 
     Raises:
-        ConfigError: If their number is not ``num_classes``, all are 0, or one is neither 0 nor within `RANGE`.
+        ConfigError: If their number is not ``num_classes``, all are 0, or one is neither 0 nor in `RANGE`.
     """
     values = list(class_weights)
     if len(values) != num_classes:
@@ -37,10 +37,10 @@ def check_class_weights(class_weights: Sequence[float], num_classes: int) -> Non
 
 
 def weights_parameter(class_weights: Sequence[float] | None, num_classes: int) -> Parameter | None:
-    """Class weights as a parameter that is not trained, float32; None stays None.
+    """Return class weights as a float32 parameter that is not trained; None stays None.
 
-    The weights may come from a data set's labels. As a parameter they are an input of the compiled graph, so that the
-    graph is the same for every data set; a tensor would be a constant in it.
+    The weights may depend on a data set's labels. As a parameter they are an input of the compiled graph, which is the
+    same for every data set; as a tensor they would be a constant in it.
 
     Raises:
         ConfigError: As `check_class_weights` does.
@@ -53,5 +53,5 @@ def weights_parameter(class_weights: Sequence[float] | None, num_classes: int) -
 
 
 def is_configured(parameter: Parameter) -> bool:
-    """Whether a parameter's value comes from the configuration, so that it is no part of a training's state."""
+    """Return whether a parameter's value comes from the configuration, and so is no part of a training's state."""
     return parameter.name.rpartition(".")[2].startswith(CONFIGURED)

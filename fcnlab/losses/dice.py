@@ -1,4 +1,4 @@
-"""The soft Dice loss, alone and beside cross-entropy."""
+"""The soft Dice loss, alone or combined with cross-entropy."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fcnlab.losses.cross_entropy import CrossEntropy, Focal
 
 
 class Dice(nn.Cell):
-    """One minus the soft Dice coefficient (Milletari et al., 3DV 2016, section 3), the mean over classes.
+    """The mean over classes of one minus the soft Dice coefficient (Milletari et al., 3DV 2016, section 3).
 
-    ``1 - 2 sum(p * g) / (sum(p ** 2) + sum(g))`` for each class, with its softmax probability p and its label g over
-    all pixels of the batch that are not void: a class counts as much as any other, however few its pixels are. A class
-    that no label of the batch has is left out, for its coefficient is 0 whatever is predicted. Where nothing is
-    labelled, the loss is 0 with gradient 0.
+    The loss of a class is ``1 - 2 sum(p * g) / (sum(p ** 2) + sum(g))``, with its softmax probability p and its label g
+    over all pixels of the batch that are not void, so that a class counts as much as any other, however few pixels it
+    has. A class that is not among the batch's labels is left out, since its coefficient is 0 whatever is predicted. A
+    batch of void pixels alone has the loss 0 and the gradient 0.
 
     Args:
         ignore_index: The label of void pixels.
-        num_classes: Classes C.
-        class_weights: One weight a class in the mean, at least 0 and not all 0; None weighs all the same.
+        num_classes: The number of classes C.
+        class_weights: A weight for each class, at least 0 and not all 0; with None all weigh the same.
 
     Inputs and outputs are those of `fcnlab.losses.CrossEntropy`.
 
@@ -38,7 +38,7 @@ class Dice(nn.Cell):
         self.classes = Tensor(list(range(num_classes)), mstype.int32).reshape(1, num_classes, 1, 1)
 
     def classwise(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each class its overlap sum(p * g), its squares sum(p ** 2) and its labelled pixels sum(g), all of C."""
+        """Return each class's overlap sum(p * g), squares sum(p ** 2) and labelled pixels sum(g), each of length C."""
         counted = (labels != self.ignore_index).astype(mstype.float32).expand_dims(1)
         labelled = (labels.expand_dims(1) == self.classes).astype(mstype.float32) * counted
         exponentials = ops.exp(logits - ops.stop_gradient(ops.amax(logits, 1, True)))
@@ -49,7 +49,7 @@ class Dice(nn.Cell):
         return overlap, squares, pixels
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean over the classes that occur."""
+        """Return the mean over the classes that occur."""
         overlap, squares, pixels = self.classwise(logits, labels)
         present = (pixels > 0).astype(mstype.float32)
         coefficients = 2 * overlap / (squares + pixels + (1 - present))
@@ -61,11 +61,11 @@ class Dice(nn.Cell):
         return ((1 - coefficients) * (weights / total)).sum()
 
     def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """What `classwise` gives, one after the other: see `fcnlab.losses.SummedLoss`."""
+        """Return the results of `classwise`, concatenated; see `fcnlab.losses.SummedLoss`."""
         return ops.concat(self.classwise(logits, labels))
 
     def from_sums(self, sums: np.ndarray) -> float:
-        """The mean over the classes that occurred in any image."""
+        """Return the mean over the classes that occurred in any image."""
         overlap, squares, pixels = np.split(sums, 3)
         present = pixels > 0
         coefficients = 2 * overlap / np.where(present, squares + pixels, 1)
@@ -76,14 +76,14 @@ class Dice(nn.Cell):
 
 
 class Combined(nn.Cell):
-    """``(1 - dice)`` of the cross-entropy, or of the focal loss, and ``dice`` of the Dice loss.
+    """The sum of ``1 - dice`` times the cross-entropy, or the focal loss, and ``dice`` times the Dice loss.
 
     Args:
         ignore_index: The label of void pixels.
-        num_classes: Classes C.
-        class_weights: One weight a class, for both; None weighs all the same.
-        gamma: Of the focal loss; 0 is cross-entropy.
-        dice: Share of the Dice loss, 0 to 1.
+        num_classes: The number of classes C.
+        class_weights: A weight for each class, for both losses; with None all weigh the same.
+        gamma: The power of the focal loss; 0 is cross-entropy.
+        dice: The share of the Dice loss, from 0 to 1.
 
     Inputs and outputs are those of `fcnlab.losses.CrossEntropy`.
 
@@ -108,14 +108,14 @@ class Combined(nn.Cell):
         self.dice = dice
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The weighted sum."""
+        """Return the weighted sum."""
         return (1 - self.dice) * self.pixels(logits, labels) + self.dice * self.regions(logits, labels)
 
     def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Those of both: see `fcnlab.losses.SummedLoss`."""
+        """Return the sums of both, concatenated; see `fcnlab.losses.SummedLoss`."""
         return ops.concat((self.pixels.sums(logits, labels), self.regions.sums(logits, labels)))
 
     def from_sums(self, sums: np.ndarray) -> float:
-        """The weighted sum of both."""
+        """Return the weighted sum of both."""
         pixels, regions = np.split(sums, [2])
         return float((1 - self.dice) * self.pixels.from_sums(pixels) + self.dice * self.regions.from_sums(regions))

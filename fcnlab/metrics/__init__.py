@@ -1,1 +1,1 @@
-"""What predictions are measured by: the confusion matrix, boundaries, and the partition into cells."""
+"""Metrics of predictions: the confusion matrix, boundaries, and the partition into cells."""

@@ -1,4 +1,4 @@
-"""How well predicted boundaries lie on the true ones."""
+"""The boundary F1 score, which says how close predicted boundaries are to the true ones."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ class BoundaryF1:
     """The boundary F1 score of each class, over any number of images.
 
     For one class of one image, the precision is the share of the predicted boundary's pixels that have a pixel of the
-    true boundary within the tolerance, the recall the same the other way round, and the score their harmonic mean. An
-    image counts for a class if the class has a boundary in the label or in the prediction: in one of them alone, the
-    score is 0. A class's score is the mean over the images that count for it.
+    true boundary within the tolerance, the recall is the same with the boundaries exchanged, and the score is their
+    harmonic mean. An image counts for a class if the class has a boundary in the label or in the prediction; with a
+    boundary in one of them alone, the score is 0. A class's score is the mean over the images that count for it.
 
     Source: Csurka, Larlus & Perronnin, "What is a good evaluation measure for semantic segmentation?", BMVC 2013,
     section 2.3, with a tolerance in pixels in place of one relative to the image's diagonal.
 
-    A boundary is made of the pixels of a class that have a pixel of another class above, below, left or right. The
-    image's edge is none, nor is the border to void. Void pixels count neither as label nor as prediction.
+    A boundary consists of the pixels of a class that have a pixel of another class above, below, left or right. The
+    image's edge is no boundary, and neither is the border to void. Void pixels count neither as label nor as
+    prediction.
 
     Args:
-        num_classes: Classes C.
+        num_classes: The number of classes C.
         ignore_index: The label of void pixels.
-        tolerance: Largest distance, in pixels.
+        tolerance: The largest distance, in pixels.
 
     Attributes:
-        totals: Sums of the images' scores, C float64.
-        images: How many images count for each class, C int64.
+        totals: The sum of the images' scores for each class, C float64.
+        images: The number of images that count for each class, C int64.
     """
 
     def __init__(self, num_classes: int, ignore_index: int, tolerance: float) -> None:
@@ -60,16 +61,16 @@ class BoundaryF1:
             self.images[index] += 1
 
     def _near(self, boundary: np.ndarray, other: np.ndarray) -> float:
-        """The share of a boundary's pixels that are within the tolerance of another; 0 if either is empty."""
+        """Return the share of a boundary's pixels that are within the tolerance of another, or 0 if either is empty."""
         if not (boundary.any() and other.any()):
             return 0.0
-        # The distance to the nearest zero, exact to float32.
+        # This is the distance to the nearest zero, exact to float32.
         distance = cv2.distanceTransform((~other).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         return float((distance[boundary] <= self.tolerance + 1e-3).mean())
 
     @property
     def scores(self) -> np.ndarray:
-        """Per class, C float64; NaN for a class that no image counts for."""
+        """The score of each class, C float64; NaN for a class that no image counts for."""
         return np.divide(self.totals, self.images, out=np.full(self.num_classes, np.nan), where=self.images > 0)
 
     @property
@@ -80,7 +81,7 @@ class BoundaryF1:
 
 
 def _boundary(mask: np.ndarray, void: np.ndarray) -> np.ndarray:
-    """The pixels of a mask beside a pixel that is neither in it nor void."""
+    """Return the pixels of a mask that are beside a pixel that is neither in the mask nor void."""
     outside = ~(mask | void)
     beside = np.zeros_like(mask)
     beside[1:] |= outside[:-1]

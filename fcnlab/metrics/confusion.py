@@ -1,4 +1,4 @@
-"""Segmentation metrics, all from one confusion matrix in integer arithmetic."""
+"""The confusion matrix, in integer arithmetic, and the segmentation metrics that follow from it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 
 
 class ConfusionMatrix:
-    """How many pixels of each class were predicted as each class, over any number of images.
+    """The numbers of pixels of each class that were predicted as each class, over any number of images.
 
     With n_ij pixels of class i predicted as class j and t_i = sum_j n_ij, the metrics are those of Long, Shelhamer &
-    Darrell (PAMI 2017, section 5, "Metrics"). A class absent from both label and prediction is left out of the means;
-    so is, from the mean accuracy, a class absent from the labels but predicted, whose accuracy is undefined. (Its IoU
-    is 0 and counts.) A metric of no pixel at all is NaN.
+    Darrell (PAMI 2017, section 5, "Metrics"). A class that is absent from both label and prediction is left out of the
+    means. A class that is predicted but absent from the labels has an IoU of 0, which counts, and no accuracy, so that
+    it is left out of the mean accuracy. Without any pixel, a metric is NaN.
 
     Args:
-        num_classes: Classes C.
-        ignore_index: The label of void pixels, which do not count. It may lie among the classes or outside.
+        num_classes: The number of classes C.
+        ignore_index: The label of void pixels, which do not count. It may be one of the classes or none of them.
 
     Attributes:
-        counts: n_ij, C x C, int64; rows are labels, columns predictions.
+        counts: The numbers n_ij, C x C int64; rows are labels, columns predictions.
     """
 
     def __init__(self, num_classes: int, ignore_index: int) -> None:
@@ -31,10 +31,10 @@ class ConfusionMatrix:
 
         Args:
             labels: Class indices or ``ignore_index``; integers of any shape.
-            predictions: Class indices; integers of the same shape. Not looked at where the label is void.
+            predictions: Class indices; integers of the same shape. Values where the label is void are ignored.
 
         Raises:
-            ValueError: If the shapes differ, an array is not of integers, or a value is out of range; nothing is
+            ValueError: If the shapes differ, an array does not hold integers, or a value is out of range; nothing is
                 counted then.
         """
         if labels.shape != predictions.shape:
@@ -43,17 +43,17 @@ class ConfusionMatrix:
             if not np.issubdtype(array.dtype, np.integer):
                 raise ValueError(f"{name} must be integers, not {array.dtype}")
         counted = labels != self.ignore_index
-        # int64 first: C * label would overflow in uint8.
+        # Without int64, C * label would overflow in uint8.
         rows = self._in_range("labels", labels[counted].astype(np.int64))
         columns = self._in_range("predictions", predictions[counted].astype(np.int64))
         cells = np.bincount(self.num_classes * rows + columns, minlength=self.num_classes**2)
         self.counts += cells.reshape(self.num_classes, self.num_classes)
 
     def merge(self, other: ConfusionMatrix) -> None:
-        """Add the counts of another matrix (of another worker, or another part of the data set).
+        """Add the counts of another matrix, such as that of another part of the data set.
 
         Raises:
-            ValueError: If its number of classes or void label differs.
+            ValueError: If its number of classes or its void label differs.
         """
         if (self.num_classes, self.ignore_index) != (other.num_classes, other.ignore_index):
             raise ValueError(
@@ -70,22 +70,22 @@ class ConfusionMatrix:
 
     @property
     def pixel_accuracy(self) -> float:
-        """sum_i n_ii / sum_i t_i."""
+        """The pixel accuracy, sum_i n_ii / sum_i t_i."""
         return float(_divide(self._correct.sum(), self.counts.sum()))
 
     @property
     def mean_accuracy(self) -> float:
-        """The mean over the classes that occur in the labels of n_ii / t_i."""
+        """The mean accuracy: the mean of n_ii / t_i over the classes that occur in the labels."""
         return _mean(_divide(self._correct, self._labelled))
 
     @property
     def iou(self) -> np.ndarray:
-        """Per class, n_ii / (t_i + sum_j n_ji - n_ii), float64; NaN if absent from both label and prediction."""
+        """The IoU of each class, n_ii / (t_i + sum_j n_ji - n_ii), C float64; NaN for a class that is absent."""
         return _divide(self._correct, self._labelled + self._predicted - self._correct)
 
     @property
     def dice(self) -> np.ndarray:
-        """Per class, 2 n_ii / (t_i + sum_j n_ji), float64; NaN if absent from both label and prediction."""
+        """The Dice score of each class, 2 n_ii / (t_i + sum_j n_ji), C float64; NaN for a class that is absent."""
         return _divide(2 * self._correct, self._labelled + self._predicted)
 
     @property
@@ -95,11 +95,11 @@ class ConfusionMatrix:
 
     @property
     def frequency_weighted_iou(self) -> float:
-        """sum_i t_i IoU_i / sum_k t_k."""
+        """The frequency-weighted IoU, sum_i t_i IoU_i / sum_k t_k."""
         return float(_divide((self._labelled * np.nan_to_num(self.iou)).sum(), self.counts.sum()))
 
     def summary(self) -> dict[str, float]:
-        """The paper's four metrics by name."""
+        """Return the paper's four metrics by name."""
         return {
             "pixel_accuracy": self.pixel_accuracy,
             "mean_accuracy": self.mean_accuracy,
@@ -127,11 +127,11 @@ class ConfusionMatrix:
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient, NaN where the denominator is 0."""
+    """Return the quotient, which is NaN where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator != 0)
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean over what is not NaN; NaN if nothing is left."""
+    """Return the mean of the values that are not NaN, or NaN if there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")

@@ -1,8 +1,8 @@
-"""What is known of a metric by its name, and how a name is written where MLflow reads it.
+"""Names of metrics, in Python and as MLflow takes them.
 
-A metric's name has up to three parts: a stage, what is measured and, where it is measured of one class, that class,
-such as ``val/iou/cell``. In Python the class stands there as it is called. The journal and the tracking store hold the
-name that `recorded` makes of it, and whoever reads them takes it back with `read`.
+A metric's name has up to three parts: a stage, a measure and, for the metric of a single class, the class, such as
+``val/iou/cell``. In Python the name of the class is written as it is. The journal and the tracking store hold the name
+that `recorded` returns, from which `read` returns the name in Python.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ SUMMARY = {
     "val/mean_accuracy": "mean accuracy",
     "val/frequency_weighted_iou": "frequency-weighted IoU",
 }
-"""The four metrics of an evaluation, and what people call them."""
+"""The four metrics of an evaluation, with their names in English."""
 
 IOU = "val/iou/"
-"""What the name of a class's IoU begins with."""
+"""The beginning of the name of a class's IoU."""
 
 _MARK = ":"
 _WRITTEN_OUT = re.compile(r"\A[. ]|(?<= ) | \Z|[^\w.\- ]")
-"""What does not stand for itself in a part of a recorded name.
+"""The characters that are written out in a part of a recorded name.
 
-MLflow takes Python's ``\\w``, which has the letters of every alphabet, and ``. - :``, blank and ``/``. Beside what it
-does not take, the mark itself is written out, the ``/`` within a part, a dot at the beginning, since ``.`` and ``..``
-are no names of files, and the blanks that a page does not show and a database may drop.
+MLflow takes Python's ``\\w``, which has the letters of every alphabet, and ``. - :``, blank and ``/``. All other
+characters are written out, and so are the mark itself, a ``/`` within a part, a dot at the beginning, since ``.`` and
+``..`` are no names of files, and blanks that a page does not show and a database may drop.
 """
 _ASCII = {unicodedata.name(chr(code)).lower(): chr(code) for code in range(128) if unicodedata.name(chr(code), "")}
 _WRITTEN = re.compile(f"{_MARK}(?:U([0-9A-F]{{4,6}})|([a-z][a-z -]*)){_MARK}")
 _EMPTY = 2 * _MARK
 
 _LONGEST = "evaluate/boundary_f1/"
-"""The longest that stands before the name of a class."""
+"""The longest text before the name of a class."""
 _MOST_BYTES = 250
-"""MLflow takes as many characters; a store of files as many bytes, and five more, between two slashes."""
+"""The number of characters that MLflow takes; a store of files takes 255 bytes between two slashes."""
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a larger value of this metric is better: true of all but the loss."""
+    """Return whether a larger value of this metric is better, as it is for all metrics except the loss."""
     return metric != "val/loss"
 
 
 def best_of(metric: str, values: Iterable[float]) -> float | None:
-    """The best of some values of a metric; None if none of them is a number."""
+    """Return the best of the values of a metric, or None if all of them are NaN."""
     numbers = [value for value in values if not isnan(value)]
     if not numbers:
         return None
@@ -63,33 +63,33 @@ def class_names(given: Sequence[str], num_classes: int) -> list[str]:
 
 
 def recorded(metric: str) -> str:
-    """The name under which the journal and MLflow hold a metric; no two metrics have the same.
+    """Return the name of a metric in the journal and in MLflow, which no other metric has.
 
-    A character that MLflow does not take is written by its name between colons, ``val/iou/a+b`` as
-    ``val/iou/a:plus sign:b``, and one beyond ASCII by its number: ``:U1F600:``.
+    A character that MLflow does not take is written as its name between colons, so that ``val/iou/a+b`` becomes
+    ``val/iou/a:plus sign:b``, and one beyond ASCII as its number: ``:U1F600:``.
 
     Args:
-        metric: Its name in Python; what follows the second slash is the name of a class.
+        metric: The name in Python; everything after the second slash is the name of a class.
     """
     return "/".join(_WRITTEN_OUT.sub(_write, part) or _EMPTY for part in metric.split("/", 2))
 
 
 def read(name: str) -> str:
-    """The name in Python of a metric that was recorded: the inverse of `recorded`.
+    """Return the name in Python of a recorded metric; this is the inverse of `recorded`.
 
-    A name that `recorded` cannot have made, since somebody else logged it, stays as it is where it says nothing.
+    Somebody else may have logged names that `recorded` never returns; their unknown parts stay as they are.
     """
     return "/".join("" if part == _EMPTY else _WRITTEN.sub(_read, part) for part in name.split("/"))
 
 
 def read_all(series: Mapping[str, Sequence[_Point]], class_names: Sequence[str] = ()) -> dict[str, list[_Point]]:
-    """Recorded metrics by their names in Python.
+    """Return recorded metrics by their names in Python.
 
     Args:
-        series: Points by recorded name.
-        class_names: Of the training. Older journals hold an underscore in place of every character but ASCII's
-            letters, digits and ``_-./ ``: with the classes, such a name is read as that of the one class that it can
-            be of. A training that went on since then has points of both names, which become one series.
+        series: The points of each metric, by recorded name.
+        class_names: The classes of the training. Older journals hold an underscore in place of every character except
+            ASCII letters, digits and ``_-./ ``. Such a name is read as that of the one class that it fits. If the
+            training was resumed later, points of both names become one series.
     """
     older: dict[str, list[str]] = {}
     for name in class_names:
@@ -100,16 +100,16 @@ def read_all(series: Mapping[str, Sequence[_Point]], class_names: Sequence[str] 
         stage, _, rest = metric.partition("/")
         measure, _, of_class = rest.partition("/")
         meant = older.get(of_class, ())
-        if of_class and len(meant) == 1:  # the class itself, where the name says it as it is
+        if of_class and len(meant) == 1:  # the class itself, if the name was written as it is
             metric = f"{stage}/{measure}/{meant[0]}"
         found.setdefault(metric, []).extend(points)
     return found
 
 
 def why_refused(class_names: Sequence[str]) -> str | None:
-    """What is wrong with the names of classes, to follow the key that they are from; None if nothing is.
+    """Return the first problem with the names of classes, to be written after their key, or None if there is none.
 
-    Each class needs a name that can be told from the others on a page and be part of a metric's name.
+    Each class needs a name that looks different from all others on a page and can be a part of a metric's name.
     """
     seen: dict[str, int] = {}
     for index, name in enumerate(class_names):
@@ -130,7 +130,7 @@ def why_refused(class_names: Sequence[str]) -> str | None:
 
 
 def told_apart(class_names: Sequence[str]) -> list[str]:
-    """The names of a trained network's classes, with their numbers behind them if two classes have the same name."""
+    """Return the names of classes, each followed by its number if two classes have the same name."""
     if len(set(class_names)) == len(class_names):
         return list(class_names)
     return [f"{name} ({index})" for index, name in enumerate(class_names)]

@@ -1,4 +1,4 @@
-"""How well membranes part an image into cells: the scores of the ISBI 2012 challenge."""
+"""The scores of the ISBI 2012 challenge, which say how well membranes divide an image into cells."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
-"""On the probability of a cell: the challenge binarises at each and counts the best."""
+"""The thresholds on the probability of a cell; the challenge binarises at each and takes the best score."""
 
 
 class PartitionScore(NamedTuple):
-    """The better a partition, the closer to 1 both are.
+    """The two scores of a partition, both of which are 1 for a perfect one.
 
     Attributes:
         rand: The foreground-restricted Rand score.
@@ -26,11 +26,11 @@ class PartitionScore(NamedTuple):
 class PartitionScores:
     """The challenge's two scores after border thinning, over any number of slices and for several thresholds.
 
-    The true cells S are the 4-connected components of what is no membrane in the label. A prediction is binarised,
-    its membranes thinned to a width of one pixel (`thin`) as if they went on beyond the image, and the 4-connected
-    components of the rest are the found cells T. Only pixels that are no membrane in the label count, so that a
-    membrane's width does not; each of them that is left on a found membrane is a cell of its own. With n_ij pixels in
-    the true cell i and the found cell j, and s_i and t_j their sums over j and i,
+    The true cells S are the 4-connected components of the pixels that are not membrane in the label. A prediction is
+    binarised, its membranes are thinned to a width of one pixel (`thin`) as if they continued beyond the image, and the
+    4-connected components of the rest are the found cells T. Only pixels that are not membrane in the label count, so
+    that the width of a membrane does not matter; each of them that lies on a found membrane is a cell of its own. With
+    n_ij pixels in the true cell i and the found cell j, and s_i and t_j their sums over j and i,
 
         rand = 2 sum n_ij (n_ij - 1) / (sum s_i (s_i - 1) + sum t_j (t_j - 1))
 
@@ -40,17 +40,17 @@ class PartitionScores:
     pixel with itself, which changes the fourth digit; scikit-image's ``adapted_rand_error`` does not.)
 
     Source: Arganda-Carreras et al., *Frontiers in Neuroanatomy* 9:142, 2015, section "Evaluation metrics", with
-    alpha = 1/2. Cells end at their slice. Over several slices, the pairs are summed for the first score, and the
-    entropies of the slices, weighted by their pixels, for the second.
+    alpha = 1/2. A cell belongs to one slice. For several slices, the first score sums up their pairs, and the second
+    their entropies, weighted by their pixels.
 
     Args:
-        thresholds: On the probability of a cell.
+        thresholds: The thresholds on the probability of a cell.
     """
 
     def __init__(self, thresholds: tuple[float, ...] = THRESHOLDS) -> None:
         self.thresholds = thresholds
         self._counted = False
-        # Of the overlaps, of the true and of the found cells.
+        # The columns belong to the overlaps, the true cells and the found cells.
         self._pairs = np.zeros((len(thresholds), 3))
         self._entropies = np.zeros((len(thresholds), 3))
 
@@ -58,8 +58,8 @@ class PartitionScores:
         """Count one slice.
 
         Args:
-            cell: H x W bool: False on a membrane, and wherever pixels are not to count.
-            probability: H x W, of a cell; or of whole predictions, 0 and 1.
+            cell: H x W bool; False on membranes, and for all other pixels that shall not count.
+            probability: H x W, the probability that a pixel belongs to a cell; 0 and 1 if only classes are known.
 
         Raises:
             ValueError: If the shapes differ.
@@ -81,7 +81,7 @@ class PartitionScores:
 
     @property
     def scores(self) -> list[PartitionScore]:
-        """One for each threshold; NaN before any slice."""
+        """The scores for each threshold; NaN before any slice was counted."""
         rand = _ratio(*self._pairs.T)
         joint, true, found = self._entropies.T
         information = _ratio(true + found - joint, true, found)
@@ -91,33 +91,33 @@ class PartitionScores:
 
     @property
     def best(self) -> PartitionScore:
-        """Of both scores the best over the thresholds, as the challenge ranks."""
+        """The best value of each score over the thresholds, as the challenge ranks."""
         return PartitionScore(*(max(values) for values in zip(*self.scores, strict=True)))
 
 
 def _thin_membranes(mask: np.ndarray) -> np.ndarray:
-    """Thin lines that go on beyond the image: an end at its border would be shortened, and so join two cells."""
-    beyond = 32  # pixels, more than half of a membrane's width
+    """Thin lines as if they continued beyond the image: an end at the border would be shortened, and join two cells."""
+    beyond = 32  # pixels, which is more than half of a membrane's width
     return thin(np.pad(mask, beyond, mode="edge"))[beyond:-beyond, beyond:-beyond]
 
 
 def components(mask: np.ndarray) -> np.ndarray:
-    """The 4-connected components of a mask, H x W int32 from 1; 0 outside."""
+    """Return the 4-connected components of a mask, H x W int32, numbered from 1; 0 is outside of the mask."""
     return cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)[1]
 
 
 def _ratio(shared: np.ndarray, true: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """2 shared / (true + found); 1 where there is nothing that could be wrong."""
+    """Return 2 shared / (true + found), or 1 where nothing could be wrong."""
     total = true + found
     return np.divide(2 * shared, total, out=np.ones(total.shape), where=total > 0)
 
 
 def overlaps(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many pixels two partitions share: of each pair that occurs, each true and each predicted cell.
+    """Return the numbers of pixels of each pair of cells that overlap, of each true cell and of each predicted cell.
 
     Args:
-        true: Cells of the pixels, from 1, one axis.
-        predicted: Likewise; a 0 is a cell of its own.
+        true: The true cell of each pixel, from 1; one axis.
+        predicted: The predicted cell of each pixel, from 1; one axis. Each pixel with a 0 is a cell of its own.
     """
     predicted = predicted.astype(np.int64)
     alone = predicted == 0
@@ -127,13 +127,13 @@ def overlaps(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _entropy(counts: np.ndarray) -> float:
-    """Of a partition's sizes, in nats, times its pixels."""
+    """Return the entropy of a partition with cells of these sizes, in nats, times the number of its pixels."""
     total = counts.sum()
     return float(-(counts * np.log(counts / total)).sum())
 
 
 def thin(mask: np.ndarray) -> np.ndarray:
-    """Thin lines to a width of one pixel; what they enclose and how they hang together stays.
+    """Thin lines to a width of one pixel, without changing what they enclose and how they are connected.
 
     Source: Guo & Hall, "Parallel thinning with two-subiteration algorithms", CACM 32(3), 1989, algorithm A1; unlike
     Zhang & Suen's, it leaves two-pixel squares.
@@ -158,14 +158,14 @@ def thin(mask: np.ndarray) -> np.ndarray:
             return inner.astype(bool)
 
 
-# The eight neighbours, anticlockwise from the one to the right, are the bits of a code.
+# The bits of a code are the eight neighbours, anticlockwise from the one to the right.
 _WEIGHTS = np.array([[8, 4, 2], [16, 0, 1], [32, 64, 128]], np.float32)
 
 
 def _removable() -> tuple[np.ndarray, np.ndarray]:
-    """For each code, whether the first and the second half of an iteration remove the pixel, 256 bool each."""
+    """Return whether the first and the second half of an iteration remove a pixel of each code, 256 bool each."""
     bits = ((np.arange(256)[:, np.newaxis] >> np.arange(8)) & 1).astype(bool)
-    sides, corners = bits[:, 0::2], bits[:, 1::2]  # right, up, left, down; and the corner after each
+    sides, corners = bits[:, 0::2], bits[:, 1::2]  # right, up, left and down, and the corner after each
     following = np.roll(sides, -1, axis=1)
     crossings = (~sides & (corners | following)).sum(axis=1)
     neighbours = np.minimum((sides | corners).sum(axis=1), (corners | following).sum(axis=1))

@@ -1,4 +1,4 @@
-"""Networks as plain cells: the VGG encoder and one FCN class parametrised by its stride."""
+"""Networks as plain cells: the VGG encoder, and one FCN class for all strides."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ def build_model(name: str, num_classes: int, *, seed: int = 0, in_channels: int 
     """Build a registered architecture with initial weights.
 
     Args:
-        name: Such as ``"fcn8s"``; see `fcnlab.registry.ARCHITECTURES`.
-        num_classes: Classes C.
-        seed: Of the initial weights.
-        in_channels: Of the images; 3 is RGB.
-        keys: The architecture's own; those of this package's are ``width`` (1.0 unless given), ``norm`` (``"batch"``)
-            and ``dropout`` (0.5), as in `FCN`.
+        name: The name of the architecture, such as ``"fcn8s"``; see `fcnlab.registry.ARCHITECTURES`.
+        num_classes: The number of classes C.
+        seed: The seed of the initial weights.
+        in_channels: The number of the images' channels; 3 is RGB.
+        keys: Further arguments of the architecture; this package's take those of `FCN`, with its defaults.
 
     Returns:
-        A cell from images (N x in_channels x H x W, float32) to logits (N x C x H x W, float32), in inference mode
-        until ``set_train()``.
+        A cell from images (N x in_channels x H x W, float32) to logits (N x C x H x W, float32). It is in inference
+        mode until its ``set_train()`` is called.
 
     Raises:
         ConfigError: If the name is unknown, or an argument is unknown or out of range.
     """
     factory = ARCHITECTURES.get(name)
-    # Not said where it is 3: another package's architecture need not know of it.
+    # The default is left out, since an architecture of another package may know RGB images alone.
     channels = {} if in_channels == 3 else {"in_channels": in_channels}
     arguments = {"num_classes": num_classes, "seed": seed, **channels, **keys}
     try:

@@ -1,10 +1,15 @@
-"""Weights by name: written as safetensors, read from safetensors or MindSpore's own ``.ckpt``. Neither is pickled."""
+"""Checkpoint files: arrays by name and a JSON document, as safetensors, or arrays alone as MindSpore's ``.ckpt``.
+
+Neither format is pickled, and a file appears whole or not at all. Safetensors are written here in pieces, as the
+library would copy all parameters twice. A ``.ckpt`` is written here, as `mindspore.save_checkpoint` deletes the older
+file first, makes the new one unreadable to others and logs a full disk by itself; it is parsed here, as
+`mindspore.load_checkpoint` copies all bytes of a damaged file to where its shape has room for fewer.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,9 +34,6 @@ from fcnlab.core.checkpoint_header import (
 )
 from fcnlab.core.errors import CheckpointError, first_line
 from fcnlab.core.files import replacing
-from fcnlab.models.finite import first_nonfinite, is_finite
-
-log = logging.getLogger(__name__)
 
 _DTYPES = {
     "bool": "BOOL",
@@ -44,18 +46,19 @@ _DTYPES = {
     "float32": "F32",
     "float64": "F64",
 }
-_PIECE = 2**22  # bytes that are written and hashed at a time
-_CKPT_SLICE = 2**29  # bytes of an array that MindSpore puts into one message
-_CRC = b"crc_num"  # before the ten bytes of a checksum that MindSpore may put at the end of a .ckpt
-_FIRST = "encoder.block1.conv1.weight"
-_HEADS = ("score", "upsample")  # layers whose shape depends on the classes or the stride
+_PIECE = 2**22
+"""The number of bytes that are written and hashed at a time."""
+_CKPT_SLICE = 2**29
+"""The number of bytes of an array that MindSpore writes into one message."""
+_CRC = b"crc_num"
+"""What stands before the ten bytes of a checksum that MindSpore may put at the end of a ``.ckpt``."""
 
 
 def save_weights(path: Path, network: nn.Cell, metadata: Mapping[str, Any]) -> None:
-    """Write all of a network's parameters and a JSON document; the file appears whole or not at all.
+    """Write all parameters of a network and a JSON document as safetensors.
 
     Raises:
-        CheckpointError: If the folder cannot be written.
+        CheckpointError: If the file cannot be written.
     """
     save_parameters(path, network.parameters_dict(), metadata)
 
@@ -66,19 +69,18 @@ def save_parameters(
     metadata: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Write parameters by name and a JSON document as safetensors; the file appears whole or not at all.
+    """Write parameters by name and a JSON document as safetensors.
 
-    It is written in pieces, where the library would copy all parameters twice, and holds the SHA-256 of itself: of
-    everything in it, with zeros in the place of the digest.
+    The file holds its own SHA-256, computed over its whole content with zeros in the place of the digest.
 
     Args:
-        path: Of the file; its folder is made when missing.
-        parameters: By name.
+        path: The file; its folder is made when missing.
+        parameters: The parameters by name.
         metadata: The document.
-        arrays: More to write, by names of their own.
+        arrays: Further arrays, by names that no parameter has.
 
     Raises:
-        CheckpointError: If the folder cannot be written.
+        CheckpointError: If the file cannot be written.
     """
     tensors: dict[str, Parameter | np.ndarray] = {**parameters, **(arrays or {})}
     try:
@@ -87,7 +89,7 @@ def save_parameters(
             digest = hashlib.sha256()
             for piece in _pieces(chain([header], map(_content, tensors.values()))):
                 hashing = pool.submit(digest.update, piece)
-                file.write(piece)  # both leave the interpreter to the other
+                file.write(piece)  # both release the interpreter's lock
                 hashing.result()
             file.seek(header.index(NO_DIGEST))
             file.write(digest.hexdigest().encode())
@@ -96,13 +98,10 @@ def save_parameters(
 
 
 def save_ckpt(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name as MindSpore's ``.ckpt``; the file appears whole or not at all.
-
-    The bytes are those of `mindspore.save_checkpoint`, which writes each parameter by itself and takes half as long
-    again.
+    """Write arrays by name as MindSpore's ``.ckpt``, byte by byte as `mindspore.save_checkpoint` does.
 
     Raises:
-        CheckpointError: If the folder cannot be written.
+        CheckpointError: If the file cannot be written.
     """
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
@@ -113,7 +112,7 @@ def save_ckpt(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _ckpt_entries(name: str, array: np.ndarray) -> Iterator[bytes | memoryview]:
-    """An array as MindSpore writes it: a message, or several when it is large; its bytes are not copied."""
+    """Yield an array as MindSpore writes it, in one message or, if it is large, in several; nothing is copied."""
     content = _content(np.asarray(array))
     for start in range(0, len(content), _CKPT_SLICE):
         part = content[start : start + _CKPT_SLICE]
@@ -129,7 +128,7 @@ def _ckpt_entries(name: str, array: np.ndarray) -> Iterator[bytes | memoryview]:
 
 
 def _field(number: int, length: int) -> bytes:
-    """How protobuf begins a field of so many bytes: its number and wire type 2, and the length in sevens of bits."""
+    """Return the beginning of a protobuf field: its number with wire type 2, and its length in groups of seven bits."""
     head = [number << 3 | 2]
     while length > 0x7F:
         head.append(length & 0x7F | 0x80)
@@ -138,7 +137,7 @@ def _field(number: int, length: int) -> bytes:
 
 
 def _pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """The content of a file, what is small joined: whoever leaves the interpreter has to wait to get it back."""
+    """Join small parts to larger pieces: a thread that releases the interpreter's lock waits to get it back."""
     small: list[bytes | memoryview] = []
     size = 0
     for part in parts:
@@ -165,7 +164,7 @@ def _array(tensor: Parameter | np.ndarray) -> np.ndarray:
 
 
 def _header(tensors: Mapping[str, Parameter | np.ndarray], metadata: Mapping[str, Any]) -> bytes:
-    """The beginning of a safetensors file: the length of a JSON object, and the object."""
+    """Return the beginning of a safetensors file: the length of a JSON object, and the object."""
     document = json.dumps({**metadata, DIGESTED: True})
     entries: dict[str, Any] = {"__metadata__": {DIGEST_KEY: NO_DIGEST.decode(), METADATA_KEY: document}}
     end = 0
@@ -187,12 +186,10 @@ def _cannot_write(path: Path, error: OSError) -> CheckpointError:
 
 
 def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read a checkpoint: its arrays by name, and its JSON document (empty for a ``.ckpt``).
-
-    A file with a digest must match it.
+    """Read the arrays of a checkpoint by name, and its JSON document, which is empty for a ``.ckpt``.
 
     Raises:
-        CheckpointError: If the file is missing, damaged or of another kind.
+        CheckpointError: If the file is missing, damaged, of another kind or does not match the digest that it holds.
     """
     with readable(path):
         if path.suffix == ".ckpt":
@@ -203,20 +200,15 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _read_ckpt(path: Path) -> dict[str, np.ndarray]:
-    """A ``.ckpt``'s arrays by name.
-
-    Not `mindspore.load_checkpoint`: it copies as many bytes as there are into as many as the shape says, and a damaged
-    file so writes over other memory.
-    """
     content = path.read_bytes()
     if content[-17:-10] == _CRC:
         content = content[:-17]
     message = Checkpoint()
     try:
         message.ParseFromString(content)
-    except Exception as error:  # DecodeError, of whichever copy of protobuf MindSpore has: see environment.py
+    except Exception as error:  # the DecodeError of whichever protobuf MindSpore has: see core/environment.py
         raise ValueError(f"damaged, or no .ckpt: {error}") from error
-    parts: dict[str, list[bytes]] = {}  # MindSpore writes a large array in several
+    parts: dict[str, list[bytes]] = {}  # MindSpore writes a large array in several parts
     layouts: dict[str, tuple[np.dtype, list[int]]] = {}
     for element in message.value:
         kind = element.tensor.tensor_type.lower()
@@ -228,68 +220,3 @@ def _read_ckpt(path: Path) -> dict[str, np.ndarray]:
         name: np.frombuffer(b"".join(parts[name]), kind).reshape([] if dims == [0] else dims)
         for name, (kind, dims) in layouts.items()
     }
-
-
-def load_weights(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: str) -> None:
-    """Set every parameter of a network from arrays of the same names and shapes.
-
-    NaN and infinity are set as they are, with a warning: a network may be looked at because of them.
-
-    Raises:
-        CheckpointError: Naming the first parameter that is missing or of another shape.
-    """
-    for name, parameter in network.parameters_dict().items():
-        if name not in arrays:
-            raise CheckpointError(f"{source}: has no {name}; it belongs to another network")
-        if arrays[name].shape != parameter.shape:
-            raise CheckpointError(_other_shape(source, name, arrays[name], parameter))
-        _set(parameter, arrays[name])
-    name = first_nonfinite(network.parameters_dict())
-    if name is not None:
-        log.warning("%s: %s holds NaN or infinity, which what it predicts need not show", source, name)
-
-
-def initialise_from(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: str) -> list[str]:
-    """Start a network from another's weights; what only the new one has keeps its initial values.
-
-    This is how the paper trains in stages (section 4.2: FCN-16s from FCN-32s, FCN-8s from FCN-16s), and how a network
-    moves to other classes: score and upsampling layers of another shape are left alone, everything else must fit. So
-    is the first convolution, where the images have another number of channels.
-
-    Returns:
-        The names of the parameters that were left alone.
-
-    Raises:
-        CheckpointError: If a shared layer has another shape, or NaN or infinity, or nothing at all fits.
-    """
-    left = []
-    for name, parameter in network.parameters_dict().items():
-        array = arrays.get(name)
-        if array is not None and array.shape == parameter.shape:
-            if not is_finite(array):
-                raise CheckpointError(f"{source}: {name} holds NaN or infinity; start from another checkpoint")
-            _set(parameter, array)
-        elif array is None or name.startswith(_HEADS) or _of_other_images(name, array, parameter):
-            left.append(name)
-        else:
-            raise CheckpointError(_other_shape(source, name, array, parameter))
-    if len(left) == len(network.parameters_dict()):
-        raise CheckpointError(f"{source}: none of its names is one of this network's; it belongs to another network")
-    return left
-
-
-def _of_other_images(name: str, array: np.ndarray, parameter: ms.Parameter) -> bool:
-    """Whether nothing but the number of the images' channels differs."""
-    shapes = (array.shape, parameter.shape)
-    return name == _FIRST and len({(shape[:1], shape[2:]) for shape in shapes}) == 1
-
-
-def _set(parameter: ms.Parameter, array: np.ndarray) -> None:
-    parameter.set_data(ms.Tensor(np.ascontiguousarray(array, dtype=np.float32)))
-
-
-def _other_shape(source: str, name: str, array: np.ndarray, parameter: ms.Parameter) -> str:
-    return (
-        f"{source}: {name} has shape {tuple(array.shape)}, this network's has {tuple(parameter.shape)}; "
-        "use the arch.width, arch.norm and dataset.num_classes it was trained with"
-    )

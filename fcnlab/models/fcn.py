@@ -16,36 +16,36 @@ from fcnlab.models.layers import BilinearUpsampling, SameConv2d
 from fcnlab.models.vgg import VGG16Encoder, scaled
 
 STRIDES = (32, 16, 8, 4, 2)
-"""The prediction strides: 32 to 8 are the paper's, 4 and 2 carry the same fusion on to pool2 and pool1."""
+"""The prediction strides: 32 to 8 are the paper's, 4 and 2 continue its fusions with pool2 and pool1."""
 
 NORMS = ("batch", "none")
 
 MINIMUM_SIZE = 32
-"""Five poolings halve the image five times."""
+"""The smallest side of an image in pixels, since five poolings halve it five times."""
 
 
 class FCN(nn.Cell):
     """VGG-16 turned into a fully convolutional network with skip fusions down to a stride.
 
-    The network scores the classes at 1/32 of the resolution. A net of stride s then doubles the score map
-    log2(32 / s) times, adding each time the scores of the pooled map at that resolution, and upsamples s-fold to the
-    end. All upsampling is a learnable transposed convolution that starts out bilinear.
+    The network scores the classes at 1/32 of the resolution. With stride s it then doubles the score map log2(32 / s)
+    times, adds each time the scores of the pooled map at that resolution, and upsamples s-fold in the end. All
+    upsampling is a learnable transposed convolution that is bilinear at first.
 
     Source: CVPR 2015, sections 4.1 (fc6, fc7 as convolutions, score layers of zeros) and 4.2 (fusion), figure 3.
 
     Args:
-        stride: Of the finest map that is scored: 32, 16, 8, 4 or 2.
-        num_classes: Classes C, at least 2.
-        width: Factor on every hidden channel count; 1 is the real network.
+        stride: The stride of the finest map that is scored: 32, 16, 8, 4 or 2.
+        num_classes: The number of classes C, at least 2.
+        width: The factor on every number of hidden channels; 1 is the real network.
         norm: ``"batch"`` for batch normalisation in the encoder, ``"none"`` for the network as published.
-        dropout: Probability with which an activation of fc6 and fc7 is dropped in training.
-        seed: Of the initial weights. The same seed gives every stride the same encoder, fc6 and fc7.
-        in_channels: Of the images; 3 is RGB.
+        dropout: The probability with which an activation of fc6 and fc7 is dropped in training.
+        seed: The seed of the initial weights. The same seed gives every stride the same encoder, fc6 and fc7.
+        in_channels: The number of the images' channels; 3 is RGB.
 
     Inputs:
         - **images** - N x in_channels x H x W, float32, any H and W from 32 up.
-        - **keep** - what `dropout_masks` drew, for a training whose every step can be computed again; without it,
-          MindSpore draws from a state that cannot be saved.
+        - **masks** - The masks that `dropout_masks` has drawn, for a training that can be resumed to the bit. Without
+          them, MindSpore draws masks from a state that cannot be saved.
 
     Outputs:
         Logits, N x C x H x W, float32.
@@ -96,22 +96,22 @@ class FCN(nn.Cell):
 
         initialise(self, seed)
 
-    def __call__(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    def __call__(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Check the size, then run ``construct``."""
-        # Not in `construct`: a graph of dynamic height and width cannot raise without breaking its later calls.
+        # `construct` cannot check it: a graph of dynamic height and width that raises cannot be called again.
         height, width = images.shape[2:]
         if min(height, width) < MINIMUM_SIZE:
             raise ValueError(
                 f"an image must be at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels, not {height} x {width}"
             )
-        return super().__call__(images) if keep is None else super().__call__(images, keep)
+        return super().__call__(images) if masks is None else super().__call__(images, masks)
 
     def dropout_masks(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
         """Draw which activations of fc6 and fc7 a training step keeps.
 
         Args:
-            shape: Of the step's images.
-            generator: Where all randomness comes from.
+            shape: The shape of the step's images.
+            generator: The source of all randomness.
 
         Returns:
             The masks of fc6 and fc7, 2 x N x channels x H / 32 x W / 32 bool, each true with probability 1 - dropout
@@ -124,25 +124,25 @@ class FCN(nn.Cell):
         values = np.frombuffer(generator.bytes(2 * math.prod(masks)), np.uint16)
         return (values >= round(self.dropout * 2**16)).reshape(masks)
 
-    def construct(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Logits of every pixel."""
+    def construct(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Return the logits of every pixel."""
         height = images.shape[2]
         width = images.shape[3]
-        # Poolings drop the remainder of an odd size, and fusions need maps that match: pad to a multiple of 32 and
-        # crop the logits. (The published net pads by 100 pixels and crops by offsets worked out per stride.) Padding
-        # goes to the right and bottom only, so that the grid of the poolings stays anchored to the image's origin;
-        # it is 0, the mean colour of a normalised image. A size that fits and is known when the graph is compiled is
-        # spared both copies; an unknown one would make this a branch at run time.
+        # Poolings drop the remainder of an odd size, and fusions need maps that match, so the images are padded to a
+        # multiple of 32 and the logits cropped. (The published network pads by 100 pixels and crops by offsets worked
+        # out for each stride.) Only the right and the bottom are padded, so that the grid of the poolings stays
+        # anchored to the image's origin; the padding is 0, the mean colour of a normalised image. A size that fits and
+        # is known when the graph is compiled needs neither copy; an unknown one would need a branch at run time.
         if F.isconstant(height) and F.isconstant(width) and height % 32 == 0 and width % 32 == 0:
-            return self.padded_logits(images, keep)
+            return self.padded_logits(images, masks)
         images = ops.pad(images, (0, (-width) % 32, 0, (-height) % 32))
-        return self.padded_logits(images, keep)[:, :, :height, :width]
+        return self.padded_logits(images, masks)[:, :, :height, :width]
 
-    def padded_logits(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Logits of every pixel of images whose sides are multiples of 32."""
+    def padded_logits(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Return the logits of every pixel of images whose sides are multiples of 32."""
         pool1, pool2, pool3, pool4, pool5 = self.encoder(images)
-        features = self._drop(self.relu(self.fc6(pool5)), keep, 0)
-        features = self._drop(self.relu(self.fc7(features)), keep, 1)
+        features = self._drop(self.relu(self.fc6(pool5)), masks, 0)
+        features = self._drop(self.relu(self.fc7(features)), masks, 1)
         score = self.score(features)
 
         if self.stride <= 16:
@@ -155,33 +155,33 @@ class FCN(nn.Cell):
             score = self.upsample_pool1(score) + self.score_pool1(pool1)
         return self.upsample(score)
 
-    def _drop(self, features: Tensor, keep: Tensor | None, layer: int) -> Tensor:
-        if keep is None and not self.training:
+    def _drop(self, features: Tensor, masks: Tensor | None, layer: int) -> Tensor:
+        if masks is None and not self.training:
             return features
-        if keep is None:
-            # Not `nn.Dropout`, which keeps a random seed as its own: a graph that draws nothing would still have one.
+        if masks is None:
+            # `nn.Dropout` would have a random seed of its own, even in a graph that draws nothing.
             return ops.dropout(features, self.dropout)
-        return features * (keep[layer].astype(mstype.float32) * self.kept_scale)
+        return features * (masks[layer].astype(mstype.float32) * self.kept_scale)
 
 
 def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
-    """A 1x1 convolution to class scores, with bias."""
+    """Return a 1x1 convolution to class scores, with bias."""
     return nn.Conv2d(in_channels, num_classes, 1, has_bias=True, weight_init="zeros", bias_init="zeros")
 
 
 def initialise(network: nn.Cell, seed: int) -> None:
     """Draw the initial weights of an `FCN`.
 
-    They come from one numpy generator, in the order of the layers, and not from MindSpore's random state: the same
-    seed gives the same network on every device and MindSpore version.
+    They come from one numpy generator, in the order of the layers, and not from MindSpore's random state, so that the
+    same seed gives the same network on every device and MindSpore version.
 
     Convolutions before a ReLU are drawn from He et al.'s normal distribution (ICCV 2015), in place of the ImageNet
-    weights of the paper. Biases and score layers are left at zero, as in the paper (CVPR 2015, section 4.1), upsampling
-    at bilinear, batch norm at identity.
+    weights of the paper. Biases and score layers stay zero, as in the paper (CVPR 2015, section 4.1), upsampling stays
+    bilinear and batch norm the identity.
 
     Args:
-        network: Its 4-dimensional weights are overwritten, but for scores and upsampling.
-        seed: Of the generator.
+        network: The network, whose 4-dimensional weights are overwritten, except those of score and upsampling layers.
+        seed: The seed of the generator.
     """
     generator = np.random.default_rng(seed)
     for parameter in network.trainable_params():
@@ -196,10 +196,10 @@ def initialise(network: nn.Cell, seed: int) -> None:
 def check_arguments(
     stride: int, num_classes: int, width: float, norm: str, dropout: float, seed: int, in_channels: int = 3
 ) -> None:
-    """Refuse arguments that no `FCN` can be built from.
+    """Refuse arguments that no `FCN` can be built from; a notebook may give any, a configuration was checked before.
 
     Raises:
-        ConfigError: Names the key and the value.
+        ConfigError: It names the key and the value.
     """
     if stride not in STRIDES:
         raise ConfigError(f"arch.stride must be one of {', '.join(map(str, STRIDES))}, not {stride!r}")

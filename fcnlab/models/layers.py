@@ -11,11 +11,11 @@ from fcnlab import kernels
 
 
 class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution, output as large as the input; by a compiled operator where `fcnlab.kernels` has one.
+    """A 3x3 convolution whose output is as large as its input; a compiled operator where `fcnlab.kernels` has one.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
+        in_channels: The number of channels of the input.
+        out_channels: The number of channels of the output.
         has_bias: Whether there is a bias.
 
     Inputs:
@@ -26,8 +26,8 @@ class Conv3x3(nn.Conv2d):
     """
 
     def __init__(self, in_channels: int, out_channels: int, has_bias: bool) -> None:
-        # The weights are drawn by `fcnlab.models.fcn.initialise`; zeros cost nothing and leave MindSpore's random
-        # state alone.
+        # `fcnlab.models.fcn.initialise` draws the weights; zeros cost nothing and do not change MindSpore's random
+        # state.
         super().__init__(
             in_channels,
             out_channels,
@@ -42,13 +42,13 @@ class Conv3x3(nn.Conv2d):
 
 
 class NormRelu(nn.BatchNorm2d):
-    """Batch normalisation and ReLU, with 2x2 max-pooling if asked for; compiled where `fcnlab.kernels` has operators.
+    """Batch normalisation, ReLU and perhaps 2x2 max-pooling; compiled operators where `fcnlab.kernels` has them.
 
-    The statistics in training are the batch's, in evaluation running means: 0.9 of the old and 0.1 of the batch's at
-    each step, with the unbiased variance.
+    Training normalises with the batch's statistics, evaluation with running means: each step takes 0.9 of the old and
+    0.1 of the batch's, with the unbiased variance.
 
     Args:
-        channels: Channels C.
+        channels: The number of channels C.
         pool: Whether to pool.
 
     Inputs:
@@ -69,7 +69,7 @@ class NormRelu(nn.BatchNorm2d):
             self.statistics, self.by_batch, self.by_constants = operators
 
     def construct(self, features: Tensor) -> Tensor:
-        """Normalise, rectify, pool."""
+        """Normalise, rectify and, if asked for, pool."""
         if self.stock:
             features = self.relu(super().construct(features))
             return features if self.pool is None else self.pool(features)
@@ -86,20 +86,20 @@ class NormRelu(nn.BatchNorm2d):
 
 
 class SameConv2d(nn.Cell):
-    """A convolution with a large kernel, output as large as the input, stride 1, with bias.
+    """A convolution with a large kernel, stride 1 and bias, whose output is as large as its input.
 
-    By a compiled operator where `fcnlab.kernels` has one, else as im2col and one matrix product; an ordinary
-    convolution to a checkpoint. It exists for fc6: there, MindSpore 2.8's CPU kernel for the weight gradient of a
+    It is a compiled operator where `fcnlab.kernels` has one, else im2col and one matrix product; its parameters are
+    those of an ordinary convolution. It exists for fc6: MindSpore 2.8's CPU kernel for the weight gradient of a
     512 -> 4096, 7x7 convolution exceeds oneDNN's scratchpad and falls back to a reference loop of 15 to 43 s, while the
     same mathematics as a matrix product takes about 1 s.
 
-    Without the operator, the patches take ``kernel_size**2`` times the input's memory: meant for coarse maps (1/32 of
-    the image), not for early layers.
+    Without the operator, the patches take ``kernel_size**2`` times the input's memory, which suits coarse maps (1/32 of
+    the image) and not early layers.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Side of the kernel; odd, so that 'same' padding is symmetric.
+        in_channels: The number of channels of the input.
+        out_channels: The number of channels of the output.
+        kernel_size: The side of the kernel; odd, so that the padding is symmetric.
 
     Inputs:
         N x in_channels x H x W, float32.
@@ -123,7 +123,7 @@ class SameConv2d(nn.Cell):
         self.weight = Parameter(initializer("zeros", shape, mstype.float32), name="weight")
         self.bias = Parameter(initializer("zeros", (out_channels,), mstype.float32), name="bias")
         self.direct = kernels.direct_convolution()
-        # Not `ops.matmul`, whose gradient transposes the weight in memory: half of a training step at width 1.
+        # The gradient of `ops.matmul` would transpose the weight in memory: half of a training step at width 1.
         self.matmul = ops.MatMul()
 
     def construct(self, features: Tensor) -> Tensor:
@@ -134,8 +134,8 @@ class SameConv2d(nn.Cell):
         patches = features
         if self.kernel_size > 1:
             patches = ops.unfold(features, self.kernel_size, 1, self.kernel_size // 2, 1)
-        # Patches of all images side by side: one large product is faster than a batch of small ones, and a batched
-        # product would copy the weight once an image.
+        # The patches of all images lie side by side: one large product is faster than a batch of small ones, and a
+        # batched product would copy the weight for each image.
         patches = patches.reshape(batch, self.patch_size, height * width)
         patches = patches.transpose(1, 0, 2).reshape(self.patch_size, batch * height * width)
         product = self.matmul(self.weight.reshape(self.out_channels, self.patch_size), patches)
@@ -144,14 +144,14 @@ class SameConv2d(nn.Cell):
 
 
 def bilinear_kernel(channels: int, stride: int) -> np.ndarray:
-    """The weight with which a transposed convolution of kernel 2s and stride s interpolates bilinearly.
+    """Return the weight with which a transposed convolution of kernel 2s and stride s interpolates bilinearly.
 
-    Every channel is upsampled by itself: the kernel is zero off the diagonal of the channel axes.
+    Every channel is upsampled by itself, so that the kernel is zero off the diagonal of the channel axes.
 
     Source: Long, Shelhamer & Darrell, CVPR 2015, section 3.3.
 
     Args:
-        channels: Channels of both input and output, C.
+        channels: The number of channels C of both input and output.
         stride: The upsampling factor s, even.
 
     Returns:
@@ -166,17 +166,15 @@ def bilinear_kernel(channels: int, stride: int) -> np.ndarray:
 
 
 class BilinearUpsampling(nn.Conv2dTranspose):
-    """Learnable s-fold upsampling: a transposed convolution of kernel 2s, stride s, no bias, bilinear at the start.
+    """Learnable s-fold upsampling: a transposed convolution of kernel 2s and stride s without bias, bilinear at first.
 
-    By a compiled operator where `fcnlab.kernels` has one.
-
-    All C x C kernels are learnable, so that training may mix the classes' maps. The padding of s/2 centres the result:
-    the output is exactly s times the input's size.
+    It is a compiled operator where `fcnlab.kernels` has one. All C x C kernels are learnable, so that training may mix
+    the classes' maps. The padding of s/2 centres the result and makes the output exactly s times as large as the input.
 
     Source: Long, Shelhamer & Darrell, CVPR 2015, sections 3.3 and 4.2.
 
     Args:
-        channels: Channels of both input and output, C.
+        channels: The number of channels C of both input and output.
         stride: The upsampling factor s, even.
 
     Inputs:

@@ -9,22 +9,22 @@ from mindspore import Tensor, nn
 from fcnlab.models.layers import Conv3x3, NormRelu
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-"""Per block: how many 3x3 convolutions, and how many channels each puts out at width 1."""
+"""The number of 3x3 convolutions of each block, and the number of their output channels at width 1."""
 
 
 def scaled(channels: int, width: float) -> int:
-    """``channels`` times ``width``, rounded, at least one."""
+    """Return ``channels`` times ``width``, rounded, but at least 1."""
     return max(1, round(channels * width))
 
 
 def vgg_block(in_channels: int, out_channels: int, convolutions: int, norm: str) -> nn.SequentialCell:
-    """``convolutions`` times 3x3 convolution, batch norm (if any) and ReLU, then 2x2 max-pooling.
+    """Return ``convolutions`` times 3x3 convolution, batch norm (if any) and ReLU, followed by 2x2 max-pooling.
 
     The cells are named ``conv1 norm1 conv2 ...`` with batch norm, ``conv1 relu1 conv2 ... pool`` without.
     """
     cells: OrderedDict[str, nn.Cell] = OrderedDict()
     for index in range(1, convolutions + 1):
-        # Batch norm subtracts any bias again.
+        # A bias would be subtracted by batch norm again.
         cells[f"conv{index}"] = Conv3x3(in_channels, out_channels, has_bias=norm == "none")
         if norm == "batch":
             cells[f"norm{index}"] = NormRelu(out_channels, pool=index == convolutions)
@@ -40,12 +40,12 @@ class VGG16Encoder(nn.Cell):
     """Thirteen 3x3 convolutions in five blocks, each block halving the resolution.
 
     Args:
-        width: Factor on every channel count.
+        width: The factor on every number of channels.
         norm: ``"batch"`` for batch normalisation after each convolution, ``"none"`` for VGG as published.
-        in_channels: Of the images.
+        in_channels: The number of the images' channels.
 
     Attributes:
-        channels: Channels of the five pooled maps.
+        channels: The numbers of channels of the five pooled maps.
 
     Inputs:
         N x in_channels x H x W, float32, H and W multiples of 32.
@@ -65,7 +65,7 @@ class VGG16Encoder(nn.Cell):
         self.block5 = vgg_block(self.channels[3], self.channels[4], depths[4], norm)
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """All five pooled maps, finest first."""
+        """Return all five pooled maps, finest first."""
         pool1 = self.block1(images)
         pool2 = self.block2(pool1)
         pool3 = self.block3(pool2)

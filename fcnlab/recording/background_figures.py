@@ -13,7 +13,7 @@ from fcnlab.core.errors import TrackingError
 from fcnlab.core.imports import import_ahead
 from fcnlab.drawing.figures import FIGURE_MODULES
 from fcnlab.recording import run_figures
-from fcnlab.training.callbacks import EvaluationRecord
+from fcnlab.training.callbacks import EvaluationEvent
 
 Draw = Callable[[Path, np.ndarray | None, Sequence[str]], Future]
 """Takes the arguments of `run_figures.draw` and draws in another process."""
@@ -37,7 +37,7 @@ class BackgroundFigures:
         if self._draw is None:
             import_ahead(*FIGURE_MODULES)
 
-    def start(self, best: EvaluationRecord | None) -> None:
+    def start(self, best: EvaluationEvent | None) -> None:
         """Begin to draw.
 
         Args:
@@ -45,7 +45,7 @@ class BackgroundFigures:
         """
         self._drawing = self._begin(_arguments(self.folder, best))
 
-    def finish(self, best: EvaluationRecord | None) -> None:
+    def finish(self, best: EvaluationEvent | None) -> None:
         """Wait for the figures, after beginning to draw them where nobody has called `start`.
 
         Args:
@@ -68,7 +68,7 @@ class BackgroundFigures:
         return drawing
 
 
-def _arguments(folder: Path, best: EvaluationRecord | None) -> tuple[Path, np.ndarray | None, Sequence[str]]:
+def _arguments(folder: Path, best: EvaluationEvent | None) -> tuple[Path, np.ndarray | None, Sequence[str]]:
     if best is None:
         return folder, None, []
     return folder, best.evaluation.confusion.counts, best.evaluation.class_names

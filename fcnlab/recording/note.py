@@ -20,7 +20,7 @@ from fcnlab.recording.provenance import DIFF_FILE, GitState
 
 if TYPE_CHECKING:
     from fcnlab.recording.inputs import Input
-    from fcnlab.training.callbacks import EvaluationRecord, Status
+    from fcnlab.training.callbacks import EvaluationEvent, Status
 
 _METRICS = {"val/loss": "loss", **SUMMARY}
 
@@ -54,7 +54,7 @@ class Summary:
 
 
 def render(
-    summary: Summary, status: Literal["running"] | Status, seconds: float = 0.0, best: EvaluationRecord | None = None
+    summary: Summary, status: Literal["running"] | Status, seconds: float = 0.0, best: EvaluationEvent | None = None
 ) -> str:
     """Return the description of a run, which is written at its start and again at its end.
 
@@ -94,7 +94,7 @@ def _inputs(inputs: Sequence[Input]) -> str:
     return _table(["data", "for", "images", "digest"], rows)
 
 
-def _result(monitor: str, best: EvaluationRecord) -> list[str]:
+def _result(monitor: str, best: EvaluationEvent) -> list[str]:
     metrics = best.evaluation.metrics
     classes = {name.removeprefix(IOU): value for name, value in metrics.items() if name.startswith(IOU)}
     return [

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from fcnlab.config import DatasetConfig
 from fcnlab.drawing.side_by_side import comparison, write_png
-from fcnlab.training.callbacks import EvaluationRecord
+from fcnlab.training.callbacks import EvaluationEvent
 
 FOLDER = "overlays"
 
 
-def write_overlays(folder: Path, record: EvaluationRecord, dataset: DatasetConfig) -> Iterator[tuple[str, Path]]:
+def write_overlays(folder: Path, record: EvaluationEvent, dataset: DatasetConfig) -> Iterator[tuple[str, Path]]:
     """Write a picture of each sample that an evaluation kept: image, label and prediction side by side.
 
     Args:

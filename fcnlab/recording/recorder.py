@@ -24,7 +24,7 @@ from fcnlab.recording.journal import Journal
 from fcnlab.recording.overlays import write_overlays
 from fcnlab.recording.system_metrics import SystemMetrics
 from fcnlab.recording.tags import FOLDER_TAG, PARAMETERS_TAG, SWEEP_TAG, TRIAL_TAG
-from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
+from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationEvent, Plan, Status, StepEvent
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Recorder(Callback):
         self._journal: Journal | None = None
         self._system_metrics: SystemMetrics | None = None
         self._figures = BackgroundFigures(folder, draw)
-        self._best: EvaluationRecord | None = None
+        self._best: EvaluationEvent | None = None
         self._checkpoints: dict[CheckpointKind, Path] = {}
         self._has_recorded_checkpoints = False
 
@@ -98,13 +98,13 @@ class Recorder(Callback):
             self._system_metrics = SystemMetrics(every, self._record_metrics, self.folder, first)
             self._system_metrics.start()
 
-    def on_step(self, record: StepRecord) -> None:
+    def on_step(self, record: StepEvent) -> None:
         if record.step == self._first_step:  # not before: until then, the compiler needs the processor
             self._figures.prepare()
         measured = ("loss", "learning_rate", "images_per_second", "data_wait_fraction")
         self._record_once(record.step, {f"train/{name}": getattr(record, name) for name in measured}, "train/loss")
 
-    def on_evaluation(self, record: EvaluationRecord) -> None:
+    def on_evaluation(self, record: EvaluationEvent) -> None:
         if record.improved:
             self._best = record
         metrics = {recorded(name): value for name, value in record.evaluation.metrics.items()}

@@ -21,7 +21,7 @@ from fcnlab.training.callbacks import Callback
 if TYPE_CHECKING:
     import optuna
 
-    from fcnlab.training.callbacks import EvaluationRecord
+    from fcnlab.training.callbacks import EvaluationEvent
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Reporter(Callback):
         self._trial = optuna.trial.Trial(study, frozen._trial_id)
         self._monitor = monitor
 
-    def on_evaluation(self, record: EvaluationRecord) -> None:
+    def on_evaluation(self, record: EvaluationEvent) -> None:
         value = record.evaluation.metrics.get(self._monitor, math.nan)
         if record.epoch not in self._known and not math.isnan(value):  # made again after an interruption
             self._trial.report(value, record.epoch)

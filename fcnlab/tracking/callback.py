@@ -13,7 +13,7 @@ from fcnlab.core.errors import TrackingError
 from fcnlab.recording import journal
 from fcnlab.tracking import sending_client
 from fcnlab.tracking.sending_client import wait_for
-from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
+from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationEvent, Plan, Status, StepEvent
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +52,11 @@ class MLflowCallback(Callback):
         if self.what == "sweep":
             self._wait_for_run()
 
-    def on_step(self, record: StepRecord) -> None:
+    def on_step(self, record: StepEvent) -> None:
         if self.run_id is None:  # the store made the run while the first step was compiled
             self._wait_for_run()
 
-    def on_evaluation(self, record: EvaluationRecord) -> None:
+    def on_evaluation(self, record: EvaluationEvent) -> None:
         self._replace_lost_process()
         self._channel.call("wake")  # the overlays are sent while the checkpoints are being written
 

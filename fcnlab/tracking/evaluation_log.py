@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fcnlab.config import EvaluateConfig
 from fcnlab.core.errors import ConfigError, TrackingError
-from fcnlab.inference.report import FILES
+from fcnlab.inference.evaluation_report import FILES
 from fcnlab.metrics import names as metric_names
 from fcnlab.recording import journal
 

@@ -1,1 +1,1 @@
-"""The trainer: steps, schedules, optimizers, evaluation and callbacks. It knows no Hydra and no MLflow."""
+"""Training: loop, step, optimizers, schedules, evaluation, checkpoints, callbacks. It knows no Hydra and no MLflow."""

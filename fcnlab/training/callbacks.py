@@ -1,7 +1,8 @@
-"""What a trainer tells the world, and the protocol to hear it."""
+"""The events of a training, and the callbacks that hear of them."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,10 +16,10 @@ CheckpointKind = Literal["best", "last", "epoch", "state"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is about to happen.
+    """How long a training will be, and where it begins.
 
     Attributes:
-        first_step: Steps made already, by the process that this one continues.
+        first_step: The number of steps that the process before this one has made; 0 unless the training is resumed.
         best: The best evaluation of those steps.
     """
 
@@ -27,19 +28,20 @@ class Plan:
     total_steps: int
     batch_size: int
     first_step: int = 0
-    best: EvaluationRecord | None = None
+    best: EvaluationEvent | None = None
 
 
 @dataclass(frozen=True)
-class StepRecord:
-    """One training step, counted from 1.
+class StepEvent:
+    """One training step.
 
     Attributes:
-        epoch: Counted from 1.
-        loss: Of the batch, before the update.
-        learning_rate: Of the update.
-        images_per_second: Crops of the batch over the time from the end of the last step to the end of this one.
-        data_wait_fraction: Share of that time spent waiting for the batch.
+        step: The number of the step, from 1.
+        epoch: The number of the epoch, from 1.
+        loss: The loss of the batch before the update.
+        learning_rate: The learning rate of the update.
+        images_per_second: The crops of the batch, divided by the time from the end of the last step to the end of this.
+        data_wait_fraction: The share of that time that was spent waiting for the batch.
     """
 
     step: int
@@ -51,8 +53,8 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
-class EvaluationRecord:
-    """One evaluation, after ``step`` steps and ``epoch`` epochs; ``improved`` says whether it is the best so far."""
+class EvaluationEvent:
+    """One evaluation, after ``step`` steps and in epoch ``epoch``; ``improved`` says whether it is the best so far."""
 
     step: int
     epoch: int
@@ -61,30 +63,52 @@ class EvaluationRecord:
 
 
 class Callback:
-    """Override what you want to hear. An exception from a callback ends the training."""
+    """The base class of callbacks: override the methods for the events that you need.
+
+    An exception from a callback ends the training.
+    """
 
     wants_to_stop = False
-    """Set by a callback that wants the training to end after this evaluation, as ``trainer.patience`` would."""
+    """Whether the training shall end after this evaluation, as ``trainer.patience`` would end it."""
 
     def on_start(self, plan: Plan) -> None:
-        """Before the first step."""
+        """Called before the first step."""
 
-    def on_step(self, record: StepRecord) -> None:
-        """After each step."""
+    def on_step(self, event: StepEvent) -> None:
+        """Called after each step."""
 
-    def on_evaluation(self, record: EvaluationRecord) -> None:
-        """After each evaluation."""
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        """Called after each evaluation."""
 
     def before_state(self) -> dict[str, Any]:
-        """Before the training's state is saved: make what was told so far outlive a crash, as it is not told again.
+        """Flush everything reported so far; it is not reported again after resuming from the state to be saved.
 
         Returns:
-            What the state is to say of the run, by names of one's own.
+            What the state shall hold about the run, under names that no other callback uses.
         """
         return {}
 
     def on_checkpoint(self, kind: CheckpointKind, path: Path) -> None:
-        """After a checkpoint is whole on disk."""
+        """Called when a checkpoint is whole on disk."""
 
     def on_end(self, status: Status) -> None:
-        """At the very end, however it came about."""
+        """Called at the very end, whatever the reason."""
+
+
+class CallbackList(list[Callback]):
+    """The callbacks of a training, which hear of every event in this order."""
+
+    def notify(self, event: str, *arguments: Any) -> None:
+        """Call the method of this name of every callback."""
+        for callback in self:
+            getattr(callback, event)(*arguments)
+
+    def before_state(self) -> dict[str, Any]:
+        """Call `Callback.before_state` of every callback, and return all that they gave."""
+        return {name: value for callback in self for name, value in callback.before_state().items()}
+
+    def end(self, status: Status) -> None:
+        """Call `Callback.on_end` of every callback, even after one of them has failed."""
+        with ExitStack() as stack:
+            for callback in reversed(self):  # the stack unwinds backwards
+                stack.callback(callback.on_end, status)

@@ -1,4 +1,4 @@
-"""What the user sees: a progress bar on a terminal, plain lines elsewhere, and the table at the end."""
+"""The display of a training: a progress bar on a terminal, plain lines elsewhere, and a table at the end."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fcnlab.core.progress import clock
-from fcnlab.training.callbacks import Callback, EvaluationRecord, Plan, Status, StepRecord
+from fcnlab.training.callbacks import Callback, EvaluationEvent, Plan, Status, StepEvent
 from fcnlab.training.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
 
 
 class ConsoleProgress(Callback):
-    """Shows the training as it goes.
+    """Shows how far a training is.
 
     Args:
-        console: Where to; a terminal gets a live bar, anything else a line every few seconds.
-        seconds_between_lines: Of the plain lines.
+        console: The console; a terminal gets a live bar, anything else a line every few seconds.
+        seconds_between_lines: The least time between two plain lines, in seconds.
     """
 
     def __init__(self, console: Console, seconds_between_lines: float = 10.0) -> None:
         self.console = console
         self.seconds_between_lines = seconds_between_lines
-        self.best: EvaluationRecord | None = None
+        self.best: EvaluationEvent | None = None
         self._bar: Progress | None = None
 
     def on_start(self, plan: Plan) -> None:
         self.plan = plan
         self.best = plan.best
-        self._began = self._spoke = time.monotonic()
+        self._began = self._shown = time.monotonic()
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -49,42 +49,42 @@ class ConsoleProgress(Callback):
             self._task = self._bar.add_task("", total=plan.total_steps, completed=plan.first_step, **fields)
             self._bar.start()
 
-    def on_step(self, record: StepRecord) -> None:
+    def on_step(self, event: StepEvent) -> None:
         if self._bar is not None:
             self._bar.update(
-                self._task, completed=record.step, epoch=record.epoch, loss=record.loss, rate=record.images_per_second
+                self._task, completed=event.step, epoch=event.epoch, loss=event.loss, rate=event.images_per_second
             )
             return
         now = time.monotonic()
-        made = record.step - self.plan.first_step
-        if made == 1:  # compiling took most of it: no measure of what is left
+        made = event.step - self.plan.first_step
+        if made == 1:  # the first step compiles, so that its time says nothing about the others
             self._began = now
-        if now - self._spoke >= self.seconds_between_lines or record.step == self.plan.total_steps:
-            self._spoke = now
-            left = (now - self._began) / max(made - 1, 1) * (self.plan.total_steps - record.step)
+        if now - self._shown >= self.seconds_between_lines or event.step == self.plan.total_steps:
+            self._shown = now
+            left = (now - self._began) / max(made - 1, 1) * (self.plan.total_steps - event.step)
             log.info(
                 "epoch %d/%d  step %d/%d  loss %.4f  %.1f images/s  left %s",
-                record.epoch,
+                event.epoch,
                 self.plan.epochs,
-                record.step,
+                event.step,
                 self.plan.total_steps,
-                record.loss,
-                record.images_per_second,
+                event.loss,
+                event.images_per_second,
                 clock(left) if made > 1 else "unknown",
             )
 
-    def on_evaluation(self, record: EvaluationRecord) -> None:
-        if record.improved:
-            self.best = record
-        metrics = record.evaluation.metrics
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        if event.improved:
+            self.best = event
+        metrics = event.evaluation.metrics
         log.info(
             "epoch %d/%d  val/loss %.4f  val/mean_iou %.4f  val/pixel_accuracy %.4f%s",
-            record.epoch,
+            event.epoch,
             self.plan.epochs,
             metrics["val/loss"],
             metrics["val/mean_iou"],
             metrics["val/pixel_accuracy"],
-            "  (best)" if record.improved else "",
+            "  (best)" if event.improved else "",
         )
 
     def on_end(self, status: Status) -> None:
@@ -95,7 +95,7 @@ class ConsoleProgress(Callback):
 
 
 def summary_table(evaluation: Evaluation, title: str) -> Table:
-    """The IoU of each class, with its share of the pixels, above the paper's four metrics."""
+    """Return a table of each class's IoU and share of the pixels, and below it the paper's four metrics."""
     table = Table("class", "IoU", "pixels", title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"

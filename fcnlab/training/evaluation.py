@@ -13,25 +13,24 @@ from mindspore import Tensor, nn
 
 from fcnlab.losses import SummedLoss
 from fcnlab.metrics.confusion import ConfusionMatrix
+from fcnlab.metrics.names import IOU, SUMMARY, higher_is_better
 
 if TYPE_CHECKING:
     from fcnlab.data.dataset import Sample
     from fcnlab.data.loader import EvalLoader
 
 Compiler = Callable[..., object]
-"""Called with a cell and example inputs: compiles it for these, or loads its graph, so that the next call need not."""
-
-SUMMARY = ("loss", "pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
+"""A function of a cell and example inputs that compiles the cell for these inputs, or loads its compiled graph."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        loss: Of all images taken as one batch; see `Evaluator`.
-        confusion: Of all images together.
-        class_names: In the order of the matrix.
+        loss: The loss of all images taken as one batch; see `Evaluator`.
+        confusion: The confusion matrix of all images together.
+        class_names: The names of the classes, in the order of the matrix.
         samples: The first few samples, each with its H x W predicted class indices.
     """
 
@@ -42,17 +41,36 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Every metric under its name in the tracking store; a class that occurs nowhere has none."""
+        """All metrics by name; a class that occurs nowhere has none."""
         summary = {"val/loss": self.loss, **{f"val/{key}": value for key, value in self.confusion.summary().items()}}
-        per_class = {
-            f"val/iou/{name}": float(iou) for name, iou in zip(self.class_names, self.confusion.iou, strict=True)
-        }
+        per_class = {f"{IOU}{name}": float(iou) for name, iou in zip(self.class_names, self.confusion.iou, strict=True)}
         return summary | {key: value for key, value in per_class.items() if not math.isnan(value)}
 
 
 def metric_names(class_names: Sequence[str]) -> list[str]:
-    """The names under which an evaluation's metrics are known, such as ``val/mean_iou``."""
-    return [f"val/{name}" for name in SUMMARY] + [f"val/iou/{name}" for name in class_names]
+    """Return the names of all metrics that an evaluation may have, such as ``val/mean_iou``."""
+    return ["val/loss", *SUMMARY, *(f"{IOU}{name}" for name in class_names)]
+
+
+def is_better(evaluation: Evaluation, best: Evaluation | None, monitor: str) -> bool:
+    """Return whether an evaluation is better than the best so far.
+
+    An evaluation whose loss is not finite is never better. Neither is one without the monitored metric, as when a class
+    occurs nowhere and has no IoU, unless it is the first.
+
+    Args:
+        evaluation: The new evaluation.
+        best: The best evaluation so far; None if there is none.
+        monitor: The name of the metric that decides.
+    """
+    if not math.isfinite(evaluation.loss):
+        return False
+    if best is None:
+        return True
+    value, best_value = (one.metrics.get(monitor, math.nan) for one in (evaluation, best))
+    if math.isnan(best_value):
+        return not math.isnan(value)
+    return value > best_value if higher_is_better(monitor) else value < best_value
 
 
 class _EvaluationStep(nn.Cell):
@@ -70,7 +88,7 @@ class _EvaluationStep(nn.Cell):
 
 
 class _TotalLoss:
-    """Adds up over images, in float64, what an `_EvaluationStep` gives beside its predictions."""
+    """The loss of many images, added up in float64 from the losses or sums that an `_EvaluationStep` returns."""
 
     def __init__(self, loss: nn.Cell) -> None:
         self._loss = loss
@@ -78,15 +96,15 @@ class _TotalLoss:
         self._total: np.ndarray | float = 0.0
         self._pixels = 0
 
-    def add(self, found: Tensor, counted: int) -> None:
-        """Count an image with so many pixels that are not void."""
-        if counted > 0:
-            self._total = self._total + found.asnumpy().astype(np.float64) * (1 if self._is_summed else counted)
-            self._pixels += counted
+    def add(self, loss: Tensor, pixels: int) -> None:
+        """Add the loss or the sums of an image with this number of pixels that are not void."""
+        if pixels > 0:
+            self._total = self._total + loss.asnumpy().astype(np.float64) * (1 if self._is_summed else pixels)
+            self._pixels += pixels
 
     @property
     def value(self) -> float:
-        """The loss of the images so far; 0 if they had no pixel that counts."""
+        """The loss of the images so far; 0 if all their pixels were void."""
         if self._pixels == 0:
             return 0.0
         return self._loss.from_sums(self._total) if self._is_summed else float(self._total / self._pixels)
@@ -95,21 +113,21 @@ class _TotalLoss:
 class Evaluator:
     """Runs a network over a data set, one whole image at a time.
 
-    The loss is that of all images taken as one batch, which is what training minimises: with class weights an image
-    counts by the weights of its pixels, and the Dice loss is that of the overlaps of all. It needs a loss that is a
-    `fcnlab.losses.SummedLoss`, as this package's are. Of any other, it is the mean of the images' losses, each weighed
-    by its pixels that are not void.
+    The loss is computed as if all images were one batch, which is what training minimises: with class weights an image
+    counts by the weights of its pixels, and the Dice loss compares the overlaps of all images. This needs a
+    `fcnlab.losses.SummedLoss`, as all losses of this package are. With any other loss, the result is the mean of the
+    images' losses, weighted by the number of their pixels that are not void.
 
     Args:
         network: The network in training; it is put back into training mode afterwards.
-        loss: The same as in training.
+        loss: The loss that training minimises.
         loader: The validation images.
-        num_classes: Without void.
-        ignore_index: Label of void pixels.
-        class_names: One for each class.
-        keep: How many samples to keep with their predictions, for a tracker to draw.
-        channels: Of the images.
-        compiler: Called with the cell to evaluate and its first inputs, before they are computed; None: nothing is.
+        num_classes: The number of classes, without void.
+        ignore_index: The label of void pixels.
+        class_names: The name of each class.
+        keep: The number of samples to keep with their predictions, to be drawn.
+        channels: The number of the images' channels.
+        compiler: Compiles the evaluation before the first image; None where nothing is compiled.
     """
 
     def __init__(
@@ -150,9 +168,9 @@ class Evaluator:
                 if self._compiler is not None:
                     self._compiler(self.step, images, labels)
                     self._compiler = None
-                found, prediction = self.step(images, labels)
+                image_loss, prediction = self.step(images, labels)
                 prediction = prediction.asnumpy()
-                loss.add(found, int(np.count_nonzero(batch.labels != self.ignore_index)))
+                loss.add(image_loss, int(np.count_nonzero(batch.labels != self.ignore_index)))
                 confusion.update(batch.labels, prediction)
                 if index < self.keep:
                     samples.append((self.loader.raw(index), prediction[0]))

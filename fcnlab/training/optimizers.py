@@ -1,7 +1,7 @@
-"""Optimizers as cells: called with the gradients and the learning rate of the step.
+"""Optimizers as cells, which are called with the gradients and the learning rate of the step.
 
-The learning rate is an input, not a state: it comes from a schedule that is a function of the step. Weight decay spares
-biases and normalisation, which are the parameters with a single dimension.
+The learning rate is an input, not a state: it comes from a schedule that is a function of the step. Weight decay leaves
+out biases and normalisation, which are the parameters with a single dimension.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 
 class _Optimizer(nn.Cell):
-    """Holds the parameters, in the order of the gradients, and which of them decay."""
+    """The parameters in the order of the gradients, and whether each of them decays."""
 
     def __init__(self, parameters: Iterable[Parameter], weight_decay: float) -> None:
         super().__init__(auto_prefix=False)
@@ -23,10 +23,10 @@ class _Optimizer(nn.Cell):
         self.decays = tuple(weight_decay > 0 and parameter.ndim > 1 for parameter in self.parameters)
 
     def zeros(self, name: str) -> ParameterTuple:
-        """A state of zeros for each parameter, called ``optimizer.<name>.<parameter>``.
+        """Return a state of zeros for each parameter, called ``optimizer.<name>.<parameter>``.
 
-        Written, not merely allocated: memory that is read before it is written to is mapped twice, which at width 1
-        took three seconds of the first step.
+        The zeros are written, not merely allocated: memory that is read before it is written to is mapped twice, which
+        took three seconds of the first step at width 1.
         """
         return ParameterTuple(
             Parameter(
@@ -42,11 +42,11 @@ class Adam(_Optimizer):
     """Adam (Kingma & Ba 2015, the efficient form at the end of section 2); weight decay is added to the gradient.
 
     Args:
-        parameters: What to update.
-        weight_decay: L2 factor.
-        beta1: Decay of the first moment.
-        beta2: Decay of the second moment.
-        epsilon: The paper's epsilon-hat: added to the root of the second moment before its bias is corrected.
+        parameters: The parameters to update.
+        weight_decay: The factor of the L2 penalty.
+        beta1: The decay rate of the first moment.
+        beta2: The decay rate of the second moment.
+        epsilon: The paper's epsilon-hat, added to the root of the second moment before its bias is corrected.
     """
 
     decoupled = False
@@ -77,7 +77,7 @@ class Adam(_Optimizer):
         ops.assign(self.beta2_power, beta2_power)
         epsilon = self.epsilon
         if self.epsilon_after_correction:
-            # The operator adds it before the correction, and divides both by this root.
+            # The operator adds epsilon before the correction, and divides both by this root.
             epsilon = epsilon * ops.sqrt(1 - beta2_power)
         for index in range(len(self.parameters)):
             parameter = self.parameters[index]
@@ -104,16 +104,16 @@ class Adam(_Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
 
-    The learning rate is the algorithm's alpha times its schedule multiplier, and ``learning_rate * weight_decay`` its
-    multiplier times lambda: a weight loses that share of itself in a step, as in PyTorch's ``AdamW``.
+    The learning rate is the algorithm's alpha times its schedule multiplier, and ``learning_rate * weight_decay`` is
+    the multiplier times lambda: a weight loses that share of itself in a step, as in PyTorch's ``AdamW``.
 
     Args:
-        parameters: What to update.
-        weight_decay: Share of a weight that is lost for each unit of learning rate.
-        beta1: Decay of the first moment.
-        beta2: Decay of the second moment.
-        epsilon: Added to the root of the second moment after its bias is corrected, as in line 12 of the algorithm,
-            where `Adam` adds it before.
+        parameters: The parameters to update.
+        weight_decay: The share of a weight that is lost in a step of learning rate 1.
+        beta1: The decay rate of the first moment.
+        beta2: The decay rate of the second moment.
+        epsilon: A number added to the root of the second moment after its bias is corrected, as in line 12 of the
+            algorithm, where `Adam` adds it before.
     """
 
     decoupled = True
@@ -126,9 +126,9 @@ class SGD(_Optimizer):
     ``velocity = momentum * velocity + gradient; parameter -= lr * velocity``, as in the paper's section 4.3.
 
     Args:
-        parameters: What to update.
-        weight_decay: L2 factor.
-        momentum: Share of the last velocity that is kept.
+        parameters: The parameters to update.
+        weight_decay: The factor of the L2 penalty.
+        momentum: The share of the last velocity that is kept.
     """
 
     def __init__(self, parameters: Iterable[Parameter], weight_decay: float = 0.0, momentum: float = 0.9) -> None:

@@ -1,4 +1,4 @@
-"""The whole state of a training on disk: what another process needs to go on as if nothing had happened."""
+"""The whole state of a training on disk, from which another process continues as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fcnlab.core.errors import CheckpointError
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.models.checkpoint import read_weights, save_parameters
 from fcnlab.models.finite import first_nonfinite
-from fcnlab.training.callbacks import EvaluationRecord
+from fcnlab.training.callbacks import EvaluationEvent
 from fcnlab.training.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
-"""Of the newest states: should the newest be damaged, there is the one before."""
+"""The number of states that are kept, so that there is another one if the newest is damaged."""
 
 _NAME = re.compile(r"state_(\d{8,})\.safetensors")
 _LOSSES, _CONFUSION, _RANDOM = "state.losses", "state.best_confusion", "state.random"
@@ -32,18 +32,18 @@ _LOSSES, _CONFUSION, _RANDOM = "state.losses", "state.best_confusion", "state.ra
 
 @dataclass
 class Progress:
-    """How far a training is, and all that it remembers beside its parameters.
+    """How far a training is, and everything else that it knows apart from its parameters.
 
     The learning rate, the data and the dropout masks are functions of the seed and of these numbers.
 
     Attributes:
-        steps: Made, skipped ones included.
-        epochs: That are over, evaluation included.
-        evaluated_at: Steps that were made before the last evaluation.
-        evaluations_since_best: Without a better one, for early stopping.
-        skipped: Steps without an update because their loss was no number.
-        stopped_early: Whether ``trainer.patience`` has ended it.
-        losses: Of each step.
+        steps: The number of steps, skipped ones included.
+        epochs: The number of epochs that are over, with their evaluations.
+        evaluated_at: The number of steps before the last evaluation.
+        evaluations_since_best: The number of evaluations since the best one, for early stopping.
+        skipped: The number of steps without an update, since their loss was not finite.
+        stopped_early: Whether ``trainer.patience``, or a callback, has ended the training.
+        losses: The loss of each step.
         best: The best evaluation; one that was read from a state has no samples.
     """
 
@@ -54,7 +54,7 @@ class Progress:
     skipped: int = 0
     stopped_early: bool = False
     losses: list[float] = field(default_factory=list)
-    best: EvaluationRecord | None = None
+    best: EvaluationEvent | None = None
 
 
 _NUMBERS = ("steps", "epochs", "evaluated_at", "evaluations_since_best", "skipped", "stopped_early")
@@ -62,14 +62,14 @@ _NUMBERS = ("steps", "epochs", "evaluated_at", "evaluations_since_best", "skippe
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What was read from a state.
+    """The content of a state.
 
     Attributes:
-        path: Of the file.
+        path: The file of the state.
         progress: How far the training was.
-        arrays: Every parameter of network and optimizer, by name.
-        random: State of MindSpore's generator.
-        document: What every checkpoint says of itself, and what the callbacks said of the run.
+        arrays: All parameters of the network and the optimizer, by name.
+        random: The state of MindSpore's random generator.
+        document: The document that every checkpoint has and, as ``run``, what the callbacks gave.
     """
 
     path: Path
@@ -82,7 +82,7 @@ class TrainingState:
         """Set every parameter of a training step.
 
         Raises:
-            CheckpointError: If one is missing, left over, or of another shape or type; nothing is set then.
+            CheckpointError: If a parameter is missing, left over, or of another shape or type; nothing is set then.
         """
         for name, parameter in parameters.items():
             array = self.arrays.get(name)
@@ -105,27 +105,27 @@ class TrainingState:
 
 
 class StateFolder:
-    """The states of one training, of which the newest `KEPT` stay.
+    """The states of one training, of which the newest `KEPT` are kept.
 
     Args:
-        folder: Where its checkpoints are.
+        folder: The folder of the training's checkpoints.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def paths(self) -> list[Path]:
-        """All states, the newest first; none if there is no such folder."""
+        """Return the files of all states, the newest first; none if there is no such folder."""
         if not self.folder.is_dir():
             return []
         found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
         return sorted(found, key=_steps, reverse=True)
 
     def save(self, progress: Progress, parameters: Mapping[str, Parameter], document: Mapping[str, Any]) -> Path:
-        """Write a state, and only once it is whole remove those before the last.
+        """Write a state and, once it is whole on disk, remove all but the newest `KEPT`.
 
         Raises:
-            CheckpointError: If the disk does not take it; those before stay.
+            CheckpointError: If the state cannot be written; no other is removed then.
         """
         best = progress.best
         arrays = {
@@ -139,7 +139,9 @@ class StateFolder:
         path = self.folder / f"state_{progress.steps:08d}.safetensors"
         save_parameters(path, parameters, {**document, "progress": numbers}, arrays)
         others = [other for other in self.paths() if other != path]
-        ahead = [other for other in others if _steps(other) > progress.steps]  # damaged, or what was gone back from
+        ahead = [
+            other for other in others if _steps(other) > progress.steps
+        ]  # damaged ones, or later ones of a training that was resumed from an earlier state
         behind = [other for other in others if other not in ahead]
         for old in [*ahead, *behind[KEPT - 1 :]]:
             with suppress(OSError):
@@ -147,10 +149,10 @@ class StateFolder:
         return path
 
     def newest(self) -> TrainingState | None:
-        """The newest state that is whole and finite; the others are logged.
+        """Read the newest state that is whole and finite; a warning names every newer one.
 
         Raises:
-            CheckpointError: If there are states but none is good.
+            CheckpointError: If there are states, and none of them is whole and finite.
         """
         paths = self.paths()
         for position, path in enumerate(paths):
@@ -163,7 +165,7 @@ class StateFolder:
         return None
 
     def clear_partial(self) -> None:
-        """Remove what a killed process was writing; only for whoever holds the training's lock."""
+        """Remove the unfinished files of a killed process; call it only while holding the training's lock."""
         for path in self.folder.glob(".*.partial*"):
             with suppress(OSError):
                 path.unlink()
@@ -173,7 +175,7 @@ def read_state(path: Path) -> TrainingState:
     """Read a state.
 
     Raises:
-        CheckpointError: If it is missing or damaged, holds weights only, or NaN or infinity in one of its parameters.
+        CheckpointError: If the file is missing or damaged, holds weights alone, or a parameter is not finite.
     """
     arrays, document = read_weights(path)
     try:
@@ -196,11 +198,11 @@ def read_state(path: Path) -> TrainingState:
     return state
 
 
-def _best(record: Mapping[str, Any], counts: np.ndarray, document: Mapping[str, Any]) -> EvaluationRecord:
+def _best(numbers: Mapping[str, Any], counts: np.ndarray, document: Mapping[str, Any]) -> EvaluationEvent:
     confusion = ConfusionMatrix(len(counts), document["ignore_index"])
     confusion.counts += counts
-    evaluation = Evaluation(record["loss"], confusion, document["class_names"], [])
-    return EvaluationRecord(record["step"], record["epoch"], evaluation, improved=True)
+    evaluation = Evaluation(numbers["loss"], confusion, document["class_names"], [])
+    return EvaluationEvent(numbers["step"], numbers["epoch"], evaluation, improved=True)
 
 
 def _steps(path: Path) -> int:

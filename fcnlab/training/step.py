@@ -11,34 +11,42 @@ from fcnlab.losses.class_weights import is_configured
 
 class _Forward(nn.Cell):
     def __init__(self, network: nn.Cell, loss: nn.Cell) -> None:
-        super().__init__(auto_prefix=False)  # parameter names are the checkpoint's vocabulary and stay as they are
+        super().__init__(auto_prefix=False)  # the names of parameters are those of checkpoints and stay as they are
         self.network = network
         self.loss = loss
 
-    def construct(self, images: Tensor, labels: Tensor, keep: Tensor | None = None) -> Tensor:
-        if keep is None:
+    def construct(self, images: Tensor, labels: Tensor, masks: Tensor | None = None) -> Tensor:
+        if masks is None:
             return self.loss(self.network(images), labels)
-        return self.loss(self.network(images, keep), labels)
+        return self.loss(self.network(images, masks), labels)
 
 
 class TrainStep(nn.Cell):
     """Update a network's parameters on one batch.
 
     Args:
-        network: N x 3 x H x W images to N x C x H x W logits.
-        loss: Logits and N x H x W labels to a scalar.
-        optimizer: Called with the gradients, in the order of its ``parameters``, and the learning rate.
-        clip_norm: Largest global norm of the gradients; beyond it they are scaled down together (Pascanu et al. 2013,
-            algorithm 1). None: not clipped.
+        network: A cell from N x 3 x H x W images to N x C x H x W logits.
+        loss: A cell from logits and N x H x W labels to a scalar.
+        optimizer: A cell that takes the gradients, in the order of its ``parameters``, and the learning rate.
+        clip_norm: The largest global norm of the gradients; beyond it they are scaled down together (Pascanu et al.
+            2013, algorithm 1). None does not clip.
         guarded: Whether to make no update when the loss or any gradient is not finite.
 
-    Calling it with images, labels, the learning rate (scalar tensors) and the network's dropout masks, if it takes any,
-    returns the loss before the update. That is not finite, whatever the loss is, if a gradient is not: ReLU(NaN) is 0,
-    so that the loss stays a number while NaN spreads backward from one weight to all below it. Guarded, all gradients
-    are looked at; else those of the parameters with one dimension. These are sums over all pixels of what flows
-    backward through their layers, biases and normalisation, and so are no numbers where that is none. That takes less
-    than 0.1 % of a step. What is not finite and does not flow, such as a NaN in the first convolution, is found by
-    whoever looks at the parameters themselves: see `fcnlab.training.trainer`.
+    Inputs:
+        - **images** - N x 3 x H x W, float32.
+        - **labels** - N x H x W, int32.
+        - **learning_rate** - A scalar, float32.
+        - **masks** - The network's dropout masks, if it takes any.
+
+    Outputs:
+        The loss before the update, a scalar. It is NaN if a checked gradient is not finite, even where the loss itself
+        is finite: ReLU(NaN) is 0, while NaN spreads backward from one weight to all layers below.
+
+    A guarded step checks all gradients, an unguarded one those of the parameters with a single dimension. Biases and
+    normalisation have such parameters, and their gradients are sums over all pixels of what flows backward through
+    their layers, so that they are not finite where the flow is not. That takes less than 0.1 % of a step. What is not
+    finite but does not flow, such as a NaN in the first convolution, is found by looking at the parameters themselves:
+    see `fcnlab.training.trainer`.
     """
 
     def __init__(
@@ -50,21 +58,21 @@ class TrainStep(nn.Cell):
         self.clip_norm = clip_norm
         self.guarded = guarded
         single = [parameter.ndim <= 1 for parameter in optimizer.parameters]
-        self.is_witness = tuple(single) if any(single) and not guarded else (True,) * len(single)
+        self.is_checked = tuple(single) if any(single) and not guarded else (True,) * len(single)
         self.value_and_gradients = ms.value_and_grad(self.forward, None, optimizer.parameters)
         self.set_train(True)
 
     @property
     def network(self) -> nn.Cell:
-        """What is trained."""
+        """The network that is trained."""
         return self.forward.network
 
     def state(self) -> dict[str, Parameter]:
-        """All that changes, by name: weights, moments and moving statistics, but nothing that was configured."""
+        """Return all parameters that training changes, by name: weights, moments and moving statistics."""
         return {name: item for name, item in self.parameters_dict().items() if not is_configured(item)}
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """What a forward pass changes beside the loss, by name: the moving statistics of batch norm."""
+        """Return copies of the parameters that a forward pass changes, by name: the moving statistics of batch norm."""
         return {
             parameter.name: parameter.asnumpy().copy()
             for parameter in self.network.get_parameters()
@@ -72,17 +80,17 @@ class TrainStep(nn.Cell):
         }
 
     def set_statistics(self, statistics: dict[str, np.ndarray]) -> None:
-        """Put back what `statistics` gave."""
+        """Set the parameters that `statistics` has copied."""
         for parameter in self.network.get_parameters():
             if parameter.name in statistics:
                 parameter.set_data(Tensor(statistics[parameter.name]))
 
-    def construct(self, images: Tensor, labels: Tensor, learning_rate: Tensor, keep: Tensor | None = None) -> Tensor:
-        if keep is None:
+    def construct(self, images: Tensor, labels: Tensor, learning_rate: Tensor, masks: Tensor | None = None) -> Tensor:
+        if masks is None:
             loss, gradients = self.value_and_gradients(images, labels)
         else:
-            loss, gradients = self.value_and_gradients(images, labels, keep)
-        loss = loss + 0 * self._sum_of_witnesses(gradients)  # changes no finite number
+            loss, gradients = self.value_and_gradients(images, labels, masks)
+        loss = loss + 0 * self._sum_of_checked(gradients)  # adds 0, or NaN if a gradient is not finite
         if self.clip_norm is not None:
             gradients = ops.clip_by_global_norm(gradients, self.clip_norm)
         if self.guarded:
@@ -92,15 +100,15 @@ class TrainStep(nn.Cell):
             self.optimizer(gradients, learning_rate)
         return loss
 
-    def _sum_of_witnesses(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """The sum of the gradients that tell whether all are finite."""
+    def _sum_of_checked(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """Return the sum of the gradients that are checked, which is finite if they are."""
         small, total = (), 0
         for index in range(len(gradients)):
-            if self.is_witness[index]:
+            if self.is_checked[index]:
                 if gradients[index].ndim <= 1:
                     small += (gradients[index].reshape(-1),)
                 else:
                     total = total + gradients[index].sum()
         if len(small) > 0:
-            total = total + ops.concat(small).sum()  # at once: thirty operators of their own take six times as long
+            total = total + ops.concat(small).sum()  # one sum: thirty single ones take six times as long
         return total

@@ -1,8 +1,8 @@
 """The training loop.
 
-No NaN and no infinity is kept as if it were good. The step sees what is not finite in the loss and in what flows
-backward. What does not flow, as in a layer whose ReLU turns NaN into 0, is found here: all parameters, moments and
-moving statistics are looked at before each evaluation and before anything is saved.
+No parameter that is not finite is kept as if it were good. The step detects what is not finite in the loss and in the
+gradients that flow backward. What does not flow, as in a layer whose ReLU turns NaN into 0, is found by looking at all
+parameters, moments and moving statistics before each evaluation and before each checkpoint.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,18 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from fcnlab.config.schema import TrainerConfig
 from fcnlab.core import interrupts
-from fcnlab.core.errors import CheckpointError, ConfigError, TrainingError
-from fcnlab.metrics.names import higher_is_better
-from fcnlab.models.checkpoint import read_weights, save_ckpt, save_weights
-from fcnlab.models.finite import first_nonfinite
-from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationRecord, Plan, Status, StepRecord
-from fcnlab.training.evaluation import Compiler, Evaluation, Evaluator, metric_names
-from fcnlab.training.masks import DropoutMasks
-from fcnlab.training.state import Progress, StateFolder, TrainingState
+from fcnlab.core.errors import ConfigError
+from fcnlab.training.callbacks import Callback, CallbackList, EvaluationEvent, Plan, Status, StepEvent
+from fcnlab.training.checkpoints import Checkpoints
+from fcnlab.training.dropout import DropoutMasks
+from fcnlab.training.evaluation import Compiler, Evaluator, is_better, metric_names
+from fcnlab.training.nonfinite import skip_batch
+from fcnlab.training.state import Progress, TrainingState
 from fcnlab.training.step import TrainStep
 
 if TYPE_CHECKING:
+    from fcnlab.config.schema import TrainerConfig
     from fcnlab.data.loader import Batch, TrainLoader
 
 log = logging.getLogger(__name__)
@@ -40,23 +39,23 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainResult:
-    """What a training leaves behind.
+    """The outcome of a training.
 
     Attributes:
-        steps: Updates made.
-        losses: Of each step.
+        steps: The number of steps, skipped ones included.
+        losses: The loss of each step.
         best: The best evaluation by ``trainer.monitor``.
-        best_checkpoint: Its weights.
+        best_checkpoint: The weights of that evaluation.
         last_checkpoint: The weights at the end.
-        state: Of the whole training at the end.
-        skipped: Steps without an update because their loss was no number.
-        stopped_early: Whether ``trainer.patience``, or a callback, ended it.
-        run_id: Of the MLflow run, if there is one.
+        state: The newest state of the whole training.
+        skipped: The number of steps without an update, since their loss was not finite.
+        stopped_early: Whether ``trainer.patience``, or a callback, ended the training.
+        run_id: The id of the MLflow run, if there is one.
     """
 
     steps: int = 0
     losses: list[float] = field(default_factory=list)
-    best: EvaluationRecord | None = None
+    best: EvaluationEvent | None = None
     best_checkpoint: Path | None = None
     last_checkpoint: Path | None = None
     state: Path | None = None
@@ -70,13 +69,13 @@ class Trainer:
 
     Args:
         step: The compiled update.
-        loader: Training batches.
+        loader: The training batches.
         evaluator: Called every ``eval_every`` epochs and at the end.
-        learning_rate: From the step, counted from 0, and the total number of steps.
-        config: How long, and what to keep.
-        folder: Where the checkpoints go.
-        metadata: What every checkpoint says of itself beside its epoch, step and metrics.
-        callbacks: Told what happens, in this order.
+        learning_rate: A function from the step, counted from 0, and the total number of steps to the learning rate.
+        config: How long to train, and what to keep.
+        folder: The folder of the checkpoints.
+        metadata: The document of every checkpoint, apart from its epoch, step and metrics.
+        callbacks: Callbacks, which hear of every event in this order.
         compiler: Compiles the update for `compile`; None where nothing is compiled.
 
     Raises:
@@ -103,10 +102,10 @@ class Trainer:
         self.evaluator = evaluator
         self.learning_rate = learning_rate
         self.config = config
-        self.folder = folder
-        self.metadata = metadata
-        self.callbacks = list(callbacks)
-        self._compiler = compiler
+        self.callbacks = CallbackList(callbacks)
+        self.checkpoints = Checkpoints(folder, step, loader.steps_per_epoch, config, metadata, self.callbacks)
+        self.masks = DropoutMasks(step.network, metadata.get("seed", 0))
+        self.progress = Progress()
         total_steps = config.max_steps or config.epochs * loader.steps_per_epoch
         self.plan = Plan(
             epochs=math.ceil(total_steps / loader.steps_per_epoch),
@@ -114,20 +113,141 @@ class Trainer:
             total_steps=total_steps,
             batch_size=loader.batch_size,
         )
-        self.masks = DropoutMasks(step.network, metadata.get("seed", 0))
-        self.states = StateFolder(folder)
-        self.progress = Progress()
-        self._best_checkpoint: Path | None = None
-        self._last_checkpoint: Path | None = None
-        self._state: Path | None = None
+        self._compiler = compiler
         self._in_step = False
 
-    def restore(self, state: TrainingState) -> None:
-        """Go on from a state, in place of the beginning; before `fit`.
+    def fit(self) -> TrainResult:
+        """Train to the end.
+
+        Ctrl-C and SIGTERM save the state before they end the training.
 
         Raises:
-            CheckpointError: If it is of another network or optimizer.
-            ConfigError: If it has more steps than are to be made.
+            TrainingError: If the loss or a gradient is not finite, more often than ``trainer.skip_nonfinite`` allows,
+                or if a parameter is not finite.
+            CheckpointError: If a checkpoint cannot be written.
+        """
+        status: Status = "failed"
+        try:
+            self.callbacks.notify("on_start", self.plan)
+            self.checkpoints.start()  # only now is it certain that no other process trains in this folder
+            with interrupts.before_forced_exit(lambda: self.callbacks.end("killed")):
+                while not self.done:
+                    epoch = self.progress.epochs + 1
+                    self._train_epoch(epoch)
+                    improved = self._is_evaluation_due(epoch) and self._evaluate(epoch)
+                    self.progress.epochs = self.progress.steps // self.plan.steps_per_epoch
+                    self.checkpoints.after_epoch(self.progress, epoch, improved)
+                self.checkpoints.finish(self.progress)
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "killed"
+            with interrupts.deferred():
+                self.checkpoints.save_interrupted(self.progress, within_step=self._in_step)
+            raise
+        finally:
+            self.callbacks.end(status)
+        return self.result()
+
+    def _train_epoch(self, epoch: int) -> None:
+        progress, plan = self.progress, self.plan
+        start_step = progress.steps - (epoch - 1) * plan.steps_per_epoch
+        began = time.perf_counter()
+        for batch in islice(self.loader.epoch(epoch - 1, start_step), plan.total_steps - progress.steps):
+            received = time.perf_counter()
+            with interrupts.deferred():  # an update is made, counted and reported, or none of these
+                self._in_step = True
+                learning_rate = self.learning_rate(progress.steps, plan.total_steps)
+                loss = self._update(batch, learning_rate)
+                seconds = time.perf_counter() - began
+                progress.steps += 1
+                progress.losses.append(loss)
+                self._in_step = False
+                event = StepEvent(
+                    step=progress.steps,
+                    epoch=epoch,
+                    loss=loss,
+                    learning_rate=learning_rate,
+                    images_per_second=len(batch.names) / seconds,
+                    data_wait_fraction=(received - began) / seconds,
+                )
+                self.callbacks.notify("on_step", event)
+                self.checkpoints.after_step(progress)
+            began = time.perf_counter()
+
+    def _update(self, batch: Batch, learning_rate: float) -> float:
+        """Make one step and return its loss; a batch of void pixels alone changes nothing and has a loss of 0."""
+        if _is_void(batch.labels, self.evaluator.ignore_index):
+            return 0.0
+        statistics = self.step.statistics() if self.config.skip_nonfinite else {}
+        masks = self.masks(self.progress.steps, batch.images.shape)
+        loss = self.step(Tensor(batch.images), Tensor(batch.labels), Tensor(learning_rate, ms.float32), *masks)
+        loss = float(loss.asnumpy())
+        interrupts.halt_if_exiting()
+        if not math.isfinite(loss):
+            limit, checkpoint = self.config.skip_nonfinite, self.checkpoints.newest_good
+            skip_batch(loss, batch.names, self.progress, limit, checkpoint)
+            self.step.set_statistics(statistics)
+        return loss
+
+    def _is_evaluation_due(self, epoch: int) -> bool:
+        steps = self.progress.steps
+        is_time = epoch % self.config.eval_every == 0 or steps == self.plan.total_steps
+        return is_time and self.progress.evaluated_at != steps
+
+    def _evaluate(self, epoch: int) -> bool:
+        """Evaluate, keep the weights if they are the best so far, and return whether they are."""
+        self.checkpoints.refuse_nonfinite(self.progress)
+        evaluation = self.evaluator()
+        with interrupts.deferred():
+            progress = self.progress
+            if not math.isfinite(evaluation.loss):
+                log.warning(
+                    "val/loss is %s after step %d, though the weights are finite: this evaluation is not counted as "
+                    "best",
+                    *(evaluation.loss, progress.steps),
+                )
+            best = progress.best.evaluation if progress.best else None
+            improved = is_better(evaluation, best, self.config.monitor)
+            event = EvaluationEvent(progress.steps, epoch, evaluation, improved)
+            if improved:
+                self.checkpoints.save_best(progress, evaluation.metrics)
+                progress.best = event
+                progress.evaluations_since_best = 0
+            else:
+                progress.evaluations_since_best += 1
+            progress.evaluated_at = progress.steps
+            if self.config.patience and progress.evaluations_since_best >= self.config.patience:
+                progress.stopped_early = True
+            self.callbacks.notify("on_evaluation", event)
+            if any(callback.wants_to_stop for callback in self.callbacks):
+                progress.stopped_early = True
+        return improved
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to train or to evaluate."""
+        progress = self.progress
+        return progress.stopped_early or self.plan.total_steps == progress.steps == progress.evaluated_at
+
+    def result(self) -> TrainResult:
+        """Return what the training has brought so far."""
+        return TrainResult(
+            steps=self.progress.steps,
+            losses=self.progress.losses,
+            best=self.progress.best,
+            best_checkpoint=self.checkpoints.best,
+            last_checkpoint=self.checkpoints.last,
+            state=self.checkpoints.state,
+            skipped=self.progress.skipped,
+            stopped_early=self.progress.stopped_early,
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Continue from a state instead of starting anew; call it before `fit`.
+
+        Raises:
+            CheckpointError: If the state belongs to another network or optimizer.
+            ConfigError: If the state has more steps than the training shall have.
         """
         steps, total_steps = state.progress.steps, self.plan.total_steps
         if steps > total_steps:
@@ -135,20 +255,15 @@ class Trainer:
                 f"{state.path}: has {steps} steps behind it, and trainer.epochs and trainer.max_steps allow "
                 f"{total_steps}: raise them, or leave them as they were"
             )
-        state.load_into(self.step.state())
+        self.checkpoints.restore(state)
         self.progress = state.progress
-        self._state = state.path
-        if self.progress.best is not None:
-            self._restore_best()
-        last = self.folder / "last.safetensors"
-        self._last_checkpoint = last if last.is_file() else None
         self.plan = replace(self.plan, first_step=steps, best=self.progress.best)
 
     def compile(self, image_shape: tuple[int, int, int]) -> None:
-        """Compile the update before `fit`, whose first step otherwise does it; nothing if there is no step to make.
+        """Compile the update, which the first step would do otherwise; nothing happens if no step is left to make.
 
         Args:
-            image_shape: Of a crop: C, H, W.
+            image_shape: The shape of a crop: C, H, W.
         """
         if self._compiler is None or self.done or self.progress.steps == self.plan.total_steps:
             return
@@ -163,259 +278,6 @@ class Trainer:
             Tensor(0.0, ms.float32),
             *self.masks(0, images),
         )
-
-    def fit(self) -> TrainResult:
-        """Train to the end.
-
-        Ctrl-C and SIGTERM save the state before they end it.
-
-        Raises:
-            TrainingError: If the loss or a gradient is not finite, more often than ``trainer.skip_nonfinite`` allows,
-                or a parameter is not.
-            CheckpointError: If a checkpoint cannot be written.
-        """
-        status: Status = "failed"
-        self._saved = (time.monotonic(), self.progress.steps, self.progress.evaluated_at)
-        try:
-            self._notify("on_start", self.plan)
-            self.states.clear_partial()  # only now is it certain that no other process trains here
-            if self._best_checkpoint is not None:
-                self._notify("on_checkpoint", "best", self._best_checkpoint)
-            with interrupts.before_forced_exit(lambda: self._end("killed")):
-                while not self.done:
-                    epoch = self.progress.epochs + 1
-                    self._train_epoch(epoch)
-                    self._finish_epoch(epoch)
-                self._finish()
-            status = "finished"
-        except KeyboardInterrupt:
-            status = "killed"
-            with interrupts.deferred():
-                self._save_interrupted()
-            raise
-        finally:
-            self._end(status)
-        return self.result()
-
-    def result(self) -> TrainResult:
-        """What there is by now."""
-        return TrainResult(
-            steps=self.progress.steps,
-            losses=self.progress.losses,
-            best=self.progress.best,
-            best_checkpoint=self._best_checkpoint,
-            last_checkpoint=self._last_checkpoint,
-            state=self._state,
-            skipped=self.progress.skipped,
-            stopped_early=self.progress.stopped_early,
-        )
-
-    @property
-    def done(self) -> bool:
-        """Whether there is nothing left to train or to evaluate."""
-        progress = self.progress
-        return progress.stopped_early or self.plan.total_steps == progress.steps == progress.evaluated_at
-
-    def _train_epoch(self, epoch: int) -> None:
-        start_step = self.progress.steps - (epoch - 1) * self.plan.steps_per_epoch
-        if self.progress.steps == self.plan.total_steps:
-            return
-        began = time.perf_counter()
-        for batch in self.loader.epoch(epoch - 1, start_step):
-            received = time.perf_counter()
-            with interrupts.deferred():  # an update is made, counted and told, or none of these
-                self._in_step = True
-                learning_rate = self.learning_rate(self.progress.steps, self.plan.total_steps)
-                loss = self._update(batch, learning_rate)
-                ended = time.perf_counter()
-                self.progress.steps += 1
-                self.progress.losses.append(loss)
-                self._in_step = False
-                self._notify(
-                    "on_step",
-                    StepRecord(
-                        step=self.progress.steps,
-                        epoch=epoch,
-                        loss=loss,
-                        learning_rate=learning_rate,
-                        images_per_second=len(batch.names) / (ended - began),
-                        data_wait_fraction=(received - began) / (ended - began),
-                    ),
-                )
-                if self._is_time_to_save():
-                    self._save_state()
-            if self.progress.steps == self.plan.total_steps:
-                break
-            began = time.perf_counter()
-
-    def _update(self, batch: Batch, learning_rate: float) -> float:
-        """Make one step; a batch without a pixel that counts changes nothing and has a loss of 0."""
-        if _is_void(batch.labels, self.evaluator.ignore_index):
-            return 0.0
-        statistics = self.step.statistics() if self.config.skip_nonfinite else {}
-        masks = self.masks(self.progress.steps, batch.images.shape)
-        loss = self.step(Tensor(batch.images), Tensor(batch.labels), Tensor(learning_rate, ms.float32), *masks)
-        loss = float(loss.asnumpy())
-        interrupts.halt_if_exiting()
-        if not math.isfinite(loss):
-            self._skip(loss, batch)
-            self.step.set_statistics(statistics)
-        return loss
-
-    def _finish_epoch(self, epoch: int) -> None:
-        progress, last = self.progress, self.progress.steps == self.plan.total_steps
-        improved = False
-        if (last or epoch % self.config.eval_every == 0) and progress.evaluated_at != progress.steps:
-            improved = self._evaluate(epoch)
-        progress.epochs = progress.steps // self.plan.steps_per_epoch
-        if self.config.save_every and epoch % self.config.save_every == 0:
-            self._save_weights("epoch", f"epoch_{epoch:04d}", epoch)
-        every = self.config.checkpoint_epochs
-        # Right after a new best, so that what is on disk as the best is what a training that goes on believes in.
-        if improved or (every and epoch % every == 0):
-            self._save_state()
-
-    def _finish(self) -> None:
-        epoch = math.ceil(self.progress.steps / self.plan.steps_per_epoch)
-        if self._is_ahead_of_state():
-            self._save_state()
-        self._last_checkpoint = self._save_weights("last", "last", epoch)
-        if self.config.ckpt:
-            self._save_ckpts()
-
-    def _save_ckpts(self) -> None:
-        last = {name: parameter.asnumpy() for name, parameter in self.step.network.parameters_dict().items()}
-        save_ckpt(self._last_checkpoint.with_suffix(".ckpt"), last)
-        if self._best_checkpoint is not None:
-            is_last = self.progress.best.step == self.progress.steps
-            best = last if is_last else read_weights(self._best_checkpoint)[0]
-            save_ckpt(self._best_checkpoint.with_suffix(".ckpt"), best)
-
-    def _evaluate(self, epoch: int) -> bool:
-        self._refuse_nonfinite()
-        evaluation = self.evaluator()
-        with interrupts.deferred():
-            progress = self.progress
-            record = EvaluationRecord(progress.steps, epoch, evaluation, improved=self._improves(evaluation))
-            if record.improved:
-                self._best_checkpoint = self._save_weights("best", "best", epoch, evaluation.metrics)
-                progress.best = record
-                progress.evaluations_since_best = 0
-            else:
-                progress.evaluations_since_best += 1
-            progress.evaluated_at = progress.steps
-            if self.config.patience and progress.evaluations_since_best >= self.config.patience:
-                progress.stopped_early = True
-            self._notify("on_evaluation", record)
-            if any(callback.wants_to_stop for callback in self.callbacks):
-                progress.stopped_early = True
-        return record.improved
-
-    def _improves(self, evaluation: Evaluation) -> bool:
-        monitor, metrics = self.config.monitor, evaluation.metrics
-        if not math.isfinite(evaluation.loss):
-            log.warning(
-                "val/loss is %s after step %d, though the weights are finite: this evaluation is not counted as best",
-                *(evaluation.loss, self.progress.steps),
-            )
-            return False
-        if self.progress.best is None:
-            return True
-        # A class that occurs nowhere has no IoU, which never counts as better.
-        value, best = metrics.get(monitor, math.nan), self.progress.best.evaluation.metrics.get(monitor, math.nan)
-        if math.isnan(best):
-            return not math.isnan(value)
-        return value > best if higher_is_better(monitor) else value < best
-
-    def _save_weights(
-        self, kind: CheckpointKind, name: str, epoch: int, metrics: dict[str, float] | None = None
-    ) -> Path:
-        self._refuse_nonfinite()
-        path = self.folder / f"{name}.safetensors"
-        save_weights(path, self.step.network, {**self._document(epoch), "metrics": metrics or {}})
-        self._notify("on_checkpoint", kind, path)
-        return path
-
-    def _save_state(self) -> None:
-        with interrupts.deferred():
-            self._refuse_nonfinite()
-            document = self._document(math.ceil(self.progress.steps / self.plan.steps_per_epoch))
-            run: dict[str, Any] = {}
-            for callback in self.callbacks:
-                run |= callback.before_state()
-            self._state = self.states.save(self.progress, self.step.state(), {**document, "run": run})
-            self._saved = (time.monotonic(), self.progress.steps, self.progress.evaluated_at)
-            self._notify("on_checkpoint", "state", self._state)
-
-    def _save_interrupted(self) -> None:
-        """What a training that is told to end leaves for the one that goes on."""
-        if self._in_step:  # only where interrupts cannot be deferred: the parameters may be half updated
-            log.warning("interrupted within a step: the last state is %s", self._state or "none")
-            return
-        try:
-            if self._is_ahead_of_state():
-                self._save_state()
-        except CheckpointError as error:
-            log.warning("%s; the last state is %s", error, self._state or "none")
-        except TrainingError as error:
-            log.warning("the state is not saved: %s", error)
-
-    def _is_ahead_of_state(self) -> bool:
-        _, steps, evaluated_at = self._saved
-        saved = self._state is not None and (steps, evaluated_at) == (self.progress.steps, self.progress.evaluated_at)
-        return self.progress.steps > 0 and not saved
-
-    def _is_time_to_save(self) -> bool:
-        minutes = self.config.checkpoint_minutes
-        return minutes is not None and time.monotonic() - self._saved[0] >= 60 * minutes
-
-    def _document(self, epoch: int) -> dict[str, Any]:
-        return {**self.metadata, "epoch": epoch, "step": self.progress.steps}
-
-    def _restore_best(self) -> None:
-        path = self.folder / "best.safetensors"
-        try:
-            name = first_nonfinite(read_weights(path)[0])
-            if name is not None:
-                raise CheckpointError(f"{path}: {name} holds NaN or infinity")
-            self._best_checkpoint = path
-        except CheckpointError as error:
-            log.warning("%s; the next evaluation counts as the best", error)
-            self.progress.best = None
-
-    def _skip(self, loss: float, batch: Batch) -> None:
-        """Let a loss or a gradient that is no number pass, or end the training."""
-        limit = self.config.skip_nonfinite
-        what = "the loss" if math.isinf(loss) else "the loss or a gradient"  # a gradient turns the loss into NaN alone
-        where = f"{what} is {loss} at step {self.progress.steps + 1} on {', '.join(dict.fromkeys(batch.names))}"
-        if self.progress.skipped < limit:
-            self.progress.skipped += 1
-            log.warning("%s: batch skipped (%d of at most %d)", where, self.progress.skipped, limit)
-            return
-        raise self._diverged(f"{where}{f', after {limit} skipped ones' if limit else ''}")
-
-    def _refuse_nonfinite(self) -> None:
-        """End the training if a weight, a moment or a moving statistic is no number; no later step would mend it."""
-        name = first_nonfinite(self.step.state())
-        if name is not None:
-            raise self._diverged(f"{name} holds NaN or infinity after step {self.progress.steps}")
-
-    def _diverged(self, what: str) -> TrainingError:
-        kept = self._state or self._best_checkpoint
-        return TrainingError(
-            f"{what}: lower optimizer.lr, add schedule.warmup_steps or set trainer.clip_norm; "
-            + (f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet")
-        )
-
-    def _end(self, status: Status) -> None:
-        """Every callback gets to close what it opened, even after one of them has failed."""
-        with ExitStack() as stack:
-            for callback in reversed(self.callbacks):  # the stack unwinds backwards
-                stack.callback(callback.on_end, status)
-
-    def _notify(self, event: str, *arguments: Any) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(*arguments)
 
 
 def _is_void(labels: np.ndarray, ignore_index: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a large image costs: its own pixels and its labels, whatever is computed for them."""
+"""A large image takes memory for its own pixels and its labels, whatever is computed for them."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from fcnlab.inference import TrainedNetwork
 
 
 def peak_of_arrays(network, side, tile):
-    """Bytes that predicting takes at its peak beside the image, as Python and numpy allocate them."""
+    """Return the peak number of bytes that Python and numpy allocate for a prediction besides the image."""
     image = np.zeros((side, side, 3), np.uint8)
     tracemalloc.start()
     try:
@@ -31,7 +31,7 @@ def test_arrays_are_as_large_as_a_tile_not_as_the_image():
         shapes.add(images.shape[2:])
         return np.zeros((1, *images.shape[2:]), np.int32)
 
-    network._forward = forward  # what MindSpore takes is the slow test's business
+    network._forward = forward  # the slow test measures what MindSpore takes
     small, large = (peak_of_arrays(network, side, tile=1024) for side in (1024, 4096))
     labels = 4096 * 4096 - 1024 * 1024
     last_tile = 4 * 1024 * 1024  # its int32 classes, while the next one is computed

@@ -1,4 +1,4 @@
-"""Label maps of plain images: one way to prepare them, and tiles that leave no seam."""
+"""Label maps of plain images: they are prepared as in training, and tiles leave no seam."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def network(tmp_path_factory):
 
 
 def logits_by_hand(network, image):
-    """The plain network on a plainly normalised image."""
+    """Return the logits of the network for an image that is normalised by hand."""
     pixels = (image / 255 - np.array(MEAN)) / np.array(STD)
     return network(Tensor(pixels.transpose(2, 0, 1)[np.newaxis].astype(np.float32))).asnumpy()[0]
 
@@ -128,7 +128,7 @@ def test_a_size_that_comes_often_gets_a_graph_of_its_own(network):
     expected = {size: network(Tensor(size_images)).asnumpy() for size, size_images in ((0, first), (1, second))}
     graphs = []
     for index, images in ((0, first), (1, second), (1, second), (1, second), (0, first)):
-        np.testing.assert_allclose(forward(images, "logits"), expected[index], atol=1e-5)
+        np.testing.assert_allclose(forward(images, "logits"), expected[index], atol=1e-4)
         graphs.append((len(forward._one_size), len(forward._any_size)))
     assert graphs == [(1, 0), (1, 1), (1, 1), (2, 1), (2, 1)]
     assert not forward._has_room((1, 3, 1408, 1408))  # their memory adds up

@@ -1,4 +1,4 @@
-"""The compiled library called without MindSpore: numpy arrays in, numpy arrays out."""
+"""Calls the compiled library without MindSpore, with numpy arrays."""
 
 import ctypes
 
@@ -10,7 +10,7 @@ class Native:
         self.library = ctypes.CDLL(str(path))
 
     def __call__(self, function, inputs, shape):
-        """Fills and returns a new array of ``shape``."""
+        """Call a function that fills a new array of ``shape``, and return that."""
         arrays = [np.ascontiguousarray(array, np.float32) for array in inputs]
         arrays.append(np.full(shape, np.nan, np.float32))
         count = len(arrays)
@@ -23,7 +23,7 @@ class Native:
 
 
 def assert_same_bits_on_any_number_of_threads(monkeypatch, compute, numbers=("1", "2", "7")):
-    """``compute`` gives arrays, which the number of threads must not change."""
+    """Check that the number of threads does not change the arrays that ``compute`` returns."""
     results = []
     for number in numbers:
         monkeypatch.setenv("FCNLAB_NUM_THREADS", number)

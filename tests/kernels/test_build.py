@@ -11,7 +11,7 @@ from fcnlab.kernels.build import BuildError, build
 
 @pytest.fixture
 def compiler(tmp_path, monkeypatch):
-    """A compiler that counts the libraries it makes, and copies what was compiled for the suite in place of that."""
+    """A compiler that counts its calls, and copies the suite's library instead of compiling one."""
     library, calls, script = build(), tmp_path / "calls", tmp_path / "c++"
     script.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && { echo counting; exit; }\n'
@@ -86,6 +86,7 @@ def test_without_a_library_the_user_hears_it_once_and_networks_are_stock(monkeyp
     def fail():
         raise BuildError("no C++ compiler; install g++")
 
+    monkeypatch.delenv("FCNLAB_KERNELS", raising=False)
     monkeypatch.setattr(selection, "build", fail)
     selection._built.cache_clear()
     try:
@@ -99,6 +100,7 @@ def test_without_a_library_the_user_hears_it_once_and_networks_are_stock(monkeyp
 
 
 def test_the_variable_and_the_context_switch_it_off(monkeypatch):
+    monkeypatch.delenv("FCNLAB_KERNELS", raising=False)
     assert selection.describe() == f"compiled {selection.library().stem}"
     with selection.stock_operators():
         assert selection.library() is None

@@ -1,4 +1,4 @@
-"""Against the definition of a convolution, in double precision."""
+"""The 3x3 convolution against its definition in double precision."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def native():
 
 
 def shifted(images, row, column):
-    """``images`` moved so that its pixel (y + row - 1, x + column - 1) comes to (y, x); zeros come in."""
+    """Return ``images``, shifted so that pixel (y + row - 1, x + column - 1) comes to (y, x), with zeros beyond."""
     padded = np.pad(images.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
     return padded[:, :, row : row + images.shape[2], column : column + images.shape[3]]
 
@@ -45,7 +45,7 @@ def example(shape, outputs, seed=0):
 
 
 def assert_close(found, expected):
-    # Winograd's F(4x4, 3x3) loses about two digits of single precision's seven.
+    # Winograd's F(4x4, 3x3) loses about two of the seven digits of single precision.
     assert np.abs(found - expected).max() <= 3e-4 * max(1.0, np.abs(expected).std())
 
 
@@ -64,7 +64,7 @@ def test_any_shape(native, shape, outputs):
 
 @pytest.mark.parametrize(("channels", "size"), [(64, 64), (128, 24)])
 def test_many_channels_and_tiles(native, channels, size):
-    """More tiles than one block takes, and sums that threads share as well as sums of their own."""
+    """There are more tiles than fit into a block, and the sums are shared by threads or not."""
     images, weight, gradient = example((2, channels, size, size), channels)
     scale = 1 / np.sqrt(9 * channels)
     assert_close(native("conv3x3", [images, weight * scale], gradient.shape), convolution(images, weight * scale))
@@ -87,7 +87,7 @@ def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch):
 
 
 def test_memory_is_used_again(native):
-    """No more memory for the hundredth call than for the tenth."""
+    """Twenty more calls take no more memory than the first twenty."""
     import psutil
 
     images, weight, gradient = example((1, 64, 64, 64), 64)

@@ -1,4 +1,4 @@
-"""Against the definition of a convolution, in double precision."""
+"""The direct convolution against its definition in double precision."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def native():
 
 
 def shifted(images, row, column, size):
-    """``images`` moved so that its pixel (y + row - size // 2, x + column - size // 2) comes to (y, x)."""
+    """Return ``images``, shifted so that pixel (y + row - size // 2, x + column - size // 2) comes to (y, x)."""
     reach = size // 2
     padded = np.pad(images.astype(np.float64), ((0, 0), (0, 0), (reach, reach), (reach, reach)))
     return padded[:, :, row : row + images.shape[2], column : column + images.shape[3]]
@@ -54,7 +54,7 @@ def all_three(native, images, weight, bias, gradient):
     )
 
 
-def assert_correct(native, images, weight, bias, gradient):
+def assert_correct(native, images, weight, bias, gradient, bound=2e-5):
     turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
     expected = (
         convolution(images, weight) + bias[:, None, None],
@@ -62,7 +62,7 @@ def assert_correct(native, images, weight, bias, gradient):
         weight_gradient(images, gradient, weight.shape[2]),
     )
     for found, exact in zip(all_three(native, images, weight, bias, gradient), expected, strict=True):
-        assert np.abs(found - exact).max() <= 2e-5 * max(1.0, np.abs(exact).std())
+        assert np.abs(found - exact).max() <= bound * max(1.0, np.abs(exact).std())
 
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 50), st.integers(1, 9), st.integers(1, 20))
@@ -76,7 +76,8 @@ def test_any_shape(native, shape, outputs, size):
 
 @pytest.mark.parametrize(("channels", "size"), [(300, 7), (700, 1)])
 def test_more_inputs_than_are_packed_at_a_time(native, channels, size):
-    assert_correct(native, *example((2, channels, 4, 5), 33, size))
+    # The rounding of a sum grows with the root of its terms, which are up to six times as many as in `test_any_shape`.
+    assert_correct(native, *example((2, channels, 4, 5), 33, size), bound=5e-5)
 
 
 def test_no_image(native):

@@ -1,4 +1,4 @@
-"""The compiled operators within MindSpore: with stock ones in their place, everything is the same but for rounding."""
+"""The compiled operators within MindSpore differ from the stock ones by no more than rounding."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 from mindspore import Tensor
 
 from fcnlab import kernels
+from fcnlab.kernels.build import build
 from fcnlab.losses import CrossEntropy
 from fcnlab.models import build_model
 from fcnlab.training.optimizers import SGD
@@ -18,7 +19,7 @@ from fcnlab.training.step import TrainStep
 
 
 def networks(norm="batch"):
-    """The same network twice: compiled operators, and MindSpore's."""
+    """Return the same network twice, with compiled operators and with MindSpore's."""
     settings = {"num_classes": 3, "width": 1 / 16, "norm": norm, "dropout": 0.0}
     compiled = build_model("fcn8s", **settings)
     with kernels.stock_operators():
@@ -26,7 +27,7 @@ def networks(norm="batch"):
     random = np.random.default_rng(0)
     for network in (compiled, stock):
         for parameter in network.trainable_params():
-            if parameter.name.startswith("score"):  # zeros hide everything below them
+            if parameter.name.startswith("score"):  # zero scores would hide everything below them
                 parameter.set_data(Tensor(0.1 * random.standard_normal(parameter.shape, dtype=np.float32)))
         random = np.random.default_rng(0)
     return compiled, stock
@@ -36,23 +37,49 @@ def images(*shape):
     return Tensor(np.random.default_rng(1).standard_normal(shape, dtype=np.float32))
 
 
+def relative_error(found, expected):
+    """Return the error of all elements together, since rounding may decide about one at the edge of a ReLU."""
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+class Training:
+    """Three steps of a network, from initial values that may be disturbed."""
+
+    def __init__(self, network):
+        self.step = TrainStep(network, CrossEntropy(255, 3), SGD(network.trainable_params()))
+        self.start = {name: value.asnumpy().copy() for name, value in self.step.state().items()}
+
+    def __call__(self, disturbance=0.0, seed=0):
+        """Train, and return the losses and the change of each parameter."""
+        random = np.random.default_rng(seed)
+        start = {}
+        for name, value in self.step.state().items():
+            noise = disturbance * random.standard_normal(value.shape) if value.requires_grad else 0
+            start[name] = np.asarray(self.start[name] * (1 + noise), np.float32)
+            value.set_data(Tensor(start[name]))
+        labels = Tensor(np.random.default_rng(2).integers(0, 3, (2, 64, 96)).astype(np.int32))
+        rate = Tensor(0.002, ms.float32)
+        losses = [float(self.step(images(2, 3, 64, 96), labels, rate).asnumpy()) for _ in range(3)]
+        moved = {name: value.asnumpy() - start[name] for name, value in self.step.state().items()}
+        return np.array(losses), moved
+
+
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_a_training_step(norm):
-    labels = Tensor(np.random.default_rng(2).integers(0, 3, (2, 64, 96)).astype(np.int32))
-    losses, parameters = [], []
-    for network in networks(norm):
-        step = TrainStep(network, CrossEntropy(255, 3), SGD(network.trainable_params()))
-        # Steps as short as these keep a rounding's size; ones of 0.05 make a thousand times as much of it in three.
-        rate = Tensor(0.002, ms.float32)
-        losses.append([float(step(images(2, 3, 64, 96), labels, rate).asnumpy()) for _ in range(3)])
-        parameters.append({name: value.asnumpy() for name, value in network.parameters_dict().items()})
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
-    assert losses[0][2] < losses[0][0]
-    assert parameters[0].keys() == parameters[1].keys()
-    start = {name: value.asnumpy() for name, value in networks(norm)[0].parameters_dict().items()}
-    for name, value in parameters[0].items():
-        moved = np.abs(parameters[1][name] - start[name]).max()
-        assert np.abs(value - parameters[1][name]).max() <= 0.02 * moved + 1e-6, name
+    """Compiled operators have at most ten times the effect of weights that differ by some roundings, 2e-6."""
+    compiled, stock = (Training(network) for network in networks(norm))
+    losses, moved = compiled()
+    expected_losses, expected = stock()
+    disturbed = [stock(2e-6, seed) for seed in range(3)]
+    assert losses[2] < losses[0]
+    assert np.abs(losses - expected_losses).max() <= 10 * max(
+        np.abs(one - expected_losses).max() for one, _ in disturbed
+    )
+    assert moved.keys() == expected.keys()
+    for name, move in moved.items():
+        # A few channels may change by a whole pixel of a ReLU or a pooling; a wrong gradient is off by all of its size.
+        of_disturbance = np.median([relative_error(one[name], expected[name]) for _, one in disturbed])
+        assert relative_error(move, expected[name]) <= max(0.1, 10 * of_disturbance), name
 
 
 def test_any_image_size_with_one_compilation():
@@ -70,11 +97,11 @@ def test_the_gradient_in_evaluation_takes_the_statistics_as_constants():
     for network in networks():
         network.set_train(False)
         gradients.append(ms.grad(network)(images(1, 3, 64, 64)).asnumpy())
-    np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-3 * gradients[1].std())
+    assert relative_error(*gradients) < 0.01
 
 
 def test_pynative_mode():
-    """Step by step, to debug."""
+    """The mode for debugging runs each operator by itself."""
     compiled, stock = networks()
     ms.set_context(mode=ms.PYNATIVE_MODE)
     try:
@@ -85,12 +112,11 @@ def test_pynative_mode():
 
 
 def test_what_runs_out_of_memory_ends_in_an_error_not_in_a_crash(tmp_path):
-    """In a process that may not have the memory that a convolution works in."""
+    """The process is not allowed to take the memory that a convolution needs."""
     code = (
         "import resource, numpy as np\n"
         "from native import Native\n"
-        "from fcnlab.kernels.build import build\n"
-        "native = Native(build())\n"
+        f"native = Native({str(build())!r})\n"  # compiled before, as that leaves memory to be used again
         "arrays = [np.ones((1, 512, 64, 64)), np.ones((512, 512, 3, 3))]\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, -1))\n"

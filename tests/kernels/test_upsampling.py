@@ -1,4 +1,4 @@
-"""Against the definition of a transposed convolution, in double precision."""
+"""The upsampling against the definition of a transposed convolution in double precision."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def product(subscripts, first, second):
 
 
 def cut(gradient, stride, row, column, height, width):
-    """What of the output each input pixel reaches by the tap (row, column) of its kernel; zeros beyond the edge."""
+    """Return the output pixel that each input pixel reaches by the tap (row, column), with zeros beyond the edge."""
     half = stride // 2
     padded = np.pad(gradient, ((0, 0), (0, 0), (half, half), (half, half)))
     return padded[:, :, row::stride, column::stride][:, :, :height, :width]
@@ -96,7 +96,7 @@ def test_one_pixel(native, stride, batch):
 
 @pytest.mark.parametrize(("channels", "size", "stride"), [(5, 4, 32), (5, 90, 2), (70, 9, 8)])
 def test_more_than_one_task(native, channels, size, stride):
-    """Several groups of panels, several parts of the sums, many tiles."""
+    """There are several groups of panels, several parts of the sums, or many tiles."""
     assert_correct(native, *example((2, channels, size, size + 3), channels, stride))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 VOID = 255
 WEIGHTS = [1.0, 2.5, 0.0, 0.5]
-"""Of four classes."""
+"""The weights of four classes."""
 
 
 def softmax(logits):

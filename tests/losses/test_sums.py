@@ -1,4 +1,4 @@
-"""The loss of many images from the sums of each, against the formulas of all their pixels at once."""
+"""The loss of many images from the sums of each, against the formulas applied to all their pixels at once."""
 
 import mindspore as ms
 import numpy as np
@@ -49,7 +49,7 @@ def test_sums_over_images_give_the_loss_of_all_their_pixels(name):
     assert loss.from_sums(total(loss, pairs)) == pytest.approx(expected, rel=1e-5)
     counted = [np.count_nonzero(labels != VOID) for _, labels in pairs]
     by_image = [float(loss(Tensor(logits), Tensor(labels)).asnumpy()) for logits, labels in pairs]
-    if name != "cross-entropy":  # weighed by their pixels, the images' losses are another number
+    if name != "cross-entropy":  # the mean of the images' losses, weighted by their pixels, differs
         assert np.average(by_image, weights=counted) != pytest.approx(expected, rel=1e-3)
 
 

@@ -11,7 +11,7 @@ VOID = 255
 
 
 def boundary_pixels(labels, void, index):
-    """Pixels of a class with a neighbour of another class; (row, column) pairs."""
+    """Return the (row, column) pairs of the pixels of a class that have a neighbour of another class."""
     height, width = labels.shape
     found = []
     for row in range(height):

@@ -1,4 +1,4 @@
-"""How a metric is called in Python, and how in the journal and the store."""
+"""The names of metrics in Python, in the journal and in the store."""
 
 import unicodedata
 
@@ -33,7 +33,7 @@ NAMES = st.one_of(NASTY, st.text(max_size=40), st.text(st.one_of(SURROGATES, st.
         ("val/iou/ a  b ", "val/iou/:space:a :space:b:space:"),
         ("val/iou/a\nb", "val/iou/a:U000A:b"),
         ("val/iou/😀", "val/iou/:U1F600:"),
-        ("val/iou/u\u0308", "val/iou/u:U0308:"),  # beside ü, which looks the same
+        ("val/iou/u\u0308", "val/iou/u:U0308:"),  # not the single character ü, which looks the same
         ("evaluate/boundary_f1/a+b", "evaluate/boundary_f1/a:plus sign:b"),
     ],
 )

@@ -20,7 +20,7 @@ def cells_like(seed, side=96):
 
 
 def slice_and_prediction(seed):
-    """A label, True in a cell, and a probability that is off in places."""
+    """Return a label, which is True in a cell, and a probability that is wrong in places."""
     field = np.abs(cells_like(seed))
     cell = field > 0.25
     noise = cells_like(seed + 1000) * 0.15
@@ -57,13 +57,13 @@ def test_thinning_neither_joins_nor_parts(seed, density):
 def reference(cell, probability, threshold):
     """Both scores of one slice by scikit-image; a pixel on a predicted membrane is a cell of its own."""
     true = measure.label(cell, connectivity=1)
-    membrane = np.pad(probability < threshold, 32, mode="edge")  # as if membranes went on beyond the image
+    membrane = np.pad(probability < threshold, 32, mode="edge")  # as if membranes continued beyond the image
     membrane = morphology.thin(membrane)[32:-32, 32:-32]
     found = measure.label(~membrane, connectivity=1)
     alone = found == 0
     found[alone] = found.max() + 1 + np.arange(alone.sum())
     error, *_ = metrics.adapted_rand_error(true, found, ignore_labels=(0,))
-    # H(S | T) and H(T | S); of what is ignored in the first image only, as the challenge does.
+    # These are H(S | T) and H(T | S), where only pixels of the first image are ignored, as the challenge does.
     inside = true > 0
     splits = metrics.variation_of_information(true[inside], found[inside])
     entropies = [-sum(share * np.log2(share) for share in shares(values[inside])) for values in (true, found)]
@@ -93,7 +93,7 @@ def test_several_slices_are_one_of_separate_cells():
     scores = PartitionScores((0.5,))
     for cell, probability in slices:
         scores.update(cell, probability)
-    # Side by side with a membrane between, nothing of one slice meets anything of another.
+    # A membrane between slices that lie side by side separates all their cells.
     cells, probabilities = (
         np.hstack([np.pad(pair[position], ((0, 0), (0, 8))) for pair in slices]) for position in (0, 1)
     )

@@ -13,7 +13,7 @@ OPERATORS = pytest.mark.parametrize("operators", [nullcontext, stock_operators],
 
 
 class Weighted(nn.Cell):
-    """A scalar of a layer's output, so that its gradient reaches every element with another factor."""
+    """A weighted sum of a layer's output, so that the gradient of every element has a factor of its own."""
 
     def __init__(self, layer):
         super().__init__()
@@ -24,7 +24,7 @@ class Weighted(nn.Cell):
 
 
 def gradients(layer, features, factors):
-    """With respect to the input and to each parameter."""
+    """Return the gradients with respect to the input and to each parameter."""
     function = ms.grad(Weighted(layer), 0, weights=ms.ParameterTuple(layer.trainable_params()))
     of_input, of_parameters = function(features, factors)
     return [of_input.asnumpy(), *(gradient.asnumpy() for gradient in of_parameters)]

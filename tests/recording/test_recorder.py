@@ -136,7 +136,7 @@ def test_the_figures_show_everything_and_are_drawn_once_while_the_last_weights_a
 
     monkeypatch.setattr(run_figures, "draw_learning_curves", learning_curves)
     if "trainer.patience=1" in overrides:
-        monkeypatch.setattr("fcnlab.training.trainer.Trainer._improves", lambda self, _: self.progress.best is None)
+        monkeypatch.setattr("fcnlab.training.trainer.is_better", lambda evaluation, best, monitor: best is None)
     result = fcnlab.train(
         tiny(*overrides, "trainer.eval_every=1", "tracking=none", "trainer.mode=pynative"), tmp_path / "out"
     )

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.training import console as module
-from fcnlab.training.callbacks import EvaluationRecord, Plan, StepRecord
+from fcnlab.training.callbacks import EvaluationEvent, Plan, StepEvent
 from fcnlab.training.console import ConsoleProgress, summary_table
 from fcnlab.training.evaluation import Evaluation
 
@@ -17,7 +17,7 @@ PLAN = Plan(epochs=2, steps_per_epoch=50, total_steps=100, batch_size=4)
 
 
 def step(number):
-    return StepRecord(number, 1 + number // 50, 0.25, 1e-3, images_per_second=8.0, data_wait_fraction=0.01)
+    return StepEvent(number, 1 + number // 50, 0.25, 1e-3, images_per_second=8.0, data_wait_fraction=0.01)
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_the_table_at_the_end_is_the_best_evaluations(evaluation):
     screen = Console(record=True, width=100, force_terminal=False)
     progress = ConsoleProgress(screen)
     progress.on_start(PLAN)
-    progress.on_evaluation(EvaluationRecord(50, 1, evaluation, improved=True))
-    progress.on_evaluation(EvaluationRecord(100, 2, evaluation, improved=False))
+    progress.on_evaluation(EvaluationEvent(50, 1, evaluation, improved=True))
+    progress.on_evaluation(EvaluationEvent(100, 2, evaluation, improved=False))
     progress.on_end("finished")
     assert "Best evaluation, epoch 1" in screen.export_text()
 

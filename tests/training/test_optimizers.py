@@ -12,7 +12,7 @@ LEARNING_RATE = 0.01
 
 
 def run(optimizer_class, start, gradients, **options):
-    """Three arrays, a few steps; returns where they end."""
+    """Update three arrays for a few steps, and return their values."""
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
     parameters = [Parameter(Tensor(array.astype(np.float32)), name=f"p{index}") for index, array in enumerate(start)]
     optimizer = optimizer_class(parameters, **options)

@@ -1,4 +1,4 @@
-"""The state on disk: whole or not at all, the one before as long as needed, and only for what it is of."""
+"""States on disk: each is whole or absent, older ones are kept as long as needed, and only their own network fits."""
 
 import errno
 import io
@@ -11,7 +11,7 @@ import pytest
 from fcnlab.core import files
 from fcnlab.core.errors import CheckpointError
 from fcnlab.metrics.confusion import ConfusionMatrix
-from fcnlab.training.callbacks import EvaluationRecord
+from fcnlab.training.callbacks import EvaluationEvent
 from fcnlab.training.evaluation import Evaluation
 from fcnlab.training.state import Progress, StateFolder, read_state
 
@@ -19,7 +19,7 @@ DOCUMENT = {"ignore_index": 255, "class_names": ["a", "b"], "arch": {"name": "fc
 
 
 def parameters(value=1.0, **changes):
-    """Of a network and an optimizer; some of them scalars and integers."""
+    """Return parameters of a network and an optimizer; some of them are scalars and integers."""
     arrays = {
         "fc6.weight": np.full((2, 3), value, np.float32),
         "optimizer.first.fc6.weight": np.full((2, 3), -value, np.float32),
@@ -33,7 +33,7 @@ def parameters(value=1.0, **changes):
 def progress(steps):
     confusion = ConfusionMatrix(2, 255)
     confusion.update(np.array([0, 1, 1]), np.array([0, 1, 0]))
-    best = EvaluationRecord(2, 1, Evaluation(0.25, confusion, ["a", "b"], []), improved=True)
+    best = EvaluationEvent(2, 1, Evaluation(0.25, confusion, ["a", "b"], []), improved=True)
     losses = [1 / (step + 3) for step in range(steps)]
     return Progress(steps, 3, 2, 1, 4, True, losses, best)
 
@@ -125,7 +125,7 @@ def test_a_state_that_holds_no_numbers_is_refused_and_the_one_before_taken(tmp_p
     array = parameters()[name].asnumpy().copy()
     array.flat[-1] = bad
     skipped = progress(2)
-    skipped.losses[1] = np.nan  # the loss of a step that was left out may be
+    skipped.losses[1] = np.nan  # the loss of a skipped step may be NaN
     path = folder.save(skipped, parameters(**{name: array}), DOCUMENT)
     with pytest.raises(CheckpointError) as caught:
         read_state(path)

@@ -1,4 +1,4 @@
-"""What a step says of gradients that are no numbers, where the loss alone would not."""
+"""A step reports gradients that are not finite, where the loss alone would not."""
 
 import math
 
@@ -22,7 +22,7 @@ def batch():
 
 
 def network(norm="batch"):
-    """Its scores are not zero, as they are at first, so that something flows backward."""
+    """Return a network whose scores are not zero, as they are at first, so that gradients flow backward."""
     made = build_model("fcn32s", num_classes=2, width=1 / 64, norm=norm, dropout=0)
     weight = made.score.weight
     weight.set_data(Tensor(np.random.default_rng(1).standard_normal(weight.shape).astype(np.float32)))
@@ -38,7 +38,7 @@ def spoil(parameter, value=math.nan):
 @pytest.mark.parametrize("guarded", [False, True])
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_a_weight_that_is_no_number_shows_in_what_the_step_returns(norm, guarded):
-    """A ReLU turns the NaN into 0, so that the loss is a number, but below that layer no gradient is."""
+    """A ReLU turns the NaN into 0, so that the loss is finite, but no gradient below that layer is."""
     ms.set_context(mode=ms.PYNATIVE_MODE, device_target="CPU")
     trained, loss = network(norm), CrossEntropy(255, 2)
     step = TrainStep(trained, loss, Adam(trained.trainable_params()), guarded=guarded)

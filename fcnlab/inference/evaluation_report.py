@@ -1,4 +1,4 @@
-"""The folder of tables and pictures that an evaluation leaves behind."""
+"""The tables and pictures of an evaluation, in a folder."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 200
-"""Of a sample's name, in the name of a file, which may have 255."""
+"""The most bytes of a sample's name in the name of a file, which may have 255."""
 
 FILES = ("metrics.json", "classes.csv", "images.csv", "confusion_matrix.png", "confusion_matrix.csv", "worst")
-"""What `write_report` writes."""
+"""The files and the folder that `write_report` writes."""
 
 
 def write_report(measurement: Measurement, description: Mapping[str, Any], folder: Path, palette: np.ndarray) -> None:
-    """Write everything that was measured.
+    """Write a measurement.
 
     Args:
-        measurement: What was measured.
-        description: Of what and how, for ``metrics.json``.
-        folder: Made when missing; what an earlier evaluation left there is replaced.
+        measurement: The measurement.
+        description: What was measured and how, for ``metrics.json``.
+        folder: The folder, which is made when missing; an earlier evaluation in it is replaced.
         palette: The classes' colours, C x 3 uint8 RGB.
 
     Raises:
-        FcnlabError: If the disk does not take it.
+        FcnlabError: If a file cannot be written.
     """
     confusion, names = measurement.confusion, measurement.class_names
     report = {**description, "metrics": measurement.metrics}
@@ -55,7 +55,7 @@ def write_report(measurement: Measurement, description: Mapping[str, Any], folde
         raise DataError(
             f"{error.filename or folder}: cannot write ({error.strerror}); choose another output"
         ) from error
-    for stale in (folder / "worst").glob("*.png"):  # of an earlier evaluation into the same folder
+    for stale in (folder / "worst").glob("*.png"):  # from an earlier evaluation into the same folder
         stale.unlink()
     for rank, (result, sample, prediction) in enumerate(measurement.worst, start=1):
         picture = comparison(
@@ -66,7 +66,7 @@ def write_report(measurement: Measurement, description: Mapping[str, Any], folde
             ignore_index=confusion.ignore_index,
             class_colours=palette,
         )
-        # The rank tells them apart, and images.csv has the whole names.
+        # The rank makes the name unique, and images.csv has the whole names.
         name = re.sub(r"[^\w\-.]", "_", result.name).encode()[-_MOST_BYTES:].decode(errors="ignore")
         write_png(folder / "worst" / f"{rank:02d}-{name}-iou-{result.mean_iou:.4f}.png", picture)
 

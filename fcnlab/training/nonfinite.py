@@ -1,0 +1,55 @@
+"""What becomes of a training whose loss, gradients or parameters are not finite."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mindspore import Parameter
+
+from fcnlab.core.errors import TrainingError
+from fcnlab.models.finite import first_nonfinite
+from fcnlab.training.state import Progress
+
+log = logging.getLogger(__name__)
+
+
+def skip_batch(loss: float, names: Sequence[str], progress: Progress, limit: int, checkpoint: Path | None) -> None:
+    """Count a batch whose loss or gradient is not finite as skipped, or end the training.
+
+    Args:
+        loss: The loss of the step that made no update.
+        names: The names of the batch's images.
+        progress: How far the training is, before this step is counted.
+        limit: The largest number of batches that may be skipped, ``trainer.skip_nonfinite``.
+        checkpoint: The newest good checkpoint, for the message.
+
+    Raises:
+        TrainingError: If as many batches as are allowed were skipped already.
+    """
+    what = "the loss" if math.isinf(loss) else "the loss or a gradient"  # a gradient turns the loss into NaN alone
+    where = f"{what} is {loss} at step {progress.steps + 1} on {', '.join(dict.fromkeys(names))}"
+    if progress.skipped >= limit:
+        raise _diverged(f"{where}{f', after {limit} skipped ones' if limit else ''}", checkpoint)
+    progress.skipped += 1
+    log.warning("%s: batch skipped (%d of at most %d)", where, progress.skipped, limit)
+
+
+def refuse_nonfinite(parameters: Mapping[str, Parameter], steps: int, checkpoint: Path | None) -> None:
+    """End the training if a weight, a moment or a moving statistic is not finite; no later step would mend it.
+
+    Raises:
+        TrainingError: It names the parameter, the step and the newest good checkpoint.
+    """
+    name = first_nonfinite(parameters)
+    if name is not None:
+        raise _diverged(f"{name} holds NaN or infinity after step {steps}", checkpoint)
+
+
+def _diverged(what: str, checkpoint: Path | None) -> TrainingError:
+    return TrainingError(
+        f"{what}: lower optimizer.lr, add schedule.warmup_steps or set trainer.clip_norm; "
+        + (f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint was written yet")
+    )
