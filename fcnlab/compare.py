@@ -22,7 +22,6 @@ from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError
 if TYPE_CHECKING:
     from fcnlab.comparison import Comparison
     from fcnlab.comparison.trials import Trial
-    from fcnlab.sweeps.manifest import SweepRecord
     from fcnlab.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,9 @@ def _read(store: Store, config: CompareConfig) -> list[Trial]:
 
     sweep = config.sweep
     if sweep is not None and Path(sweep).is_dir():
-        sweep = _record_of(Path(sweep)).id
+        from fcnlab.sweeps import manifest
+
+        sweep = manifest.require(Path(sweep), "sweep").id
     trials = read_trials(
         store, sweep=sweep, experiment=config.tracking.experiment, filter=config.filter, runs=config.runs or None
     )
@@ -89,23 +90,13 @@ def _read(store: Store, config: CompareConfig) -> list[Trial]:
 
 
 def _read_sweep_folder(folder: Path) -> list[Trial]:
-    from fcnlab.sweeps import outcome
-    from fcnlab.sweeps.sweep import read_trials
+    from fcnlab.sweeps import manifest, result
 
-    _record_of(folder)
-    trials = read_trials(outcome.read_all(folder))
+    manifest.require(folder, "sweep")
+    trials = result.read_trainings(result.read_all(folder))
     if not trials:
         raise ConfigError(f"sweep={folder}: none of its trials has begun")
     return trials
-
-
-def _record_of(folder: Path) -> SweepRecord:
-    from fcnlab.sweeps import manifest
-
-    found = manifest.read(folder)
-    if found is None:
-        raise ConfigError(f"sweep={folder}: is no sweep's folder: it has no {manifest.FILE}")
-    return found
 
 
 def _open_store(uri: str | None) -> Store:

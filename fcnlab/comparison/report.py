@@ -1,4 +1,4 @@
-"""A comparison on disk: Markdown, CSV and figures."""
+"""Writes a comparison to disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 
 from fcnlab.comparison import charts
-from fcnlab.comparison.groups import IOU, Comparison, Group, why_left_out
+from fcnlab.comparison.comparison import Comparison
+from fcnlab.comparison.groups import IOU, Group, why_left_out
 from fcnlab.core.files import replacing
 from fcnlab.core.progress import clock
 
@@ -15,10 +16,10 @@ _SUMMARY = ("val/mean_iou", "val/pixel_accuracy", "val/mean_accuracy", "val/freq
 
 
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write ``comparison.md``, ``comparison.csv`` (a row a group), ``trials.csv`` (a row a training) and figures.
+    """Write ``comparison.md``, ``comparison.csv`` (a row a group), ``trials.csv`` (a row a training) and charts.
 
     Returns:
-        The files, as far as there was something to write.
+        The files.
 
     Raises:
         OSError: If the disk does not take them.
@@ -34,11 +35,11 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def markdown(comparison: Comparison, short: bool = False) -> str:
-    """The table, and what to know about it.
+    """Return the table in Markdown, with what to know about it.
 
     Args:
-        comparison: What was found.
-        short: Without the classes and the explanation.
+        comparison: The comparison.
+        short: Whether to leave out the classes and the explanation.
     """
     classes = [] if short else comparison.class_names
     metric = _cell(comparison.monitor.removeprefix("val/"))
@@ -63,7 +64,7 @@ def markdown(comparison: Comparison, short: bool = False) -> str:
 
 
 def explanation(comparison: Comparison) -> str:
-    """What the numbers are, in words."""
+    """Explain in words what the numbers are."""
     reference = comparison.reference
     chosen = ""
     if reference is comparison.best:
@@ -78,7 +79,7 @@ def explanation(comparison: Comparison) -> str:
 
 
 def left_out(comparison: Comparison) -> list[str]:
-    """Which trainings are no result and why, a line each; those that a search gave up are as it wanted them."""
+    """Return a line for each training that does not count, with the reason; pruned ones are as the search wanted."""
     return [
         f"{trial.name} ({trial.run_id[:8]}): {why_left_out(trial, comparison.monitor)}"
         for group in comparison.groups
@@ -88,20 +89,20 @@ def left_out(comparison: Comparison) -> list[str]:
 
 
 def beside_the_best(comparison: Comparison) -> str:
-    """What to add to the best training where it is of another group than the best one; empty otherwise."""
+    """Return what to add to the best training if it does not belong to the best group; empty otherwise."""
     if comparison.best is None or any(trial is comparison.best_trial for trial in comparison.best.trials):
         return ""
     return ", not of the best group"
 
 
 def counted(group: Group) -> str:
-    """How many trainings have a value, and of how many if that is not all."""
+    """Return how many trainings have a value, and of how many if some have none."""
     missing = len(group.missing)
     return f"{len(group.trials)} of {len(group.trials) + missing}" if missing else str(len(group.trials))
 
 
 def mean_and_spread(group: Group, metric: str) -> str:
-    """Such as ``0.7192 ± 0.0031``; empty without a value."""
+    """Return a text such as ``0.7192 ± 0.0031``; empty without a value."""
     mean, spread = group.mean(metric), group.spread(metric)
     if math.isnan(mean):
         return ""
@@ -109,7 +110,7 @@ def mean_and_spread(group: Group, metric: str) -> str:
 
 
 def difference(comparison: Comparison, group: Group) -> str:
-    """Such as ``-0.0312 [-0.0401, -0.0223]``."""
+    """Return a text such as ``-0.0312 [-0.0401, -0.0223]``."""
     if group is comparison.reference:
         return "reference"
     found = comparison.differences.get(group.label)
@@ -119,13 +120,13 @@ def difference(comparison: Comparison, group: Group) -> str:
 
 
 def pairs(comparison: Comparison, group: Group) -> str:
-    """On how many common seeds the difference rests; empty for the reference and for a group without a value."""
+    """Return the number of common seeds; empty for the reference and for a group without a value."""
     found = comparison.differences.get(group.label)
     return "" if found is None or group is comparison.reference else str(found.pairs)
 
 
 def probability(comparison: Comparison, group: Group) -> str:
-    """The corrected p, if there is one."""
+    """Return the corrected p; empty if there is none."""
     found = comparison.differences.get(group.label)
     if found is None or math.isnan(found.p):
         return ""
@@ -133,12 +134,12 @@ def probability(comparison: Comparison, group: Group) -> str:
 
 
 def duration(group: Group) -> str:
-    """The mean time of a training."""
+    """Return the mean time of a training; empty if it is not known."""
     return "" if math.isnan(group.seconds) else clock(group.seconds)
 
 
 def rate(group: Group) -> str:
-    """Images a second in training."""
+    """Return the images per second in training; empty if they are not known."""
     return "" if math.isnan(group.images_per_second) else f"{group.images_per_second:.1f}"
 
 
@@ -150,7 +151,7 @@ def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
         row: dict[str, object] = {**group.settings, "n": len(group.trials), "missing": len(group.missing)}
         for metric in metrics:
             row |= {f"{metric} mean": group.mean(metric), f"{metric} sd": group.spread(metric)}
-        row["difference from"] = _said_of_reference(comparison, group)
+        row["difference from"] = _name_of_reference(comparison, group)
         for name in ("pairs", "mean", "low", "high", "p"):
             row[f"difference {name}"] = getattr(found, name) if found is not None else ""
         row |= {"parameters": group.parameters or "", "seconds": group.seconds}
@@ -159,14 +160,14 @@ def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
     return rows
 
 
-def _said_of_reference(comparison: Comparison, group: Group) -> str:
+def _name_of_reference(comparison: Comparison, group: Group) -> str:
     if comparison.reference is None:
         return ""
     return "reference" if group is comparison.reference else comparison.reference.label
 
 
 def _trial_rows(comparison: Comparison) -> list[dict[str, object]]:
-    trials = [trial for group in comparison.groups for trial in (*group.trials, *group.missing)]
+    trials = comparison.trials
     names = sorted({name for trial in trials for name in trial.metrics})
     return [
         {

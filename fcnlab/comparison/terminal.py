@@ -1,4 +1,4 @@
-"""A comparison on the terminal."""
+"""Shows a comparison on the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fcnlab.comparison.groups import IOU, Comparison
+from fcnlab.comparison.comparison import Comparison
+from fcnlab.comparison.groups import IOU
 from fcnlab.comparison.report import (
     beside_the_best,
     counted,
@@ -49,7 +50,7 @@ def show(comparison: Comparison, console: Console) -> None:
 
 
 def _class_table(comparison: Comparison) -> Table:
-    """IoU by class; with many classes those in which the groups differ most."""
+    """Return a table of the IoU by class; of many classes, those in which the groups differ most."""
     names = comparison.class_names
     title = "IoU of each class, mean ± sd"
     if len(names) > _MAX_CLASSES:

@@ -1,4 +1,4 @@
-"""Groups, axes and rankings of trainings that are made up here."""
+"""Groups, axes and rankings of made-up trainings."""
 
 import math
 import random

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from fcnlab.core.errors import ConfigError
 from fcnlab.sweeps import search
-from fcnlab.sweeps.outcome import Outcome
+from fcnlab.sweeps.result import TrialResult
 
 optuna = pytest.importorskip("optuna")
 
@@ -16,7 +16,7 @@ RANGES = ["optimizer.lr=tag(log,interval(1e-4,1e-1))", "arch=fcn8s,fcn16s", "tra
 
 
 class Launcher:
-    """Computes a made-up value in place of a training."""
+    """Writes a made-up result in place of a training: a value, NaN for a failure, or a whole result."""
 
     def __init__(self, value=lambda words: -abs(math.log10(float(words["optimizer.lr"])) + 2), die_at=None):
         self.value = value
@@ -31,7 +31,14 @@ class Launcher:
             words = dict(word.split("=", 1) for word in job)
             assert words["sweep.search_trial"] == str(number)
             self.launched.append((number, words))
-            returned.append(SimpleNamespace(return_value=self.value(words)))
+            result = self.value(words)
+            if not isinstance(result, TrialResult):
+                failed = math.isnan(result)
+                result = TrialResult(
+                    number, status="failed" if failed else "finished", value=None if failed else result
+                )
+            result.write(self.sweep)
+            returned.append(SimpleNamespace(return_value=result.value))
         return returned
 
 
@@ -44,7 +51,7 @@ def sweep(tmp_path):
         given = {"n_trials": 6, "n_jobs": 1, "sampler": "tpe", "startup_trials": 2, "pruner": "median"}
         made = Search(**{**given, "warmup_epochs": 0, "seed": 0, "params": None, **settings})
         made.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "trainer": {"monitor": monitor}})
-        made.launcher = launcher
+        made.launcher, launcher.sweep = launcher, tmp_path
         made.sweep(words)
         return search.open_study(tmp_path)
 
@@ -105,16 +112,15 @@ def evaluated(epoch, value):
 
 def test_a_trial_below_the_median_is_given_up(sweep, tmp_path):
     """Two finished trials reached 0.6 and 0.8 at epoch 1; the median is 0.7."""
-    outcomes = iter([0.6, 0.8, 0.69, 0.71])
+    values = iter([0.6, 0.8, 0.69, 0.71])
     stopped = []
 
     def train(words):
-        number, value = int(words["sweep.search_trial"]), next(outcomes)
+        number, value = int(words["sweep.search_trial"]), next(values)
         reporter = search.Reporter(tmp_path, number, "val/mean_iou")
         reporter.on_evaluation(evaluated(1, value))
         stopped.append(reporter.wants_to_stop)
-        Outcome(number, status="pruned" if reporter.wants_to_stop else "finished").write(tmp_path)
-        return value
+        return TrialResult(number, status="pruned" if reporter.wants_to_stop else "finished", value=value)
 
     study = sweep(Launcher(train), n_trials=4)
     assert stopped == [False, False, True, False]
