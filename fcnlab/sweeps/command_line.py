@@ -41,7 +41,7 @@ def begin(words: Sequence[str]) -> tuple[SweepManifest, list[str]]:
             for holds another sweep.
     """
     if configuration.value_of(words, "sweep.id") is not None:
-        raise ConfigError("sweep.id: a sweep gets its id by itself; sweep.resume=<id> goes on with one")
+        raise ConfigError("sweep.id: a sweep gets its id by itself; sweep.resume=<id> resumes one")
     source = configuration.value_of(words, "sweep.resume")
     if source is not None:
         return _resume(source, words)
@@ -54,8 +54,7 @@ def begin(words: Sequence[str]) -> tuple[SweepManifest, list[str]]:
     elif chosen is not None and (there := read(Path(chosen))) is not None:
         if configuration.value_of(words, "resume") is None:
             raise ConfigError(
-                f"{chosen}: holds a sweep already; choose another hydra.sweep.dir, or go on with it: "
-                f"sweep.resume={chosen}"
+                f"{chosen}: holds a sweep already; choose another hydra.sweep.dir, or resume it: sweep.resume={chosen}"
             )
         return there, [*words, _override_of_folder(there)]
     return SweepManifest(uuid.uuid4().hex, overrides), list(words)
@@ -94,7 +93,7 @@ def _resume(source: str, words: Sequence[str]) -> tuple[SweepManifest, list[str]
     ]
     if others:
         raise ConfigError(
-            f"sweep.resume={source}: goes on with the words that the sweep was begun with; leave out {others[0]}"
+            f"sweep.resume={source}: resumes with the overrides that the sweep was begun with; leave out {others[0]}"
         )
     found = find(source, configuration.value_of(words, "tracking.uri"))
     changes = [word for word in words if word.startswith(_MAY_CHANGE)]

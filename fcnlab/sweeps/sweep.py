@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 current: Sweep | None = None
 """The sweep of this process, if a user started it with ``-m``."""
 
-JOB_LOST = "its job ended without a word, so see what the launcher said"
+JOB_LOST = "its job ended without writing a result: see what the launcher printed"
 """Why a trial failed whose job is gone."""
 
 _NOTE_TAG = "mlflow.note.content"

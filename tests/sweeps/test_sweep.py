@@ -23,7 +23,6 @@ from fcnlab.config import config_folder, register_schemas
 from fcnlab.core.errors import FcnlabError
 from fcnlab.recording import journal
 from fcnlab.sweeps import manifest, result, stop_request
-from fcnlab.sweeps.axes import planned
 from fcnlab.sweeps.manifest import SweepManifest
 from fcnlab.sweeps.result import TrialResult
 from fcnlab.sweeps.sweep import Sweep
@@ -37,7 +36,7 @@ _started = []
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
-    """A sweep that a failed test leaves behind would never end."""
+    """Kill the sweep of a failed test, which would never end."""
     yield
     for process in _started:
         if process.poll() is None:
@@ -183,7 +182,7 @@ def test_every_job_is_told_the_folder_whatever_directory_it_runs_in(begun, tmp_p
     sweep.end()
 
 
-def test_a_job_that_is_gone_without_a_word_is_no_success(begun, capsys):
+def test_a_job_that_is_gone_without_a_result_is_no_success(begun, capsys):
     sweep, _ = begun
     TrialResult(0, ["seed=1"], status="finished", value=0.5).write(sweep.folder)
     TrialResult(1, ["seed=2"]).write(sweep.folder)
@@ -192,7 +191,7 @@ def test_a_job_that_is_gone_without_a_word_is_no_success(begun, capsys):
     assert found[2].overrides == ["seed=3"]
     assert read_folder(sweep.folder).status == "FAILED"
     said = capsys.readouterr().out
-    assert "trial 1 failed: its job ended without a word" in said
+    assert "trial 1 failed: its job ended without writing a result" in said
     assert "The sweep is failed" in said
 
 
@@ -207,19 +206,6 @@ def test_trials_on_other_machines_are_told_to_end_and_may_run_again(begun, monke
     again.begin(config)
     assert not stop_request.is_made(sweep.folder)
     again.end()
-
-
-@pytest.mark.parametrize(
-    ("sweeper", "expected"),
-    [
-        ({"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}, [["a=1", "b=x"], ["a=2", "b=x"]]),
-        ({"_target_": "hydra_plugins.fcnlab_search.Search", "n_trials": 2}, [[], []]),
-        ({"_target_": "hydra_plugins.fcnlab_search.Search", "n_trials": "many"}, []),  # which the search refuses
-        ({"_target_": "somebody.elses.Sweeper"}, []),
-    ],
-)
-def test_what_is_to_be_done_is_known_beforehand(sweeper, expected):
-    assert planned({"a": ["1", "2"], "b": ["x"]}, sweeper) == expected
 
 
 def test_a_launcher_that_gives_up_is_one_line(monkeypatch):

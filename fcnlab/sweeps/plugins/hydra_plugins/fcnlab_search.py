@@ -1,7 +1,7 @@
 """``hydra/sweeper=search``: Optuna proposes what to try next.
 
-Hydra takes a plug-in from the package ``hydra_plugins`` alone, of which this folder is a part once
-`fcnlab.sweeps.search.register` was called.
+Hydra takes plug-ins only from the package ``hydra_plugins``, which includes this folder after a call of
+`fcnlab.sweeps.search.register`.
 """
 
 from __future__ import annotations
