@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fcnlab import compare as module
 from fcnlab.compare import compare
-from fcnlab.comparison.report import counted
+from fcnlab.comparison.texts import counted
 from fcnlab.config import compose
 from fcnlab.core.errors import FcnlabError
 from fcnlab.recording.journal import Journal

@@ -8,18 +8,7 @@ from rich.table import Table
 
 from fcnlab.comparison.comparison import Comparison
 from fcnlab.comparison.groups import IOU
-from fcnlab.comparison.report import (
-    beside_the_best,
-    counted,
-    difference,
-    duration,
-    explanation,
-    left_out,
-    mean_and_spread,
-    pairs,
-    probability,
-    rate,
-)
+from fcnlab.comparison.texts import beside_the_best, cells, explanation, left_out, mean_and_spread
 
 _MAX_CLASSES = 6
 
@@ -32,10 +21,9 @@ def show(comparison: Comparison, console: Console) -> None:
     for name in ("n", "mean ± sd", "difference, 95 % interval", "pairs", "p", "parameters", "time", "images/s"):
         table.add_column(name, justify="right")
     for group in comparison.groups:
-        row = [escape(group.label) or "all", counted(group), mean_and_spread(group, comparison.monitor)]
-        row += [difference(comparison, group), pairs(comparison, group), probability(comparison, group)]
-        row += [f"{group.parameters:,}" if group.parameters else "", duration(group), rate(group)]
-        table.add_row(*row, style="bold" if group is comparison.best else None)
+        table.add_row(
+            escape(group.label) or "all", *cells(comparison, group), style="bold" if group is comparison.best else None
+        )
     console.print(table)
     if comparison.class_names:
         console.print(_class_table(comparison))

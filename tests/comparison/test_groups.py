@@ -6,7 +6,7 @@ import pytest
 from made_up_trials import BASE, by_arch, trial
 
 from fcnlab.comparison import compare
-from fcnlab.comparison.report import counted, left_out
+from fcnlab.comparison.texts import counted, left_out
 from fcnlab.comparison.trials import Trial
 
 
