@@ -31,8 +31,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
         The files: ``comparison.png``, ``classes.png``, with two axes or more ``parallel_coordinates.png``, and with the
         trials of a sweep ``history.png``.
     """
-    measured = [group for group in comparison.groups if group.trials]
-    if not measured:
+    if not comparison.measured:
         return []
     drawn = [_draw_groups(comparison, folder / "comparison.png")]
     if comparison.class_names:
@@ -55,7 +54,7 @@ def _draw_groups(comparison: Comparison, path: Path) -> Path:
     """Draw each training as a dot, and each group's mean with its standard deviation."""
     from matplotlib.figure import Figure
 
-    groups = [group for group in comparison.groups if group.trials]
+    groups = comparison.measured
     labels, metric = [_label(group) for group in groups], comparison.monitor.removeprefix("val/")
     many = len(groups) > 8 or max(map(len, labels)) > 14  # each group in a row of its own
     size = (8.0, max(2.6, 0.32 * len(groups) + 1.4)) if many else (max(5.4, 1.1 * len(groups) + 1.5), 4.2)
@@ -91,7 +90,7 @@ def _draw_classes(comparison: Comparison, path: Path) -> Path:
     """Draw the IoU of each class by group."""
     from matplotlib.figure import Figure
 
-    groups = [group for group in comparison.groups if group.trials]
+    groups = comparison.measured
     names = comparison.class_names
     figure = Figure(figsize=(max(5.0, 0.7 * len(names) + 2.5), 4.2), dpi=_DPI, layout="constrained")
     axes = figure.subplots()

@@ -51,6 +51,11 @@ class Comparison:
         return sorted(name.removeprefix(IOU) for name in metrics if name.startswith(IOU))
 
     @property
+    def measured(self) -> list[Group]:
+        """The groups that have a value."""
+        return [group for group in self.groups if group.trials]
+
+    @property
     def trials(self) -> list[Trial]:
         """All trainings, also those that do not count."""
         return [trial for group in self.groups for trial in (*group.trials, *group.missing)]

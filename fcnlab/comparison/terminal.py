@@ -53,7 +53,6 @@ def _class_table(comparison: Comparison) -> Table:
     table.add_column("group", overflow="fold", min_width=8)
     for name in names:
         table.add_column(escape(name), justify="right", overflow="fold")
-    for group in comparison.groups:
-        if group.trials:
-            table.add_row(escape(group.label) or "all", *(mean_and_spread(group, f"{IOU}{name}") for name in names))
+    for group in comparison.measured:
+        table.add_row(escape(group.label) or "all", *(mean_and_spread(group, f"{IOU}{name}") for name in names))
     return table

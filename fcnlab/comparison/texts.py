@@ -50,13 +50,13 @@ def explanation(comparison: Comparison) -> str:
     reference = comparison.reference
     chosen = ""
     if reference is comparison.best:
-        chosen = " (the best by the same numbers, so that it is flattered)"
+        chosen = " (the best by the same numbers, which flatters it)"
     elif comparison.best is None and reference.trials:
         chosen = " (no group is the best; this one has the best mean)"
     return (
         f"sd is the standard deviation over seeds (n - 1). Differences are from {reference.label or 'the only group'}"
-        f"{chosen}, paired by seed, with Student's t interval over as many pairs as the table says; p is of the paired "
-        "t-test, corrected after Holm. Below two common seeds there is none."
+        f"{chosen} and paired by seed; their interval is Student's t interval over as many pairs as the table says. "
+        "p comes from the paired t-test, corrected after Holm. Fewer than two common seeds give neither."
     )
 
 

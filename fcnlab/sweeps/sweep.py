@@ -58,7 +58,6 @@ class Sweep:
     def __init__(self, manifest: SweepManifest) -> None:
         self.manifest = manifest
         self.folder: Path | None = None
-        self.run_id: str | None = None
         self._journal: Journal | None = None
         self._mlflow: MLflowCallback | None = None
         self._planned: list[list[str]] = []
@@ -91,9 +90,8 @@ class Sweep:
 
             self._mlflow = MLflowCallback(Config(tracking=tracking), self.folder, what="sweep")
             self._mlflow.on_start(None)
-            self.run_id = self._mlflow.run_id
         log.info("sweep %s in %s", self.manifest.id, config.hydra.sweep.dir)
-        if not is_sequential(config.hydra):  # such a launcher may kill its workers with all processes below them
+        if not is_sequential(config.hydra):  # a parallel one may kill its workers with all processes below them
             interrupts.prepare(self._stop_trials)
         self._follower = threading.Thread(target=self._follow, name="fcnlab-sweep", daemon=True)
         self._follower.start()
