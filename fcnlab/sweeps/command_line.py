@@ -22,16 +22,16 @@ _MAY_CHANGE = (
 )
 
 
-def is_multirun(words: Sequence[str]) -> bool:
-    """Return whether the words of a command line ask for several trainings."""
-    return any(word in _FLAGS for word in words) or configuration.value_of(words, "sweep.resume") is not None
+def is_multirun(arguments: Sequence[str]) -> bool:
+    """Return whether the arguments of a command line ask for several trainings."""
+    return any(word in _FLAGS for word in arguments) or configuration.value_of(arguments, "sweep.resume") is not None
 
 
-def begin(words: Sequence[str]) -> tuple[SweepManifest, list[str]]:
+def begin(arguments: Sequence[str]) -> tuple[SweepManifest, list[str]]:
     """Find the sweep that a command line resumes, or make up the one that it begins.
 
     Args:
-        words: The words of a command line for which `is_multirun` is true.
+        arguments: The arguments of a command line for which `is_multirun` is true.
 
     Returns:
         The sweep, and the command line for Hydra, which names the sweep's folder if it has one already.
@@ -40,24 +40,24 @@ def begin(words: Sequence[str]) -> tuple[SweepManifest, list[str]]:
         ConfigError: If ``sweep.resume`` names no sweep or stands beside other overrides, or if the folder that is asked
             for holds another sweep.
     """
-    if configuration.value_of(words, "sweep.id") is not None:
+    if configuration.value_of(arguments, "sweep.id") is not None:
         raise ConfigError("sweep.id: a sweep gets its id by itself; sweep.resume=<id> resumes one")
-    source = configuration.value_of(words, "sweep.resume")
+    source = configuration.value_of(arguments, "sweep.resume")
     if source is not None:
-        return _resume(source, words)
-    overrides = tuple(word for word in words if not word.startswith(("-", "sweep.skip_finished=")))
-    chosen = configuration.value_of(words, "hydra.sweep.dir")
-    if configuration.value_of(words, "sweep.skip_finished") in ("True", "true"):
+        return _resume(source, arguments)
+    overrides = tuple(word for word in arguments if not word.startswith(("-", "sweep.skip_finished=")))
+    chosen = configuration.value_of(arguments, "hydra.sweep.dir")
+    if configuration.value_of(arguments, "sweep.skip_finished") in ("True", "true"):
         found = _newest(overrides, chosen)
         if found is not None:
-            return found, [*words, _override_of_folder(found)]
+            return found, [*arguments, _override_of_folder(found)]
     elif chosen is not None and (there := read(Path(chosen))) is not None:
-        if configuration.value_of(words, "resume") is None:
+        if configuration.value_of(arguments, "resume") is None:
             raise ConfigError(
                 f"{chosen}: holds a sweep already; choose another hydra.sweep.dir, or resume it: sweep.resume={chosen}"
             )
-        return there, [*words, _override_of_folder(there)]
-    return SweepManifest(uuid.uuid4().hex, overrides), list(words)
+        return there, [*arguments, _override_of_folder(there)]
+    return SweepManifest(uuid.uuid4().hex, overrides), list(arguments)
 
 
 def find(source: str, uri: str | None = None) -> SweepManifest:
@@ -87,16 +87,16 @@ def find(source: str, uri: str | None = None) -> SweepManifest:
     return found
 
 
-def _resume(source: str, words: Sequence[str]) -> tuple[SweepManifest, list[str]]:
+def _resume(source: str, arguments: Sequence[str]) -> tuple[SweepManifest, list[str]]:
     others = [
-        word for word in words if word not in _FLAGS and not word.lstrip("+").startswith((*_RESUMING, *_MAY_CHANGE))
+        word for word in arguments if word not in _FLAGS and not word.lstrip("+").startswith((*_RESUMING, *_MAY_CHANGE))
     ]
     if others:
         raise ConfigError(
             f"sweep.resume={source}: resumes with the overrides that the sweep was begun with; leave out {others[0]}"
         )
-    found = find(source, configuration.value_of(words, "tracking.uri"))
-    changes = [word for word in words if word.startswith(_MAY_CHANGE)]
+    found = find(source, configuration.value_of(arguments, "tracking.uri"))
+    changes = [word for word in arguments if word.startswith(_MAY_CHANGE)]
     return found, ["-m", *found.overrides, *changes, _override_of_folder(found), "sweep.skip_finished=true"]
 
 

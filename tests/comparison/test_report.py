@@ -115,9 +115,9 @@ def test_without_a_value_there_are_tables_and_no_pictures(tmp_path):
 
 def test_a_setting_that_looks_like_markup_is_shown_as_it_is():
     """A list of class names is no style of rich's, and a | no column of Markdown's."""
-    words = {"tags": {"hydra.overrides": "dataset.class_names=[bold,cell]"}}
+    given = {"tags": {"hydra.overrides": "dataset.class_names=[bold,cell]"}}
     trials = [
-        trial(0.5 + 0.01 * seed, seed=seed, dataset__class_names=names, **words)
+        trial(0.5 + 0.01 * seed, seed=seed, dataset__class_names=names, **given)
         for names in ("['bold', 'cell']", "['bold', 'a|b']")
         for seed in (1, 2)
     ]

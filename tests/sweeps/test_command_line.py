@@ -19,8 +19,8 @@ def begun(tmp_path, monkeypatch):
     return folder
 
 
-def values(words, key):
-    return [word.partition("=")[2] for word in words if word.lstrip("+").partition("=")[0] == key]
+def values(arguments, key):
+    return [word.partition("=")[2] for word in arguments if word.lstrip("+").partition("=")[0] == key]
 
 
 def test_several_trainings_are_asked_for_by_a_flag_or_by_resuming():
@@ -31,35 +31,35 @@ def test_several_trainings_are_asked_for_by_a_flag_or_by_resuming():
 
 
 def test_each_sweep_has_an_id_and_its_overrides():
-    first, words = begin(["-m", *OVERRIDES])
+    first, arguments = begin(["-m", *OVERRIDES])
     second, _ = begin(["-m", *OVERRIDES])
     assert first.id != second.id
     assert first.overrides == OVERRIDES
-    assert words == ["-m", *OVERRIDES]
+    assert arguments == ["-m", *OVERRIDES]
 
 
 @pytest.mark.parametrize("name", ["folder", "id"])
 def test_resuming_repeats_the_overrides_in_the_same_folder(begun, name):
     source = {"folder": str(begun), "id": ID}[name]
-    found, words = begin([f"sweep.resume={source}", "hydra/launcher=parallel"])
+    found, arguments = begin([f"sweep.resume={source}", "hydra/launcher=parallel"])
     assert found.id == ID
-    assert words[:3] == ["-m", *OVERRIDES]
-    assert "sweep.skip_finished=true" in words
-    assert "hydra/launcher=parallel" in words
-    assert values(words, "hydra.sweep.dir")[0].strip("'").endswith("multirun/today/now")
+    assert arguments[:3] == ["-m", *OVERRIDES]
+    assert "sweep.skip_finished=true" in arguments
+    assert "hydra/launcher=parallel" in arguments
+    assert values(arguments, "hydra.sweep.dir")[0].strip("'").endswith("multirun/today/now")
 
 
 def test_the_same_overrides_find_their_newest_sweep(begun):
-    found, words = begin(["-m", *OVERRIDES, "sweep.skip_finished=true"])
+    found, arguments = begin(["-m", *OVERRIDES, "sweep.skip_finished=true"])
     assert found.id == ID
-    assert values(words, "hydra.sweep.dir")
-    other, words = begin(["-m", "arch=fcn8s", "sweep.skip_finished=true"])
+    assert values(arguments, "hydra.sweep.dir")
+    other, arguments = begin(["-m", "arch=fcn8s", "sweep.skip_finished=true"])
     assert other.id != ID
-    assert not values(words, "hydra.sweep.dir")
+    assert not values(arguments, "hydra.sweep.dir")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "said"),
     [
         (["sweep.resume=nowhere"], r"sweep\.resume=nowhere: is neither the folder of a sweep"),
         ([f"sweep.resume={ID}", "seed=3"], r"leave out seed=3"),
@@ -68,8 +68,8 @@ def test_the_same_overrides_find_their_newest_sweep(begun):
         ([f"sweep.resume={'f' * 32}"], r"no sweep below multirun/ has this id"),
     ],
 )
-def test_what_cannot_be_begun_is_one_line(begun, words, said):
+def test_what_cannot_be_begun_is_one_line(begun, arguments, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        begin(words)
+        begin(arguments)
     assert "\n" not in str(caught.value)
     assert not (begun.parents[2] / "mlflow.db").exists()  # looking for a run makes no store
