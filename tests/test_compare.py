@@ -20,7 +20,7 @@ from fcnlab.tracking.journal_sender import sync
 
 @pytest.fixture
 def sweep(tmp_path, uri):
-    """A sweep of two architectures and two seeds, in its folder and in a store."""
+    """A sweep over two architectures and two seeds, in its folder and in a store."""
     folder = tmp_path / "multirun/s"
     tags = {"fcnlab.sweep": SWEEP}
     sync(write(folder, "sweep", tags={**tags, "fcnlab.role": "sweep"}, identity=SWEEP), uri)

@@ -52,7 +52,7 @@ def test_the_baseline_is_what_the_others_are_compared_with():
 
 
 def test_a_lucky_seed_makes_no_best():
-    """The mean of fcn16s is the better one, by a seed that fcn8s does not have; fcn8s wins on every common seed."""
+    """A seed that fcn8s does not have makes the mean of fcn16s better, but fcn8s wins on every common seed."""
     lucky = by_seed({"fcn8s": {1: 0.700, 2: 0.712, 3: 0.721}, "fcn16s": {1: 0.601, 2: 0.612, 9: 0.99}})
     found = compare(lucky)
     assert found.groups[0].mean("val/mean_iou") > found.groups[1].mean("val/mean_iou")
@@ -67,7 +67,7 @@ def test_a_lucky_seed_makes_no_best():
 )
 @settings(max_examples=150, deadline=None)
 def test_no_other_group_beats_the_best(values, higher):
-    """Against every pair of groups, in whole numbers and fractions of them."""
+    """Every pair of groups is compared here, in exact fractions."""
     sign, metric = (1, "val/mean_iou") if higher else (-1, "val/loss")
     names = [f"fcn{2 ** (index + 1)}s" for index in range(len(values))]
     trials = [
@@ -122,7 +122,7 @@ def test_on_a_tie_over_common_seeds_the_mean_decides():
 
 
 def test_the_reference_does_not_count_for_holm():
-    """Of two other groups, the smaller p is doubled, not tripled."""
+    """With two other groups, the smaller p is doubled, not tripled."""
     values = {"fcn8s": [0.7, 0.8, 0.75], "fcn16s": [0.65, 0.72, 0.71], "fcn32s": [0.5, 0.6, 0.4]}
     raw = {name: stats.ttest_rel(values[name], values["fcn8s"]).pvalue for name in ("fcn16s", "fcn32s")}
     smaller = min(raw, key=raw.get)
@@ -133,7 +133,7 @@ def test_the_reference_does_not_count_for_holm():
 
 
 def test_close_settings_keep_labels_of_their_own():
-    """Six digits of both rates are the same; a difference is found by its group's label."""
+    """Both rates have the same six digits, and a difference is found by its group's label."""
     trials = [
         trial(value, optimizer__lr=lr) for lr, value in ((0.00012345671, 0.5), (0.00012345672, 0.75), (0.1, 0.25))
     ]

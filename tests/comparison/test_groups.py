@@ -38,7 +38,7 @@ def test_a_key_is_an_axis_only_where_it_tells_configurations_apart():
 
 
 def test_what_was_set_is_an_axis_even_where_another_key_tells_configurations_apart():
-    """A search: no two rates are the same, so that the decay, the width and the architecture follow from them."""
+    """In a search, no two rates are the same, so that the decay, the width and the architecture follow from them."""
     trials = [
         trial(
             0.5,

@@ -1,4 +1,4 @@
-"""How the process of a trial is started, watched and explained."""
+"""How a job starts the process of a trial, watches it and explains its end."""
 
 import json
 import pickle
@@ -26,7 +26,7 @@ def run_instead(monkeypatch, code):
 
 
 def writes(task, **reached):
-    """The code of a process that writes a trial's result."""
+    """Return the code of a process that writes a trial's result."""
     path = task.sweep / "trials" / "0.json"
     return f"open({str(path)!r}, 'w').write({json.dumps({'number': 0, **reached})!r})"
 

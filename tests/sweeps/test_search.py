@@ -1,4 +1,4 @@
-"""The search: what it proposes, what it keeps, and what it gives up."""
+"""What a search proposes, keeps and prunes."""
 
 import math
 from types import SimpleNamespace

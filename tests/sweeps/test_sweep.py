@@ -163,7 +163,7 @@ def test_ctrl_c_ends_the_trial_and_the_sweep_and_leaves_the_rest_to_be_done(tmp_
 
 @pytest.fixture
 def begun(tmp_path, monkeypatch):
-    """A sweep over three seeds without a launcher: what its jobs would leave, a test writes."""
+    """A sweep over three seeds without a launcher: the test writes what its jobs would leave."""
     monkeypatch.chdir(tmp_path)
     register_schemas()
     words = ["tracking=none", "hydra.sweep.dir=multirun/s"]
@@ -309,7 +309,7 @@ def test_two_sweeps_at_once_share_a_store(tmp_path, launcher):
 
 @pytest.fixture
 def ray_cluster(tmp_path_factory, monkeypatch):
-    """A Ray cluster of this machine that was started in another directory than the sweep; it ends with the test."""
+    """A Ray cluster on this machine, started in another directory than the sweep; it ends with the test."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
