@@ -87,7 +87,8 @@ class Search(Sweeper):
                 "'optimizer.lr=tag(log,interval(1e-4,1e-1))', or several values"
             )
         folder = Path(self.config.hydra.sweep.dir)
-        study = open_study(folder, self._pruner(), _direction(self.config.trainer.monitor))
+        direction = "maximize" if higher_is_better(self.config.trainer.monitor) else "minimize"
+        study = open_study(folder, self._pruner(), direction)
         left = [trial.number for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished()]
         while left or len(study.trials) < self.n_trials:
             if left:
@@ -97,9 +98,8 @@ class Search(Sweeper):
                 batch = [self._propose(study, space) for _ in range(wanted)]
             trials = study.get_trials(deepcopy=False)
             jobs = [[*fixed, *_overrides(trials[number], space), f"sweep.search_trial={number}"] for number in batch]
-            for job in self.launcher.launch(jobs, initial_job_idx=batch[0]):
+            for number, job in zip(batch, self.launcher.launch(jobs, initial_job_idx=batch[0]), strict=True):
                 _ = job.return_value  # raises what ended the job, if anything did
-            for number in batch:
                 _tell(study, number, results.read(folder, number))
 
     def _check(self) -> None:
@@ -174,7 +174,3 @@ def _tell(study: optuna.Study, number: int, result: TrialResult | None) -> None:
         study.tell(number, state=TrialState.PRUNED)
     else:
         study.tell(number, result.value)
-
-
-def _direction(monitor: str) -> str:
-    return "maximize" if higher_is_better(monitor) else "minimize"
