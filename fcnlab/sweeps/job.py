@@ -48,7 +48,7 @@ def run(node: DictConfig) -> float:
     Raises:
         KeyboardInterrupt: If the sweep is to stop.
     """
-    interrupts.allow()
+    interrupts.unblock()
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # a worker of a cluster runs elsewhere, and paths are relative to the user's
     sweep = Path(hydra_config.sweep.dir).resolve()

@@ -92,7 +92,7 @@ class Sweep:
             self._mlflow.on_start(None)
         log.info("sweep %s in %s", self.manifest.id, config.hydra.sweep.dir)
         if not is_sequential(config.hydra):  # a parallel one may kill its workers with all processes below them
-            interrupts.prepare(self._stop_trials)
+            interrupts.on_first_signal(self._stop_trials)
         self._follower = threading.Thread(target=self._follow, name="fcnlab-sweep", daemon=True)
         self._follower.start()
 
@@ -107,7 +107,7 @@ class Sweep:
         """
         if self._journal is None:
             return []
-        interrupts.prepare(None)
+        interrupts.on_first_signal(None)
         self._over.set()
         if self._follower is not None:
             self._follower.join()
