@@ -217,9 +217,6 @@ def history(path: Path, class_names: Sequence[str] = ()) -> dict[str, list[tuple
 
 def metrics(entries: Iterable[Entry], class_names: Sequence[str] = ()) -> dict[str, list[tuple[int, float]]]:
     """Collect every metric from a journal's entries, as `history` does from its file."""
-    # Not at the top: it imports OpenCV, and this module is part of every command's start.
-    from fcnlab.metrics import names
-
     series: dict[str, list[tuple[int, float]]] = {}
     for entry in entries:
         if entry.kind == "metrics":
