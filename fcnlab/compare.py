@@ -22,20 +22,21 @@ from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError
 if TYPE_CHECKING:
     from fcnlab.comparison import Comparison
     from fcnlab.comparison.trials import Trial
-    from fcnlab.sweeps.manifest import SweepRecord
     from fcnlab.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
 PARENT = "parent"
-_PLAIN_WIDTH = 120  # columns, where nobody says how many there are
+"""The value of ``log_to`` that stands for the sweep's parent run."""
+
+_PLAIN_WIDTH = 120  # columns of an output that is no terminal
 
 
 def compare(config: CompareConfig) -> Comparison:
-    """Read trainings, compare them, and write what was found to where the configuration says.
+    """Read trainings, compare them, and show and write the comparison as the configuration says.
 
     Args:
-        config: From ``fcnlab.config.compose([...], "compare")``, or built by hand.
+        config: The result of ``fcnlab.config.compose([...], "compare")``, or a configuration built by hand.
 
     Raises:
         FcnlabError: For everything that the user can mend.
@@ -45,17 +46,17 @@ def compare(config: CompareConfig) -> Comparison:
         raise ConfigError("sweep, tracking.experiment, filter or runs: say which trainings, as in sweep=<id or folder>")
     if config.log_to == PARENT and config.sweep is None:
         raise ConfigError(f"log_to={PARENT}: is the sweep's parent run; say which with sweep=<id or folder>")
-    # Not at the top: `--help` and a wrong key should not wait for MLflow.
+    # Not at the top: `--help` and an error in a key should not wait for MLflow.
     from fcnlab import comparison
 
     folder = Path(config.sweep) if config.sweep and Path(config.sweep).is_dir() else None
     local = folder is not None and not (config.filter or config.runs or config.tracking.experiment)
     store = None if local and config.log_to is None else _open_store(config.tracking.uri)
     trials = _read_sweep_folder(folder) if local else _read(store, config)
-    monitor = _chosen(config.monitor, trials) if config.monitor else _monitor_of(trials)
+    monitor = _metric_of(config.monitor, trials) if config.monitor else _common_monitor(trials)
     found = comparison.compare(trials, monitor, config.baseline)
     if found.best_trial is None:
-        raise ConfigError(f"monitor={monitor}: none of the {len(trials)} trainings {_what_there_is(trials, monitor)}")
+        raise ConfigError(f"monitor={monitor}: none of the {len(trials)} trainings {_what_is_missing(trials, monitor)}")
     console = get_console()
     comparison.show(found, console if console.is_terminal else Console(width=_PLAIN_WIDTH))
     if config.output is not None:
@@ -74,38 +75,30 @@ def _read(store: Store, config: CompareConfig) -> list[Trial]:
 
     sweep = config.sweep
     if sweep is not None and Path(sweep).is_dir():
-        sweep = _record_of(Path(sweep)).id
+        from fcnlab.sweeps import manifest
+
+        sweep = manifest.require(Path(sweep), "sweep").id
     trials = read_trials(
         store, sweep=sweep, experiment=config.tracking.experiment, filter=config.filter, runs=config.runs or None
     )
     if not trials:
-        asked = {
+        given = {
             **{"sweep": config.sweep, "tracking.experiment": config.tracking.experiment},
             **{"filter": config.filter, "runs": config.runs},
         }
-        words = " ".join(f"{key}={value}" for key, value in asked.items() if value)
-        raise ConfigError(f"{words}: fits no training in {store.shown}; tracking.uri=... names another store")
+        overrides = " ".join(f"{key}={value}" for key, value in given.items() if value)
+        raise ConfigError(f"{overrides}: fits no training in {store.shown}; tracking.uri=... names another store")
     return trials
 
 
 def _read_sweep_folder(folder: Path) -> list[Trial]:
-    from fcnlab.sweeps import outcome
-    from fcnlab.sweeps.sweep import read_trials
+    from fcnlab.sweeps import manifest, result
 
-    _record_of(folder)
-    trials = read_trials(outcome.read_all(folder))
+    manifest.require(folder, "sweep")
+    trials = result.read_trainings(result.read_all(folder))
     if not trials:
         raise ConfigError(f"sweep={folder}: none of its trials has begun")
     return trials
-
-
-def _record_of(folder: Path) -> SweepRecord:
-    from fcnlab.sweeps import manifest
-
-    found = manifest.read(folder)
-    if found is None:
-        raise ConfigError(f"sweep={folder}: is no sweep's folder: it has no {manifest.FILE}")
-    return found
 
 
 def _open_store(uri: str | None) -> Store:
@@ -118,21 +111,20 @@ def _open_store(uri: str | None) -> Store:
     return Store(uri)
 
 
-def _chosen(monitor: str, trials: Sequence[Trial]) -> str:
-    """The metric that a user means, who may have its name from MLflow's pages."""
+def _metric_of(monitor: str, trials: Sequence[Trial]) -> str:
+    """Return the metric that a user means, who may have copied its name from MLflow's pages."""
     from fcnlab.metrics import names
 
-    known = any(monitor in trial.metrics for trial in trials)
-    return monitor if known else names.read(monitor)
+    return monitor if any(monitor in trial.metrics for trial in trials) else names.read(monitor)
 
 
-def _monitor_of(trials: Sequence[Trial]) -> str:
-    """What most of them were chosen by."""
+def _common_monitor(trials: Sequence[Trial]) -> str:
+    """Return the metric by which most trainings chose their best evaluation."""
     return Counter(trial.monitor for trial in trials).most_common(1)[0][0]
 
 
-def _what_there_is(trials: Sequence[Trial], monitor: str) -> str:
-    """In place of a metric that no training is a result of."""
+def _what_is_missing(trials: Sequence[Trial], monitor: str) -> str:
+    """Continue the sentence that no training counts for a metric."""
     if not any(trial.complete for trial in trials):
         return "has it: none of them ran to its end"
     known = sorted({name for trial in trials if trial.complete for name in trial.metrics})

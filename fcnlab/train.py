@@ -21,7 +21,7 @@ from fcnlab import config as configuration
 from fcnlab.core.errors import FcnlabError, first_line
 from fcnlab.experiment import primary_config, resume
 from fcnlab.experiment.run import start_sending_process, train
-from fcnlab.sweeps import manifest
+from fcnlab.sweeps import command_line
 
 if TYPE_CHECKING:
     from fcnlab.training.trainer import TrainResult
@@ -33,7 +33,7 @@ _LAUNCHERS = ("joblib", "ray", "submitit")
 def _main() -> None:
     """Run one training, or a sweep."""
     overrides = sys.argv[1:]
-    if manifest.is_multirun(overrides):
+    if command_line.is_multirun(overrides):
         _sweep(overrides)
     else:
         resume.refuse_occupied(overrides)  # before Hydra writes into it
@@ -49,8 +49,8 @@ def _sweep(overrides: Sequence[str]) -> None:
     from fcnlab.sweeps import search, sweep
 
     resume.hydra_overrides(overrides)  # refuses to resume a single training
-    record, overrides = manifest.begin(overrides)
-    sweep.current = sweep.Sweep(record)
+    manifest, overrides = command_line.begin(overrides)
+    sweep.current = sweep.Sweep(manifest)
     search.register()
     try:
         _hydra(overrides)
@@ -60,9 +60,9 @@ def _sweep(overrides: Sequence[str]) -> None:
             raise FcnlabError(f"hydra/launcher: {first_line(error)}") from error
         raise
     found = sweep.current.end()
-    failed = [outcome for outcome in found if outcome.status not in ("finished", "pruned")]
+    failed = [result for result in found if not result.succeeded]
     if failed:
-        reason = next((outcome.reason for outcome in failed if outcome.reason), sweep.NO_WORD)
+        reason = next((result.reason for result in failed if result.reason), sweep.JOB_LOST)
         command.leave(command.EXIT_ERROR, f"{len(failed)} of {len(found)} trials failed: {reason}")
 
 
@@ -74,9 +74,9 @@ def _hydra(overrides: Sequence[str]) -> None:
     def command_of(node: DictConfig) -> float | None:
         composed.append(node)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            from fcnlab.sweeps import trial  # a launcher may call this in a process of its own
+            from fcnlab.sweeps import job  # a launcher may call this in a process of its own
 
-            return trial.run(node)
+            return job.run(node)
         return _command(node)
 
     with primary_config.registered(overrides) as name:

@@ -1,4 +1,4 @@
-"""Trainings that never were."""
+"""Makes up trainings in memory, for tests of comparisons."""
 
 from fcnlab.comparison.trials import Trial
 
@@ -15,12 +15,12 @@ def trial(value=None, *, tags=None, digest="d", status="FINISHED", **params):
 
 
 def by_seed(values):
-    """From architectures to values by seed."""
+    """Make up trainings from a dictionary of architectures to dictionaries of seeds to values."""
     return [trial(value, arch__name=arch, seed=seed) for arch, found in values.items() for seed, value in found.items()]
 
 
 def by_arch(values):
-    """From architectures to the values of seeds 0, 1, ..."""
+    """Make up trainings from a dictionary of architectures to the values of seeds 0, 1, ..."""
     return [
         trial(value, arch__name=arch, seed=seed) for arch, found in values.items() for seed, value in enumerate(found)
     ]

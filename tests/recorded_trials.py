@@ -1,4 +1,4 @@
-"""Trainings that were recorded but never made."""
+"""Writes the journals of trainings that never ran."""
 
 from fcnlab.recording.journal import Journal
 
@@ -6,7 +6,7 @@ SWEEP = "ab" * 16
 
 
 def write(folder, name="a run", *, tags=None, params=None, end="finished", identity=None):
-    """Three evaluations, the second the best, and a rate that begins slowly."""
+    """Write a journal with three evaluations, of which the second is the best, and a slow first step."""
     written = Journal(folder)
     params = {"arch.name": "fcn8s", "seed": "1", "trainer.monitor": "val/mean_iou", **(params or {})}
     tags = {"fcnlab.parameters": "1234", **(tags or {})}

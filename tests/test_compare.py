@@ -9,27 +9,27 @@ from rich.console import Console
 
 from fcnlab import compare as module
 from fcnlab.compare import compare
-from fcnlab.comparison.report import counted
+from fcnlab.comparison.texts import counted
 from fcnlab.config import compose
 from fcnlab.core.errors import FcnlabError
 from fcnlab.recording.journal import Journal
-from fcnlab.sweeps.manifest import SweepRecord
-from fcnlab.sweeps.outcome import Outcome
+from fcnlab.sweeps.manifest import SweepManifest
+from fcnlab.sweeps.result import TrialResult
 from fcnlab.tracking.journal_sender import sync
 
 
 @pytest.fixture
 def sweep(tmp_path, uri):
-    """A sweep of two architectures and two seeds, in its folder and in a store."""
+    """A sweep over two architectures and two seeds, in its folder and in a store."""
     folder = tmp_path / "multirun/s"
     tags = {"fcnlab.sweep": SWEEP}
     sync(write(folder, "sweep", tags={**tags, "fcnlab.role": "sweep"}, identity=SWEEP), uri)
-    SweepRecord(SWEEP, ("seed=1,2",)).write(folder)
+    SweepManifest(SWEEP, ("seed=1,2",)).write(folder)
     for number in range(4):
         params = {"arch.name": ("fcn32s", "fcn8s")[number // 2], "seed": str(number % 2)}
         place = folder / str(number)
         sync(write(place, f"run {number}", tags={**tags, "fcnlab.trial": str(number)}, params=params), uri)
-        Outcome(number, folder=str(place), status="finished", value=0.6).write(folder)
+        TrialResult(number, folder=str(place), status="finished", value=0.6).write(folder)
     return folder, uri
 
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_compared_is_one_line(sweep, printed, given, said):
 def test_a_loss_that_is_no_number_does_not_count(tmp_path, uri, printed, by, value, said):
     """MLflow's database holds the largest number in place of infinity."""
     folder = tmp_path / "multirun/s"
-    SweepRecord(SWEEP, ("seed=1,2",)).write(folder)
+    SweepManifest(SWEEP, ("seed=1,2",)).write(folder)
     for number, loss in enumerate([0.5, value]):
         params, tags = {"seed": str(number), "trainer.monitor": "val/loss"}, {"fcnlab.sweep": SWEEP}
         place = write(folder / str(number), f"run {number}", tags=tags, params=params, end=None)
@@ -112,7 +112,7 @@ def test_a_loss_that_is_no_number_does_not_count(tmp_path, uri, printed, by, val
         journal.append("metrics", step=4, values={"val/loss": loss})
         journal.append("end", status="finished")
         journal.close()
-        Outcome(number, folder=str(place), status="finished").write(folder)
+        TrialResult(number, folder=str(place), status="finished").write(folder)
         if by == "store":
             sync(place, uri)
     found = compare(words(f"sweep={folder if by == 'folder' else SWEEP}", f"tracking.uri={uri}"))

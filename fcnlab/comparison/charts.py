@@ -1,4 +1,4 @@
-"""The pictures of a comparison."""
+"""Draws the charts of a comparison."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fcnlab.comparison.groups import IOU, Comparison, Group
+from fcnlab.comparison.comparison import Comparison
+from fcnlab.comparison.groups import IOU, Group
 from fcnlab.comparison.trials import Trial
 from fcnlab.drawing.figures import plain, save
 from fcnlab.metrics.names import higher_is_better
@@ -20,28 +21,26 @@ if TYPE_CHECKING:
 
 _DPI = 120
 _TICK_GAP = 0.04
-"""Of an axis' height, below which two labels would overlap."""
+"""The part of an axis' height that keeps two labels from overlapping."""
 
 
 def draw(comparison: Comparison, folder: Path) -> list[Path]:
-    """Draw what there is to see into a folder.
+    """Draw the charts of a comparison that would not be empty into a folder.
 
     Returns:
-        ``comparison.png``, ``classes.png``, with two axes or more ``parallel_coordinates.png``, and with the trials of
-        a sweep ``history.png``; those that would be empty are left out.
+        The files: ``comparison.png``, ``classes.png``, with two axes or more ``parallel_coordinates.png``, and with the
+        trials of a sweep ``history.png``.
     """
-    measured = [group for group in comparison.groups if group.trials]
-    if not measured:
+    if not comparison.measured:
         return []
     drawn = [_draw_groups(comparison, folder / "comparison.png")]
     if comparison.class_names:
         drawn.append(_draw_classes(comparison, folder / "classes.png"))
     if len(comparison.axes) > 1:
         drawn.append(_draw_coordinates(comparison, folder / "parallel_coordinates.png"))
-    every = [trial for group in comparison.groups for trial in (*group.trials, *group.missing)]
     numbered = [
         trial
-        for trial in every
+        for trial in comparison.trials
         if trial.tags.get(TRIAL_TAG, "").isdecimal()
         and (trial.complete or trial.pruned)
         and math.isfinite(trial.metrics.get(comparison.monitor, math.nan))
@@ -52,12 +51,12 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def _draw_groups(comparison: Comparison, path: Path) -> Path:
-    """Each training as a dot, each group's mean with its standard deviation."""
+    """Draw each training as a dot, and each group's mean with its standard deviation."""
     from matplotlib.figure import Figure
 
-    groups = [group for group in comparison.groups if group.trials]
+    groups = comparison.measured
     labels, metric = [_label(group) for group in groups], comparison.monitor.removeprefix("val/")
-    many = len(groups) > 8 or max(map(len, labels)) > 14  # a row for each
+    many = len(groups) > 8 or max(map(len, labels)) > 14  # each group in a row of its own
     size = (8.0, max(2.6, 0.32 * len(groups) + 1.4)) if many else (max(5.4, 1.1 * len(groups) + 1.5), 4.2)
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     axes = figure.subplots()
@@ -88,10 +87,10 @@ def _draw_groups(comparison: Comparison, path: Path) -> Path:
 
 
 def _draw_classes(comparison: Comparison, path: Path) -> Path:
-    """The IoU of each class by group."""
+    """Draw the IoU of each class by group."""
     from matplotlib.figure import Figure
 
-    groups = [group for group in comparison.groups if group.trials]
+    groups = comparison.measured
     names = comparison.class_names
     figure = Figure(figsize=(max(5.0, 0.7 * len(names) + 2.5), 4.2), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
@@ -115,7 +114,7 @@ def _draw_classes(comparison: Comparison, path: Path) -> Path:
 
 
 def _draw_coordinates(comparison: Comparison, path: Path) -> Path:
-    """A line for each training through its settings, coloured by the metric."""
+    """Draw a line for each training through its settings, coloured by the metric."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -138,7 +137,12 @@ def _draw_coordinates(comparison: Comparison, path: Path) -> Path:
     for place, scale_of in enumerate([*scales, metric]):
         axes.axvline(place, color="0.3", linewidth=0.8)
         for height, label in scale_of.ticks():
-            clear = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # of the lines below
+            clear = {
+                "facecolor": "white",
+                "edgecolor": "none",
+                "alpha": 0.75,
+                "pad": 0.8,
+            }  # lines shine through
             axes.text(place + 0.02, height, plain(label), fontsize=8, va="center", color="0.2", bbox=clear)
     names = [*comparison.axes, comparison.monitor.removeprefix("val/")]
     axes.set_xticks(range(len(names)), [plain(name) for name in names])
@@ -151,7 +155,7 @@ def _draw_coordinates(comparison: Comparison, path: Path) -> Path:
 
 
 class _Scale:
-    """From the values of an axis to heights between 0 and 1: numbers by size, or by logarithm over two decades."""
+    """Maps the values of an axis to heights between 0 and 1: numbers by size or, over a wide range, by logarithm."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
@@ -172,7 +176,7 @@ class _Scale:
         return (self._transform(value) - self.low) / (self.high - self.low) if self.high > self.low else 0.5
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Heights with their labels, few enough to be read."""
+        """Return heights with their labels, few enough to be read."""
         if not self.numeric:
             return [(self(value), value) for value in self.values]
         shown = self.values if len(self.values) <= 6 else [self.values[0], self.values[-1]]
@@ -186,7 +190,7 @@ class _Scale:
 
 
 def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -> Path:
-    """The value of each trial over its number, and the best so far."""
+    """Draw the value of each trial over its number, and the best value so far."""
     from matplotlib.figure import Figure
 
     points = [(int(trial.tags[TRIAL_TAG]), trial) for trial in trials]
@@ -194,7 +198,7 @@ def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -
     numbers = [number for number, _ in points]
     values = np.array([trial.metrics[comparison.monitor] for _, trial in points])
     pruned = np.array([trial.pruned for _, trial in points])
-    better = np.fmax if higher_is_better(comparison.monitor) else np.fmin  # which take the number where one is none
+    better = np.fmax if higher_is_better(comparison.monitor) else np.fmin  # they prefer a number to NaN
     best = better.accumulate(np.where(pruned, math.nan, values))
     figure = Figure(figsize=(7, 4), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
@@ -206,7 +210,7 @@ def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -
     axes.set(xlabel="trial", ylabel=plain(comparison.monitor.removeprefix("val/")))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, fontsize=9)
-    if values.min() > 0 and values.max() > 20 * np.median(values):  # one that ran away would flatten everything else
+    if values.min() > 0 and values.max() > 20 * np.median(values):  # a diverged trial would flatten everything else
         axes.set_yscale("log")
     _finish(axes, "")
     save(figure, path)

@@ -1,4 +1,4 @@
-"""A comparison on disk: Markdown, CSV and figures."""
+"""Writes a comparison to disk."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import csv
 import math
 from pathlib import Path
 
-from fcnlab.comparison import charts
-from fcnlab.comparison.groups import IOU, Comparison, Group, why_left_out
+from fcnlab.comparison import charts, texts
+from fcnlab.comparison.comparison import Comparison
+from fcnlab.comparison.groups import IOU, Group, why_left_out
 from fcnlab.core.files import replacing
-from fcnlab.core.progress import clock
 
 _SUMMARY = ("val/mean_iou", "val/pixel_accuracy", "val/mean_accuracy", "val/frequency_weighted_iou", "val/loss")
 
 
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write ``comparison.md``, ``comparison.csv`` (a row a group), ``trials.csv`` (a row a training) and figures.
+    """Write ``comparison.md``, ``comparison.csv`` (a row a group), ``trials.csv`` (a row a training) and charts.
 
     Returns:
-        The files, as far as there was something to write.
+        The files.
 
     Raises:
         OSError: If the disk does not take them.
@@ -28,17 +28,16 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
         temporary.write_text(markdown(comparison), encoding="utf-8")
     _write_rows(folder / "comparison.csv", _group_rows(comparison))
     _write_rows(folder / "trials.csv", _trial_rows(comparison))
-    return [folder / name for name in ("comparison.md", "comparison.csv", "trials.csv")] + charts.draw(
-        comparison, folder
-    )
+    written = [folder / name for name in ("comparison.md", "comparison.csv", "trials.csv")]
+    return written + charts.draw(comparison, folder)
 
 
 def markdown(comparison: Comparison, short: bool = False) -> str:
-    """The table, and what to know about it.
+    """Return the table in Markdown, with what to know about it.
 
     Args:
-        comparison: What was found.
-        short: Without the classes and the explanation.
+        comparison: The comparison.
+        short: Whether to leave out the classes and the explanation.
     """
     classes = [] if short else comparison.class_names
     metric = _cell(comparison.monitor.removeprefix("val/"))
@@ -46,100 +45,19 @@ def markdown(comparison: Comparison, short: bool = False) -> str:
     header += [f"IoU {_cell(name)}" for name in classes] + ["parameters", "time", "images/s"]
     lines = [header, ["---"] * len(header)]
     for group in comparison.groups:
-        row = [_cell(group.label) or "all", counted(group), mean_and_spread(group, comparison.monitor)]
-        row += [difference(comparison, group), pairs(comparison, group), probability(comparison, group)]
-        row += [mean_and_spread(group, f"{IOU}{name}") for name in classes]
-        row += [f"{group.parameters:,}" if group.parameters else "", duration(group), rate(group)]
+        cells = texts.cells(comparison, group)
+        ious = [texts.mean_and_spread(group, f"{IOU}{name}") for name in classes]
+        row = [_cell(group.label) or "all", *cells[:5], *ious, *cells[5:]]
         lines.append([f"**{row[0]}**" if group is comparison.best else row[0], *row[1:]])
     parts = ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
     parts += [f"- {warning}" for warning in comparison.warnings]
-    parts += [f"- {line}" for line in left_out(comparison)]
+    parts += [f"- {line}" for line in texts.left_out(comparison)]
     if comparison.best_trial is not None and comparison.best_trial.run_id:
-        about = f"({comparison.best_trial.name}){beside_the_best(comparison)}"
+        about = f"({comparison.best_trial.name}){texts.beside_the_best(comparison)}"
         parts.append(f"Best training: `{comparison.best_trial.run_id}` {about}")
     if not short and comparison.reference is not None:
-        parts.append(explanation(comparison))
+        parts.append(texts.explanation(comparison))
     return "\n\n".join(parts) + "\n"
-
-
-def explanation(comparison: Comparison) -> str:
-    """What the numbers are, in words."""
-    reference = comparison.reference
-    chosen = ""
-    if reference is comparison.best:
-        chosen = " (the best by the same numbers, so that it is flattered)"
-    elif comparison.best is None and reference.trials:
-        chosen = " (no group is the best; this one has the best mean)"
-    return (
-        f"sd is the standard deviation over seeds (n - 1). Differences are from {reference.label or 'the only group'}"
-        f"{chosen}, paired by seed, with Student's t interval over as many pairs as the table says; p is of the paired "
-        "t-test, corrected after Holm. Below two common seeds there is none."
-    )
-
-
-def left_out(comparison: Comparison) -> list[str]:
-    """Which trainings are no result and why, a line each; those that a search gave up are as it wanted them."""
-    return [
-        f"{trial.name} ({trial.run_id[:8]}): {why_left_out(trial, comparison.monitor)}"
-        for group in comparison.groups
-        for trial in group.missing
-        if not trial.pruned
-    ]
-
-
-def beside_the_best(comparison: Comparison) -> str:
-    """What to add to the best training where it is of another group than the best one; empty otherwise."""
-    if comparison.best is None or any(trial is comparison.best_trial for trial in comparison.best.trials):
-        return ""
-    return ", not of the best group"
-
-
-def counted(group: Group) -> str:
-    """How many trainings have a value, and of how many if that is not all."""
-    missing = len(group.missing)
-    return f"{len(group.trials)} of {len(group.trials) + missing}" if missing else str(len(group.trials))
-
-
-def mean_and_spread(group: Group, metric: str) -> str:
-    """Such as ``0.7192 ± 0.0031``; empty without a value."""
-    mean, spread = group.mean(metric), group.spread(metric)
-    if math.isnan(mean):
-        return ""
-    return f"{mean:.4f}" if math.isnan(spread) else f"{mean:.4f} ± {spread:.4f}"
-
-
-def difference(comparison: Comparison, group: Group) -> str:
-    """Such as ``-0.0312 [-0.0401, -0.0223]``."""
-    if group is comparison.reference:
-        return "reference"
-    found = comparison.differences.get(group.label)
-    if found is None or math.isnan(found.mean):
-        return ""
-    return f"{found.mean:+.4f}" + ("" if math.isnan(found.low) else f" [{found.low:+.4f}, {found.high:+.4f}]")
-
-
-def pairs(comparison: Comparison, group: Group) -> str:
-    """On how many common seeds the difference rests; empty for the reference and for a group without a value."""
-    found = comparison.differences.get(group.label)
-    return "" if found is None or group is comparison.reference else str(found.pairs)
-
-
-def probability(comparison: Comparison, group: Group) -> str:
-    """The corrected p, if there is one."""
-    found = comparison.differences.get(group.label)
-    if found is None or math.isnan(found.p):
-        return ""
-    return "< 0.0001" if found.p < 1e-4 else f"{found.p:.4f}"
-
-
-def duration(group: Group) -> str:
-    """The mean time of a training."""
-    return "" if math.isnan(group.seconds) else clock(group.seconds)
-
-
-def rate(group: Group) -> str:
-    """Images a second in training."""
-    return "" if math.isnan(group.images_per_second) else f"{group.images_per_second:.1f}"
 
 
 def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
@@ -150,7 +68,7 @@ def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
         row: dict[str, object] = {**group.settings, "n": len(group.trials), "missing": len(group.missing)}
         for metric in metrics:
             row |= {f"{metric} mean": group.mean(metric), f"{metric} sd": group.spread(metric)}
-        row["difference from"] = _said_of_reference(comparison, group)
+        row["difference from"] = _name_of_reference(comparison, group)
         for name in ("pairs", "mean", "low", "high", "p"):
             row[f"difference {name}"] = getattr(found, name) if found is not None else ""
         row |= {"parameters": group.parameters or "", "seconds": group.seconds}
@@ -159,14 +77,14 @@ def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
     return rows
 
 
-def _said_of_reference(comparison: Comparison, group: Group) -> str:
+def _name_of_reference(comparison: Comparison, group: Group) -> str:
     if comparison.reference is None:
         return ""
     return "reference" if group is comparison.reference else comparison.reference.label
 
 
 def _trial_rows(comparison: Comparison) -> list[dict[str, object]]:
-    trials = [trial for group in comparison.groups for trial in (*group.trials, *group.missing)]
+    trials = comparison.trials
     names = sorted({name for trial in trials for name in trial.metrics})
     return [
         {

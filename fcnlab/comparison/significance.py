@@ -14,17 +14,18 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one group from another, over the seeds that both have.
+    """How one group differs from another, over the seeds that both have.
 
     The same seed gives both the same order of images, augmentation and, as far as their layers agree, initial weights:
-    what these do to both alike cancels out in each pair.
+    their common influence cancels out in each pair.
 
     Attributes:
-        pairs: Common seeds.
-        mean: Of the differences; NaN without a pair.
-        low: Lower end of the 95 % confidence interval of the mean; NaN below two pairs.
-        high: Its upper end.
-        p: Of the two-sided paired t-test, corrected for the number of groups that are compared; NaN below two pairs.
+        pairs: The number of common seeds.
+        mean: The mean of the differences; NaN without a pair.
+        low: The lower end of the mean's 95 % confidence interval; NaN below two pairs.
+        high: The upper end of that interval.
+        p: The p-value of the two-sided paired t-test, corrected for the number of groups that are compared; NaN below
+            two pairs.
     """
 
     pairs: int
@@ -35,11 +36,11 @@ class Difference:
 
 
 def paired_difference(values: Mapping[str, float], reference: Mapping[str, float]) -> Difference:
-    """The mean difference over common seeds with its t interval (Student 1908), p not yet corrected.
+    """Return the mean difference over common seeds with its t interval (Student 1908), p not yet corrected.
 
     Args:
-        values: From seeds to values.
-        reference: Likewise; it is subtracted.
+        values: The value of each seed.
+        reference: The value of each seed that is subtracted.
     """
     seeds = sorted(values.keys() & reference.keys())
     differences = [values[seed] - reference[seed] for seed in seeds]
@@ -50,14 +51,14 @@ def paired_difference(values: Mapping[str, float], reference: Mapping[str, float
     mean, freedom = statistics.fmean(differences), len(differences) - 1
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    with np.errstate(divide="ignore", invalid="ignore"):  # all differences the same: no error, and p of 0 or 1
+    with np.errstate(divide="ignore", invalid="ignore"):  # where all differences are the same, p is 0 or 1
         p = float(2 * stats.t.sf(np.abs(np.float64(mean)) / error, freedom))
     p = 1.0 if math.isnan(p) else p
     return Difference(len(seeds), mean, mean - half, mean + half, p)
 
 
 def adjusted(differences: Sequence[Difference]) -> list[Difference]:
-    """The same with p corrected for how many there are (Holm 1979): the smallest by all, the next by one fewer, ..."""
+    """Correct each p for the number of differences (Holm 1979): the smallest by all, the next by one fewer, ..."""
     ranked = sorted(
         (index for index, difference in enumerate(differences) if not math.isnan(difference.p)),
         key=lambda index: differences[index].p,

@@ -1,4 +1,4 @@
-"""A comparison on the terminal."""
+"""Shows a comparison on the terminal."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fcnlab.comparison.groups import IOU, Comparison
-from fcnlab.comparison.report import (
-    beside_the_best,
-    counted,
-    difference,
-    duration,
-    explanation,
-    left_out,
-    mean_and_spread,
-    pairs,
-    probability,
-    rate,
-)
+from fcnlab.comparison.comparison import Comparison
+from fcnlab.comparison.groups import IOU
+from fcnlab.comparison.texts import beside_the_best, cells, explanation, left_out, mean_and_spread
 
 _MAX_CLASSES = 6
 
@@ -31,10 +21,9 @@ def show(comparison: Comparison, console: Console) -> None:
     for name in ("n", "mean ± sd", "difference, 95 % interval", "pairs", "p", "parameters", "time", "images/s"):
         table.add_column(name, justify="right")
     for group in comparison.groups:
-        row = [escape(group.label) or "all", counted(group), mean_and_spread(group, comparison.monitor)]
-        row += [difference(comparison, group), pairs(comparison, group), probability(comparison, group)]
-        row += [f"{group.parameters:,}" if group.parameters else "", duration(group), rate(group)]
-        table.add_row(*row, style="bold" if group is comparison.best else None)
+        table.add_row(
+            escape(group.label) or "all", *cells(comparison, group), style="bold" if group is comparison.best else None
+        )
     console.print(table)
     if comparison.class_names:
         console.print(_class_table(comparison))
@@ -49,7 +38,7 @@ def show(comparison: Comparison, console: Console) -> None:
 
 
 def _class_table(comparison: Comparison) -> Table:
-    """IoU by class; with many classes those in which the groups differ most."""
+    """Return a table of the IoU by class; of many classes, those in which the groups differ most."""
     names = comparison.class_names
     title = "IoU of each class, mean ± sd"
     if len(names) > _MAX_CLASSES:
@@ -64,7 +53,6 @@ def _class_table(comparison: Comparison) -> Table:
     table.add_column("group", overflow="fold", min_width=8)
     for name in names:
         table.add_column(escape(name), justify="right", overflow="fold")
-    for group in comparison.groups:
-        if group.trials:
-            table.add_row(escape(group.label) or "all", *(mean_and_spread(group, f"{IOU}{name}") for name in names))
+    for group in comparison.measured:
+        table.add_row(escape(group.label) or "all", *(mean_and_spread(group, f"{IOU}{name}") for name in names))
     return table

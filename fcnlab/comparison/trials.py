@@ -1,4 +1,4 @@
-"""Trainings as a comparison sees them, read from their journals or from a tracking store."""
+"""Reads recorded trainings, from their journals or from a tracking store, for a comparison."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,19 +29,17 @@ class Trial:
     """A training that was recorded.
 
     Attributes:
-        run_id: In MLflow; empty if it is not there.
-        name: Of the run.
+        run_id: The id of its MLflow run; empty if it has none.
+        name: The name of its run.
         status: ``FINISHED``, ``FAILED``, ``KILLED`` or ``RUNNING``.
-        params: Dotted keys of the configuration to their values, as text.
-        metrics: Every ``val/...`` metric of the best evaluation by the training's own ``trainer.monitor``, by its name
-            in Python.
-        best_step: Of that evaluation.
-        history: Of the monitored metric: steps and values.
-        parameters: How many the network has; None if the run does not say.
-        seconds: From its start to its end, without the time between an interruption and going on.
-        images_per_second: Median over its steps, without the first; NaN if there is none.
-        validation_digest: Of the images it was measured on.
-        tags: All of the run.
+        params: The dotted keys of its configuration with their values, as text.
+        metrics: The ``val/...`` metrics of the best evaluation by its ``trainer.monitor``, under their Python names.
+        best_step: The step of its best evaluation.
+        history: The steps and values of the monitored metric.
+        seconds: The time from its start to its end, without the time between an interruption and its resumption.
+        images_per_second: The median over its steps without the first; NaN if there is none.
+        validation_digest: The digest of its validation images.
+        tags: All tags of its run.
     """
 
     run_id: str
@@ -51,7 +49,6 @@ class Trial:
     metrics: Mapping[str, float] = field(default_factory=dict)
     best_step: int | None = None
     history: Series = ()
-    parameters: int | None = None
     seconds: float = math.nan
     images_per_second: float = math.nan
     validation_digest: str | None = None
@@ -59,42 +56,48 @@ class Trial:
 
     @property
     def monitor(self) -> str:
-        """The metric by which its best evaluation was chosen."""
+        """The metric that its best evaluation was chosen by."""
         return self.params.get("trainer.monitor", "val/mean_iou")
 
     @property
     def seed(self) -> str:
-        """Of the training."""
+        """The seed of the training."""
         return self.params.get("seed", "")
 
     @property
     def given(self) -> set[str]:
-        """The keys that its command line or its sweep set; of a group, that of the name."""
+        """The keys that its command line or its sweep set; a choice of a group counts as the group's ``name``."""
         try:
-            words = shlex.split(self.tags.get(OVERRIDES_TAG, ""))
-        except ValueError:  # cut in the middle of a word
+            overrides = shlex.split(self.tags.get(OVERRIDES_TAG, ""))
+        except ValueError:  # the tag was cut in the middle of an override
             return set()
-        keys = {word.lstrip("+~").partition("=")[0] for word in words}
+        keys = {override.lstrip("+~").partition("=")[0] for override in overrides}
         return {key if key in self.params else f"{key}.name" for key in keys}
 
     @property
+    def parameters(self) -> int | None:
+        """The number of the network's parameters; None if the run does not say it."""
+        count = self.tags.get(PARAMETERS_TAG, "")
+        return int(count) if count.isdecimal() else None
+
+    @property
     def reason(self) -> str | None:
-        """Why it failed, if it says so."""
+        """Why the training failed, if its run says so."""
         return self.tags.get(REASON_TAG)
 
     @property
     def pruned(self) -> bool:
-        """Whether a search gave it up."""
+        """Whether a search pruned the training."""
         return self.tags.get(PRUNED_TAG) == "true"
 
     @property
     def complete(self) -> bool:
-        """Whether it ran to its end, so that its best is what it reaches and not what it had reached by then."""
+        """Whether the training ran to its end, so that its best value is not just the best so far."""
         return self.status == "FINISHED" and not self.pruned
 
     @property
     def value(self) -> float:
-        """Of the monitored metric at its best; NaN if it was never evaluated."""
+        """The best value of the monitored metric; NaN if the training was never evaluated."""
         return self.metrics.get(self.monitor, math.nan)
 
 
@@ -104,31 +107,32 @@ def read_folder(folder: Path) -> Trial:
     Raises:
         TrackingError: If there is no journal, or it does not begin with a run.
     """
-    series: dict[str, list[tuple[int, float]]] = {}
-    tags: dict[str, str] = {}
-    params: dict[str, str] = {}
-    digest, name, status = None, None, "RUNNING"
-    time = TrainingTime()
-    for entry in journal.read(folder / journal.FILE):
-        fields = entry.fields
-        time.add(entry)
-        if entry.kind in ("run", "resume"):
-            status = "RUNNING"
-        if entry.kind == "run":
-            name, params = fields["name"], dict(fields["params"])
-            tags |= fields["tags"]
-        elif entry.kind == "tags":
-            tags |= fields["values"]
-        elif entry.kind == "inputs":
-            digest = next((item["digest"] for item in fields["datasets"] if item["context"] == "validation"), None)
-        elif entry.kind == "metrics":
-            for key, value in fields["values"].items():
-                series.setdefault(key, []).append((fields["step"], value))
-        elif entry.kind == "end":
-            status = journal.MLFLOW_STATUS.get(fields["status"], "FAILED")
-    if name is None:
+    entries = list(journal.read(folder / journal.FILE))
+    run = next((entry.fields for entry in entries if entry.kind == "run"), None)
+    if run is None:
         raise TrackingError(f"{folder / journal.FILE}: does not begin with a run")
-    return _trial(journal.sent_to(folder) or "", name, status, params, series, time.seconds, digest, tags)
+    tags, digest, status, time = dict(run["tags"]), None, "RUNNING", TrainingTime()
+    for entry in entries:
+        time.add(entry)
+        if entry.kind == "tags":
+            tags |= entry.fields["values"]
+        elif entry.kind == "inputs":
+            digests = {item["context"]: item["digest"] for item in entry.fields["datasets"]}
+            digest = digests.get("validation")
+        elif entry.kind == "resume":
+            status = "RUNNING"
+        elif entry.kind == "end":
+            status = journal.MLFLOW_STATUS.get(entry.fields["status"], "FAILED")
+    return _trial(
+        journal.metrics(entries, _class_names(run["params"])),
+        run_id=journal.sent_to(folder) or "",
+        name=run["name"],
+        status=status,
+        params=run["params"],
+        seconds=time.seconds,
+        validation_digest=digest,
+        tags=tags,
+    )
 
 
 def read_trials(
@@ -139,20 +143,20 @@ def read_trials(
     filter: str | None = None,
     runs: Sequence[str] | None = None,
 ) -> list[Trial]:
-    """Read trainings from a tracking store; the parents of sweeps are left out.
+    """Read trainings from a tracking store, without the parent runs of sweeps.
 
     Args:
-        store: Where they are.
+        store: The store that holds them.
         sweep: A sweep's id, or the id of its parent run.
-        experiment: Name of an experiment.
-        filter: As MLflow's search takes it.
-        runs: Ids, to have no others.
+        experiment: The name of an experiment.
+        filter: A condition in the language of MLflow's search.
+        runs: The ids of the only runs to return.
 
     Returns:
-        In the order in which they were begun.
+        The trainings in the order in which they were begun.
 
     Raises:
-        TrackingError: If the store cannot be reached or does not understand the filter, or a run is not there.
+        TrackingError: If the store cannot be reached or does not understand the filter, or if a run is not there.
     """
     from fcnlab.tracking.run_reader import digests_of  # not at the top: it imports MLflow
 
@@ -166,17 +170,16 @@ def read_trials(
         if run.data.tags.get(ROLE_TAG) == "sweep" or (runs is not None and run.info.run_id not in runs):
             continue
         keys = [key for key in run.data.metrics if key.startswith("val/") or key == _RATE]
-        series = store.histories(run.info.run_id, keys)
         found.append(
             _trial(
-                run.info.run_id,
-                run.info.run_name,
-                run.info.status,
-                run.data.params,
-                series,
-                (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else math.nan,
-                digests_of(run).get("validation"),
-                run.data.tags,
+                read_all(store.histories(run.info.run_id, keys), _class_names(run.data.params)),
+                run_id=run.info.run_id,
+                name=run.info.run_name,
+                status=run.info.status,
+                params=dict(run.data.params),
+                seconds=(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else math.nan,
+                validation_digest=digests_of(run).get("validation"),
+                tags=dict(run.data.tags),
             )
         )
     missing = set(runs or ()) - {trial.run_id for trial in found}
@@ -185,51 +188,26 @@ def read_trials(
     return found
 
 
-def _trial(
-    run_id: str,
-    name: str,
-    status: str,
-    params: Mapping[str, str],
-    series: Mapping[str, Series],
-    seconds: float,
-    digest: str | None,
-    tags: Mapping[str, str],
-) -> Trial:
-    monitor = params.get("trainer.monitor", "val/mean_iou")
-    series = read_all(series, _class_names(params))
-    history = sorted(dict(series.get(monitor, ())).items())  # a step that was made again counts once
-    step = _best_step(monitor, history)
-    metrics = {
-        key: dict(points)[step]
-        for key, points in series.items()
-        if key.startswith("val/") and step is not None and step in dict(points)
-    }
-    rates = [value for index, value in sorted(dict(series.get(_RATE, ())).items())][1:]
-    count = tags.get(PARAMETERS_TAG, "")
-    return Trial(
-        run_id,
-        name,
-        status,
-        dict(params),
-        metrics,
-        step,
-        history,
-        int(count) if count.isdecimal() else None,
-        seconds,
-        statistics.median(rates) if rates else math.nan,
-        digest,
-        dict(tags),
-    )
+def _trial(series: Mapping[str, Series], **recorded: Any) -> Trial:
+    """Build a trial from every metric's points and from what its run holds beside them."""
+    latest = {metric: dict(points) for metric, points in series.items()}  # a repeated step counts once
+    trial = Trial(**recorded)
+    history = sorted(latest.get(trial.monitor, {}).items())
+    step = _best_step(trial.monitor, history)
+    metrics = {key: points[step] for key, points in latest.items() if key.startswith("val/") and step in points}
+    rates = [rate for _, rate in sorted(latest.get(_RATE, {}).items())][1:]
+    speed = statistics.median(rates) if rates else math.nan
+    return replace(trial, metrics=metrics, best_step=step, history=history, images_per_second=speed)
 
 
 def _class_names(params: Mapping[str, str]) -> list[str]:
-    """Of a training that was given them; a tracking store cuts a list that is too long, which is then none."""
+    """Return the recorded names of the classes; none if they were cut, since a tracking store limits their length."""
     found = parse(params.get("dataset.class_names", ""))
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def _best_step(monitor: str, history: Series) -> int | None:
-    """Of the best value, the first where there are several, as the trainer keeps it."""
+    """Return the step of the best value, the first one of several, as the trainer does."""
     numbers = [(step, value) for step, value in history if not math.isnan(value)]
     if not numbers:
         return history[0][0] if history else None
@@ -238,7 +216,7 @@ def _best_step(monitor: str, history: Series) -> int | None:
 
 
 def parse(value: str) -> Any:
-    """A recorded parameter as a value: a number, a truth value, a list; text that is none of these stays text."""
+    """Turn a recorded parameter into a number, a truth value or a list; any other text stays text."""
     try:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError):

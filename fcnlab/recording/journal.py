@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,8 +212,13 @@ def history(path: Path, class_names: Sequence[str] = ()) -> dict[str, list[tuple
         class_names: The names of the training's classes, which a journal of an older version needs: see
             `fcnlab.metrics.names.read_all`.
     """
+    return metrics(read(path), class_names)
+
+
+def metrics(entries: Iterable[Entry], class_names: Sequence[str] = ()) -> dict[str, list[tuple[int, float]]]:
+    """Collect every metric from a journal's entries, as `history` does from its file."""
     series: dict[str, list[tuple[int, float]]] = {}
-    for entry in read(path):
+    for entry in entries:
         if entry.kind == "metrics":
             for name, value in entry.fields["values"].items():
                 series.setdefault(name, []).append((entry.fields["step"], value))

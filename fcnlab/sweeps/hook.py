@@ -1,4 +1,4 @@
-"""What Hydra calls around a multirun."""
+"""What Hydra calls before a multirun."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fcnlab.sweeps import sweep
 class Hook(Callback):
     """Begins the sweep that the command line asked for, before its first trial.
 
-    Hydra turns what a callback raises into warnings, so that a sweep that cannot begin leaves by itself. How it ends is
-    said by ``fcnlab.train``, which is also there when it is interrupted.
+    Hydra turns what a callback raises into warnings, so a sweep that cannot begin ends the process itself.
+    ``fcnlab.train`` ends the sweep, since it also notices an interruption.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -29,6 +29,6 @@ class Hook(Callback):
             sweep.current.begin(config)
         except FcnlabError as error:
             command.leave(command.EXIT_ERROR, str(error))
-        except Exception:  # a bug, whose traceback Hydra would swallow
+        except Exception:  # a bug, whose traceback Hydra would hide
             traceback.print_exc()
             sys.exit(command.EXIT_ERROR)

@@ -2,73 +2,71 @@
 
 from __future__ import annotations
 
-import json
 import logging.config
 import math
 import os
-import pickle
 import signal
 import sys
 import threading
-from pathlib import Path
 
 import rich
 
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.core.errors import FcnlabError, TrackingError
-from fcnlab.core.files import replacing
-from fcnlab.sweeps.trial import RESULT, Task
+from fcnlab.sweeps.task import Task
+
+log = logging.getLogger(__name__)
+
+_STANDARD_INPUT = 0
 
 
 def main() -> None:
-    """Train what standard input says; it stays open as long as somebody waits for the trial.
+    """Train what standard input says; it stays open as long as the trial's job waits for this process.
 
     Raises:
         SystemExit: With the exit codes of every command.
     """
     configuration.register_schemas()  # the task may hold a plug-in's class
-    task: Task = pickle.loads(_read(int.from_bytes(_read(8), "little")))
-    threading.Thread(target=_end_when_alone, name="fcnlab-alone", daemon=True).start()
-    sys.argv[1:] = task.words
-    _set_up_output(task)
-    result: dict[str, object] = {}
     try:
-        result = _train(task)
+        task = Task.receive(_STANDARD_INPUT)
+    except EOFError:
+        sys.exit(command.EXIT_INTERRUPTED)
+    threading.Thread(target=_interrupt_when_alone, name="fcnlab-alone", daemon=True).start()
+    sys.argv[1:] = task.command_line
+    _set_up_output(task)
+    try:
+        _train(task)
     except FcnlabError as error:
-        result = {"reason": str(error)}
-        sys.exit(command.EXIT_ERROR)  # the job says it
+        task.result.fail(str(error))
     except MemoryError:
-        result = {"reason": command.OUT_OF_MEMORY}
-        sys.exit(command.EXIT_ERROR)
-    except KeyboardInterrupt:
-        raise
-    except Exception as error:  # a bug, whose traceback the log has
-        logging.getLogger(__name__).exception("trial %d", task.number)
-        result = {"reason": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
-        sys.exit(command.EXIT_ERROR)
-    finally:
-        if task.folder.is_dir():
-            with replacing(task.folder / RESULT) as temporary:
-                temporary.write_text(json.dumps(result), encoding="utf-8")
+        task.result.fail(command.OUT_OF_MEMORY)
+    except Exception as error:  # a bug, whose traceback belongs into the log
+        log.exception("trial %d", task.result.number)
+        task.result.fail(" ".join(f"{type(error).__name__}: {error}".split())[:500])
+    task.result.write(task.sweep)
+    if not task.result.succeeded:
+        sys.exit(command.EXIT_ERROR)  # without a message, since the job says the reason
 
 
-def _train(task: Task) -> dict[str, object]:
+def _train(task: Task) -> None:
     from fcnlab.experiment.run import start_sending_process, train
 
-    start_sending_process(task.config)
-
+    config, result = task.config, task.result
+    start_sending_process(config)
     callbacks = []
-    if task.config.sweep.search_trial is not None:
+    if config.sweep.search_trial is not None:
         from fcnlab.sweeps.search import Reporter
 
-        callbacks.append(Reporter(task.sweep, task.config.sweep.search_trial, task.config.trainer.monitor))
-    done = train(task.config, task.folder, task.overrides, callbacks=callbacks, trial=task.number)
-    pruned = any(callback.wants_to_stop for callback in callbacks)
-    if pruned:
+        callbacks.append(Reporter(task.sweep, config.sweep.search_trial, config.trainer.monitor))
+    done = train(config, task.folder, task.overrides, callbacks=callbacks, trial=result.number)
+    result.run_id = done.run_id
+    value = done.best.evaluation.metrics.get(config.trainer.monitor) if done.best else None
+    result.value = value if value is not None and math.isfinite(value) else None
+    result.status = "finished"
+    if any(callback.wants_to_stop for callback in callbacks):
         _mark_pruned(task)
-    value = done.best.evaluation.metrics.get(task.config.trainer.monitor) if done.best else None
-    return {"value": value if value is None or math.isfinite(value) else None, "run_id": done.run_id, "pruned": pruned}
+        result.status = "pruned"
 
 
 def _mark_pruned(task: Task) -> None:
@@ -78,34 +76,23 @@ def _mark_pruned(task: Task) -> None:
     try:
         annotate(task.folder, task.config.tracking, {PRUNED_TAG: "true"})
     except TrackingError as error:
-        logging.getLogger(__name__).warning("%s", error)
+        log.warning("%s", error)
 
 
 def _set_up_output(task: Task) -> None:
-    """The log of a single training, with the trial's number before each line if others write beside it."""
+    """Log as a single training does, with the trial's number before each line if others write beside it."""
     settings = task.logging
     if not task.alone:
-        rich.reconfigure(force_terminal=False)  # no bar: there would be several
+        rich.reconfigure(force_terminal=False)  # no progress bar: there would be several
         for formatter in settings.get("formatters", {}).values():
-            formatter["format"] = f"[{task.number}] {formatter['format']}"
-    Path(task.folder).mkdir(parents=True, exist_ok=True)
+            formatter["format"] = f"[{task.result.number}] {formatter['format']}"
+    task.folder.mkdir(parents=True, exist_ok=True)
     logging.config.dictConfig(settings)
 
 
-def _read(size: int) -> bytes:
-    """Bytes from standard input, past Python's own file, which a thread must not hold when the interpreter ends."""
-    data = b""
-    while len(data) < size:
-        part = os.read(0, size - len(data))
-        if not part:
-            sys.exit(command.EXIT_INTERRUPTED)
-        data += part
-    return data
-
-
-def _end_when_alone() -> None:
-    """End like after Ctrl-C once nobody waits any more, however that came about; at once if that was said before."""
-    while os.read(0, 1):
+def _interrupt_when_alone() -> None:
+    """Interrupt this process like Ctrl-C once its job is gone; after an earlier signal, that ends it at once."""
+    while os.read(_STANDARD_INPUT, 1):
         pass
     os.kill(os.getpid(), signal.SIGINT)
 

@@ -1,7 +1,7 @@
-"""The study of a sweep that searches, kept by Optuna in a file of the sweep's folder.
+"""The study of a search, which Optuna keeps in a file of the sweep's folder.
 
 Hydra's own plug-in for Optuna needs a release before 3.0, which cannot keep its study in a database beside the
-SQLAlchemy that MLflow needs, and it has no way to give a trial up: so there is one of our own, in ``plugins``.
+SQLAlchemy that MLflow needs, and it cannot prune trials. So this package has a plug-in of its own, in ``plugins``.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILE = "search.journal"
-"""The study, in the sweep's folder."""
+"""The name of the study's file in the sweep's folder."""
 _NAME = "sweep"
 _PRUNER = "pruner"
 _PLUGINS = str(Path(__file__).parent / "plugins")
 
 
 def register() -> None:
-    """Tell Hydra of ``hydra/sweeper=search``."""
+    """Make ``hydra/sweeper=search`` known to Hydra."""
     if _PLUGINS not in sys.path:
         sys.path.append(_PLUGINS)
     Plugins.instance().register(import_module("hydra_plugins.fcnlab_search").Search)
 
 
 class Reporter(Callback):
-    """Tells a study what a trial reaches, and ends the training if the study gives it up.
+    """Reports to a study what a trial reaches, and ends the training if the study prunes the trial.
 
     Args:
         sweep: The sweep's folder.
-        number: Of the trial.
-        monitor: The metric.
+        number: The number of the trial in the study.
+        monitor: The metric that is reported.
     """
 
     def __init__(self, sweep: Path, number: int, monitor: str) -> None:
@@ -54,22 +54,28 @@ class Reporter(Callback):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = open_study(sweep)
         frozen = study.get_trials(deepcopy=False)[number]
-        self._known = set(frozen.intermediate_values)
+        self._reported = set(frozen.intermediate_values)
         self._trial = optuna.trial.Trial(study, frozen._trial_id)
         self._monitor = monitor
 
     def on_evaluation(self, record: EvaluationEvent) -> None:
         value = record.evaluation.metrics.get(self._monitor, math.nan)
-        if record.epoch not in self._known and not math.isnan(value):  # made again after an interruption
+        if record.epoch not in self._reported and not math.isnan(value):  # it is repeated after an interruption
             self._trial.report(value, record.epoch)
         if self._trial.should_prune():
-            said = "given up at epoch %d: a %s of %.4f is not as good as the median of the other trials there"
-            log.info(said, record.epoch, self._monitor, value)
+            message = "given up at epoch %d: a %s of %.4f is not as good as the median of the other trials there"
+            log.info(message, record.epoch, self._monitor, value)
             self.wants_to_stop = True
 
 
 def open_study(folder: Path, pruner: Mapping[str, int] | None = None, direction: str | None = None) -> optuna.Study:
-    """The study of a sweep, made when ``direction`` is given and there is none."""
+    """Open the study of a sweep.
+
+    Args:
+        folder: The sweep's folder.
+        pruner: The arguments of the median pruner; None: no trial is pruned. It counts only with ``direction``.
+        direction: "maximize" or "minimize", with which a study is made if there is none; None: the study must exist.
+    """
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend

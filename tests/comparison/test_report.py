@@ -95,7 +95,7 @@ def test_labels_of_an_axis_keep_clear_of_each_other():
 
 
 def test_the_history_is_of_what_ended(tmp_path):
-    """Two that were given up or killed at a higher value are not the best so far."""
+    """Trials that were pruned or killed at a higher value are not the best so far."""
     states = [{}, {"tags": {"fcnlab.pruned": "true"}}, {"status": "KILLED"}, {}]
     trials = []
     for index, state in enumerate(states):
@@ -114,10 +114,10 @@ def test_without_a_value_there_are_tables_and_no_pictures(tmp_path):
 
 
 def test_a_setting_that_looks_like_markup_is_shown_as_it_is():
-    """A list of class names is no style of rich's, and a | no column of Markdown's."""
-    words = {"tags": {"hydra.overrides": "dataset.class_names=[bold,cell]"}}
+    """A list of class names is not taken for a style of rich, nor a | for a column of Markdown."""
+    given = {"tags": {"hydra.overrides": "dataset.class_names=[bold,cell]"}}
     trials = [
-        trial(0.5 + 0.01 * seed, seed=seed, dataset__class_names=names, **words)
+        trial(0.5 + 0.01 * seed, seed=seed, dataset__class_names=names, **given)
         for names in ("['bold', 'cell']", "['bold', 'a|b']")
         for seed in (1, 2)
     ]

@@ -1,4 +1,4 @@
-"""A training reads the same from its journal and from the store that the journal was sent to."""
+"""A training reads the same from its journal as from the store that the journal was sent to."""
 
 import math
 

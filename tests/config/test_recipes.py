@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from fcnlab import compose
 from fcnlab.config import config_folder, register_schemas
 from fcnlab.registry import OPTIMIZERS
-from fcnlab.sweeps.sweep import axes_of
+from fcnlab.sweeps.axes import axes_of
 
 RECIPES = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 

@@ -1,85 +1,24 @@
-"""What identifies a sweep, and how it is found again."""
+"""The manifest of a sweep."""
 
 import pytest
 
 from fcnlab.core.errors import ConfigError
 from fcnlab.sweeps import manifest
-from fcnlab.sweeps.manifest import SweepRecord, begin, find, is_multirun, read
-
-ID = "0123456789abcdef0123456789abcdef"
-WORDS = ("arch=fcn8s,fcn16s", "seed=1,2")
+from fcnlab.sweeps.command_line import find
+from fcnlab.sweeps.manifest import SweepManifest, read, require
 
 
-@pytest.fixture
-def begun(tmp_path, monkeypatch):
-    """A sweep that was begun with `WORDS`; the working directory is the one it was begun in."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "multirun/today/now"
-    SweepRecord(ID, WORDS).write(folder)
-    return folder
-
-
-def values(words, key):
-    return [word.partition("=")[2] for word in words if word.lstrip("+").partition("=")[0] == key]
-
-
-def test_several_trainings_are_asked_for_by_a_flag_or_by_going_on():
-    assert is_multirun(["-m", "seed=1,2"])
-    assert is_multirun(["--multirun"])
-    assert is_multirun(["sweep.resume=x"])
-    assert not is_multirun(["seed=1"])
-
-
-def test_each_sweep_has_an_id_that_hydra_hands_to_its_jobs():
-    first, words = begin(["-m", *WORDS])
-    second, _ = begin(["-m", *WORDS])
-    assert first.id != second.id
-    assert first.words == WORDS
-    assert values(words, "hydra.job.env_set.FCNLAB_SWEEP") == [first.id]
-    assert words[:3] == ["-m", *WORDS]
-
-
-@pytest.mark.parametrize("name", ["folder", "id"])
-def test_to_go_on_is_to_say_the_same_words_in_the_same_folder(begun, name):
-    source = {"folder": str(begun), "id": ID}[name]
-    found, words = begin([f"sweep.resume={source}", "hydra/launcher=parallel"])
-    assert found.id == ID
-    assert words[:3] == ["-m", *WORDS]
-    assert "sweep.skip_finished=true" in words
-    assert "hydra/launcher=parallel" in words
-    assert values(words, "hydra.job.env_set.FCNLAB_SWEEP") == [ID]
-    assert values(words, "hydra.sweep.dir")[0].strip("'").endswith("multirun/today/now")
-
-
-def test_the_same_words_find_their_newest_sweep(begun):
-    found, words = begin(["-m", *WORDS, "sweep.skip_finished=true"])
-    assert found.id == ID
-    assert values(words, "hydra.sweep.dir")
-    other, words = begin(["-m", "arch=fcn8s", "sweep.skip_finished=true"])
-    assert other.id != ID
-    assert not values(words, "hydra.sweep.dir")
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["sweep.resume=nowhere"], r"sweep\.resume=nowhere: is neither the folder of a sweep"),
-        ([f"sweep.resume={ID}", "seed=3"], r"leave out seed=3"),
-        (["-m", "seed=1,2", "hydra.sweep.dir=multirun/today/now"], r"holds a sweep already.*sweep\.resume="),
-        (["-m", "sweep.id=abc"], r"sweep\.id: a sweep gets its id by itself"),
-        ([f"sweep.resume={'f' * 32}"], r"no sweep below multirun/ has this id"),
-    ],
-)
-def test_what_cannot_be_begun_is_one_line(begun, words, said):
-    with pytest.raises(ConfigError, match=said) as caught:
-        begin(words)
-    assert "\n" not in str(caught.value)
-    assert not (begun.parents[2] / "mlflow.db").exists()  # looking for a run makes no store
+def test_it_is_read_as_it_was_written(tmp_path):
+    written = SweepManifest("ab" * 16, ("seed=1,2", "arch=fcn8s"))
+    written.write(tmp_path)
+    assert read(tmp_path) == require(tmp_path) == SweepManifest(written.id, written.overrides, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"id": "../x", "words": []}', '{"id": 3}', '{"words": [1]}'])
-def test_a_damaged_record_is_no_sweep(tmp_path, content):
+def test_a_damaged_manifest_is_no_sweep(tmp_path, content):
     (tmp_path / manifest.FILE).write_text(content)
     assert read(tmp_path) is None
     with pytest.raises(ConfigError):
         find(str(tmp_path))
+    with pytest.raises(ConfigError, match="is no sweep's folder"):
+        require(tmp_path)

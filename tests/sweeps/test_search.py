@@ -1,4 +1,4 @@
-"""The search: what it proposes, what it keeps, and what it gives up."""
+"""What a search proposes, keeps and prunes."""
 
 import math
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from fcnlab.core.errors import ConfigError
 from fcnlab.sweeps import search
-from fcnlab.sweeps.outcome import Outcome
+from fcnlab.sweeps.result import TrialResult
 
 optuna = pytest.importorskip("optuna")
 
@@ -16,9 +16,9 @@ RANGES = ["optimizer.lr=tag(log,interval(1e-4,1e-1))", "arch=fcn8s,fcn16s", "tra
 
 
 class Launcher:
-    """Computes a made-up value in place of a training."""
+    """Writes a made-up result in place of a training: a value, NaN for a failure, or a whole result."""
 
-    def __init__(self, value=lambda words: -abs(math.log10(float(words["optimizer.lr"])) + 2), die_at=None):
+    def __init__(self, value=lambda overrides: -abs(math.log10(float(overrides["optimizer.lr"])) + 2), die_at=None):
         self.value = value
         self.die_at = die_at
         self.launched = []
@@ -28,10 +28,17 @@ class Launcher:
         for number, job in enumerate(jobs, start=initial_job_idx):
             if number == self.die_at:
                 raise KeyboardInterrupt
-            words = dict(word.split("=", 1) for word in job)
-            assert words["sweep.search_trial"] == str(number)
-            self.launched.append((number, words))
-            returned.append(SimpleNamespace(return_value=self.value(words)))
+            overrides = dict(word.split("=", 1) for word in job)
+            assert overrides["sweep.search_trial"] == str(number)
+            self.launched.append((number, overrides))
+            result = self.value(overrides)
+            if not isinstance(result, TrialResult):
+                failed = math.isnan(result)
+                result = TrialResult(
+                    number, status="failed" if failed else "finished", value=None if failed else result
+                )
+            result.write(self.sweep)
+            returned.append(SimpleNamespace(return_value=result.value))
         return returned
 
 
@@ -40,12 +47,12 @@ def sweep(tmp_path):
     search.register()
     from hydra_plugins.fcnlab_search import Search
 
-    def run(launcher, words=RANGES, monitor="val/mean_iou", **settings):
+    def run(launcher, overrides=RANGES, monitor="val/mean_iou", **settings):
         given = {"n_trials": 6, "n_jobs": 1, "sampler": "tpe", "startup_trials": 2, "pruner": "median"}
         made = Search(**{**given, "warmup_epochs": 0, "seed": 0, "params": None, **settings})
         made.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "trainer": {"monitor": monitor}})
-        made.launcher = launcher
-        made.sweep(words)
+        made.launcher, launcher.sweep = launcher, tmp_path
+        made.sweep(overrides)
         return search.open_study(tmp_path)
 
     return run
@@ -55,10 +62,10 @@ def test_it_proposes_within_the_ranges_and_keeps_what_it_learnt(sweep):
     launcher = Launcher()
     study = sweep(launcher)
     assert [number for number, _ in launcher.launched] == list(range(6))
-    for _, words in launcher.launched:
-        assert 1e-4 <= float(words["optimizer.lr"]) <= 1e-1
-        assert words["arch"] in ("fcn8s", "fcn16s")
-        assert words["trainer.epochs"] == "3"
+    for _, overrides in launcher.launched:
+        assert 1e-4 <= float(overrides["optimizer.lr"]) <= 1e-1
+        assert overrides["arch"] in ("fcn8s", "fcn16s")
+        assert overrides["trainer.epochs"] == "3"
     best = max(launcher.launched, key=lambda job: launcher.value(job[1]))
     assert study.best_trial.number == best[0]
 
@@ -66,8 +73,8 @@ def test_it_proposes_within_the_ranges_and_keeps_what_it_learnt(sweep):
 def test_it_learns_from_the_first_trials(sweep):
     learned = Launcher()
     sweep(learned, n_trials=30, startup_trials=8)
-    late = [learned.value(words) for _, words in learned.launched[-10:]]
-    early = [learned.value(words) for _, words in learned.launched[:8]]
+    late = [learned.value(overrides) for _, overrides in learned.launched[-10:]]
+    early = [learned.value(overrides) for _, overrides in learned.launched[:8]]
     assert sum(late) / len(late) > sum(early) / len(early)
 
 
@@ -84,7 +91,7 @@ def test_an_interrupted_search_ends_as_one_that_was_not(sweep, tmp_path):
 
 
 def test_a_failed_trial_is_no_result(sweep):
-    study = sweep(Launcher(lambda words: math.nan if words["arch"] == "fcn8s" else 0.5), n_trials=8)
+    study = sweep(Launcher(lambda overrides: math.nan if overrides["arch"] == "fcn8s" else 0.5), n_trials=8)
     states = {trial.params["arch"]: trial.state.name for trial in study.trials}
     assert states == {"fcn8s": "FAIL", "fcn16s": "COMPLETE"}
 
@@ -105,16 +112,15 @@ def evaluated(epoch, value):
 
 def test_a_trial_below_the_median_is_given_up(sweep, tmp_path):
     """Two finished trials reached 0.6 and 0.8 at epoch 1; the median is 0.7."""
-    outcomes = iter([0.6, 0.8, 0.69, 0.71])
+    values = iter([0.6, 0.8, 0.69, 0.71])
     stopped = []
 
-    def train(words):
-        number, value = int(words["sweep.search_trial"]), next(outcomes)
+    def train(overrides):
+        number, value = int(overrides["sweep.search_trial"]), next(values)
         reporter = search.Reporter(tmp_path, number, "val/mean_iou")
         reporter.on_evaluation(evaluated(1, value))
         stopped.append(reporter.wants_to_stop)
-        Outcome(number, status="pruned" if reporter.wants_to_stop else "finished").write(tmp_path)
-        return value
+        return TrialResult(number, status="pruned" if reporter.wants_to_stop else "finished", value=value)
 
     study = sweep(Launcher(train), n_trials=4)
     assert stopped == [False, False, True, False]
@@ -122,9 +128,11 @@ def test_a_trial_below_the_median_is_given_up(sweep, tmp_path):
 
 
 def test_an_evaluation_that_is_made_again_is_reported_once(sweep, tmp_path):
-    def train(words):
+    def train(overrides):
         for _ in range(2):  # before and after an interruption
-            search.Reporter(tmp_path, int(words["sweep.search_trial"]), "val/mean_iou").on_evaluation(evaluated(1, 0.5))
+            search.Reporter(tmp_path, int(overrides["sweep.search_trial"]), "val/mean_iou").on_evaluation(
+                evaluated(1, 0.5)
+            )
         return 0.5
 
     study = sweep(Launcher(train), n_trials=1)
@@ -132,13 +140,13 @@ def test_an_evaluation_that_is_made_again_is_reported_once(sweep, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "settings", "said"),
+    ("overrides", "settings", "said"),
     [
         (["seed=3"], {}, "nothing to search"),
         (RANGES, {"sampler": "best"}, r"hydra\.sweeper\.sampler=best: choose one of tpe, random"),
         (RANGES, {"n_trials": 0}, r"hydra\.sweeper\.n_trials=0: must be a whole number, at least 1"),
     ],
 )
-def test_what_cannot_be_searched_is_one_line(sweep, words, settings, said):
+def test_what_cannot_be_searched_is_one_line(sweep, overrides, settings, said):
     with pytest.raises(ConfigError, match=said):
-        sweep(Launcher(), words, **settings)
+        sweep(Launcher(), overrides, **settings)

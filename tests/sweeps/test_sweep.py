@@ -22,9 +22,10 @@ from fcnlab.comparison.trials import read_folder
 from fcnlab.config import config_folder, register_schemas
 from fcnlab.core.errors import FcnlabError
 from fcnlab.recording import journal
-from fcnlab.sweeps import manifest, outcome
-from fcnlab.sweeps.manifest import SweepRecord
-from fcnlab.sweeps.sweep import Sweep, planned
+from fcnlab.sweeps import manifest, result, stop_request
+from fcnlab.sweeps.manifest import SweepManifest
+from fcnlab.sweeps.result import TrialResult
+from fcnlab.sweeps.sweep import Sweep
 
 SMALL = [*TINY, "arch=fcn32s", "trainer.ckpt=false", "tracking.overlays=0", "tracking.system_metrics_every=null"]
 LONG = ["trainer.epochs=100000", "trainer.eval_every=10", "trainer.checkpoint_epochs=5"]
@@ -35,7 +36,7 @@ _started = []
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
-    """A sweep that a failed test leaves behind would never end."""
+    """Kill the sweep of a failed test, which would never end."""
     yield
     for process in _started:
         if process.poll() is None:
@@ -122,7 +123,7 @@ def test_a_poisoned_trial_costs_itself_alone_and_is_all_that_is_done_again(tmp_p
     assert steps_of(sweep_folder(tmp_path) / "0") == [1, 2, 3, 4]
 
 
-def test_a_killed_process_costs_its_trial_and_going_on_makes_it_whole(tmp_path):
+def test_a_killed_process_costs_its_trial_and_resuming_makes_it_whole(tmp_path):
     words = ["-m", *SMALL, *LONG, "seed=1,2", "tracking=none", "trainer.max_steps=400", "hydra.sweep.dir=multirun/s"]
     process = start(tmp_path, *words)
     folder = tmp_path / "multirun/s"
@@ -132,7 +133,7 @@ def test_a_killed_process_costs_its_trial_and_going_on_makes_it_whole(tmp_path):
     code, out, err = finish(process)
     assert code == 1, out
     assert "1 of 2 trials failed: its process was killed (SIGKILL)" in err
-    assert [trial.status for trial in outcome.read_all(folder)] == ["failed", "finished"]
+    assert [trial.status for trial in result.read_all(folder)] == ["failed", "finished"]
     assert "SIGKILL" in read_folder(folder / "0").reason
     code, out, err = run(tmp_path, *words[:-1], "hydra.sweep.dir=multirun/s", "sweep.skip_finished=true")
     assert code == 0, err
@@ -156,13 +157,13 @@ def test_ctrl_c_ends_the_trial_and_the_sweep_and_leaves_the_rest_to_be_done(tmp_
     assert parent.info.status == "KILLED"
     assert [run.info.status for run in trials] == ["KILLED"]
     folder = sweep_folder(tmp_path)
-    assert [trial.status for trial in outcome.read_all(folder)] == ["killed"]
+    assert [trial.status for trial in result.read_all(folder)] == ["killed"]
     assert not journal.is_being_written(folder / "0")
 
 
 @pytest.fixture
 def begun(tmp_path, monkeypatch):
-    """A sweep over three seeds without a launcher: what its jobs would leave, a test writes."""
+    """A sweep over three seeds without a launcher: the test writes what its jobs would leave."""
     monkeypatch.chdir(tmp_path)
     register_schemas()
     words = ["tracking=none", "hydra.sweep.dir=multirun/s"]
@@ -170,7 +171,7 @@ def begun(tmp_path, monkeypatch):
         config = hydra.compose("train", words, return_hydra_config=True)
     with read_write(config.hydra):
         config.hydra.overrides.task.append("seed=1,2,3")
-    found = Sweep(SweepRecord("ab" * 16, ("seed=1,2,3", *words)))
+    found = Sweep(SweepManifest("ab" * 16, ("seed=1,2,3", *words)))
     found.begin(config)
     return found, config
 
@@ -181,43 +182,30 @@ def test_every_job_is_told_the_folder_whatever_directory_it_runs_in(begun, tmp_p
     sweep.end()
 
 
-def test_a_job_that_is_gone_without_a_word_is_no_success(begun, capsys):
+def test_a_job_that_is_gone_without_a_result_is_no_success(begun, capsys):
     sweep, _ = begun
-    outcome.Outcome(0, ["seed=1"], status="finished", value=0.5).write(sweep.folder)
-    outcome.Outcome(1, ["seed=2"]).write(sweep.folder)
+    TrialResult(0, ["seed=1"], status="finished", value=0.5).write(sweep.folder)
+    TrialResult(1, ["seed=2"]).write(sweep.folder)
     found = sweep.end()
     assert [trial.status for trial in found] == ["finished", "failed", "missing"]
     assert found[2].overrides == ["seed=3"]
     assert read_folder(sweep.folder).status == "FAILED"
     said = capsys.readouterr().out
-    assert "trial 1 failed: its job ended without a word" in said
+    assert "trial 1 failed: its job ended without writing a result" in said
     assert "The sweep is failed" in said
 
 
 def test_trials_on_other_machines_are_told_to_end_and_may_run_again(begun, monkeypatch):
     sweep, config = begun
-    outcome.Outcome(0, ["seed=1"]).write(sweep.folder)
-    monkeypatch.setattr("fcnlab.sweeps.sweep._SECONDS_FOR_TRIALS_TO_END", 0.2)
+    TrialResult(0, ["seed=1"]).write(sweep.folder)
+    monkeypatch.setattr("fcnlab.sweeps.sweep._SECONDS_FOR_TRIALS_TO_STOP", 0.2)
     found = sweep.end(KeyboardInterrupt())
     assert [trial.status for trial in found] == ["killed", "missing", "missing"]
-    assert outcome.is_to_end(sweep.folder)
-    again = Sweep(sweep.record)
+    assert stop_request.is_made(sweep.folder)
+    again = Sweep(sweep.manifest)
     again.begin(config)
-    assert not outcome.is_to_end(sweep.folder)
+    assert not stop_request.is_made(sweep.folder)
     again.end()
-
-
-@pytest.mark.parametrize(
-    ("sweeper", "expected"),
-    [
-        ({"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}, [["a=1", "b=x"], ["a=2", "b=x"]]),
-        ({"_target_": "hydra_plugins.fcnlab_search.Search", "n_trials": 2}, [[], []]),
-        ({"_target_": "hydra_plugins.fcnlab_search.Search", "n_trials": "many"}, []),  # which the search refuses
-        ({"_target_": "somebody.elses.Sweeper"}, []),
-    ],
-)
-def test_what_is_to_be_done_is_known_beforehand(sweeper, expected):
-    assert planned({"a": ["1", "2"], "b": ["x"]}, sweeper) == expected
 
 
 def test_a_launcher_that_gives_up_is_one_line(monkeypatch):
@@ -233,26 +221,26 @@ def test_a_launcher_that_gives_up_is_one_line(monkeypatch):
         train._sweep(["-m", "seed=1,2"])
 
 
-def test_a_sweep_that_goes_on_tells_each_value_once(begun):
+def test_a_resumed_sweep_records_each_value_once(begun):
     sweep, config = begun
-    outcome.Outcome(0, status="finished", value=0.5).write(sweep.folder)
+    TrialResult(0, status="finished", value=0.5).write(sweep.folder)
     sweep.end(KeyboardInterrupt())
-    again = Sweep(sweep.record)
+    again = Sweep(sweep.manifest)
     again.begin(config)
-    outcome.Outcome(1, status="finished", value=0.6).write(sweep.folder)
+    TrialResult(1, status="finished", value=0.6).write(sweep.folder)
     again.end()
-    told = journal.history(sweep.folder / journal.FILE)
-    assert told["val/mean_iou"] == [(0, 0.5), (1, 0.6)]
-    assert told["sweep/finished"] == [(1, 1), (2, 2)]
+    history = journal.history(sweep.folder / journal.FILE)
+    assert history["val/mean_iou"] == [(0, 0.5), (1, 0.6)]
+    assert history["sweep/finished"] == [(1, 1), (2, 2)]
 
 
-def test_the_value_of_a_class_is_told_under_a_name_that_mlflow_takes_and_read_back(begun):
+def test_the_value_of_a_class_is_recorded_under_a_name_that_mlflow_takes_and_read_back(begun):
     sweep, config = begun
     sweep.monitor = config.trainer.monitor = "val/iou/a+b"
-    outcome.Outcome(0, status="finished", value=0.5).write(sweep.folder)
+    TrialResult(0, status="finished", value=0.5).write(sweep.folder)
     sweep.end(KeyboardInterrupt())
     assert '"val/iou/a:plus sign:b":0.5' in (sweep.folder / journal.FILE).read_text(encoding="utf-8")
-    again = Sweep(sweep.record)
+    again = Sweep(sweep.manifest)
     again.begin(config)
     again.end()
     assert journal.history(sweep.folder / journal.FILE)["val/iou/a+b"] == [(0, 0.5)]
@@ -261,7 +249,7 @@ def test_the_value_of_a_class_is_told_under_a_name_that_mlflow_takes_and_read_ba
 def test_a_trial_that_was_given_up_is_not_the_best(begun):
     sweep, _ = begun
     for number, (status, value) in enumerate([("finished", 0.5), ("pruned", 0.9), ("finished", 0.4)]):
-        outcome.Outcome(number, status=status, value=value, run_id=str(number)).write(sweep.folder)
+        TrialResult(number, status=status, value=value, run_id=str(number)).write(sweep.folder)
     sweep.end()
     assert read_folder(sweep.folder).tags["fcnlab.best_run"] == "0"
 
@@ -321,7 +309,7 @@ def test_two_sweeps_at_once_share_a_store(tmp_path, launcher):
 
 @pytest.fixture
 def ray_cluster(tmp_path_factory, monkeypatch):
-    """A Ray cluster of this machine that was started in another directory than the sweep; it ends with the test."""
+    """A Ray cluster on this machine, started in another directory than the sweep; it ends with the test."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -374,7 +362,7 @@ def test_ctrl_c_ends_the_trials_under_every_launcher(tmp_path, launcher):
     assert code == 130, out + err
     _, (parent,), trials = runs(tmp_path)
     assert [run.info.status for run in (parent, *trials)] == ["KILLED"] * 3
-    assert [trial.status for trial in outcome.read_all(sweep_folder(tmp_path))] == ["killed"] * 2
+    assert [trial.status for trial in result.read_all(sweep_folder(tmp_path))] == ["killed"] * 2
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """``hydra/sweeper=search``: Optuna proposes what to try next.
 
-Hydra takes a plug-in from the package ``hydra_plugins`` alone, of which this folder is a part once
-`fcnlab.sweeps.search.register` was called.
+Hydra takes plug-ins only from the package ``hydra_plugins``, which includes this folder after a call of
+`fcnlab.sweeps.search.register`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,28 +19,31 @@ from omegaconf import DictConfig
 
 from fcnlab.core.errors import ConfigError
 from fcnlab.metrics.names import higher_is_better
-from fcnlab.sweeps import outcome as outcomes
+from fcnlab.sweeps import result as results
 from fcnlab.sweeps.search import open_study
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
+
+    from fcnlab.sweeps.result import TrialResult
 
 
 class Search(Sweeper):
     """Proposes trials by what the earlier ones reached.
 
-    A trial of the study has the number of its job. One that is interrupted is run again with the same values by
-    ``sweep.resume``; the next proposal depends on the seed and the trials before it alone.
+    A trial of the study has the number of its job. ``sweep.resume`` runs an interrupted trial again with the same
+    values, and the next proposal depends only on the seed and the trials before it.
 
     Args:
-        n_trials: In all.
-        n_jobs: At once.
+        n_trials: The number of trials in all.
+        n_jobs: The number of trials at once.
         sampler: "tpe" or "random".
-        startup_trials: Random ones at the beginning.
+        startup_trials: The number of random trials at the beginning.
         pruner: "median" or "none".
-        warmup_epochs: Of each trial before it may be given up.
-        seed: Of the sampler.
-        params: Keys to ranges or values, in Hydra's language.
+        warmup_epochs: The number of epochs before a trial may be pruned.
+        seed: The seed of the sampler.
+        params: Keys with their ranges or values, in Hydra's language.
     """
 
     def __init__(
@@ -77,27 +79,28 @@ class Search(Sweeper):
             ConfigError: If Optuna is not installed, nothing is to be searched, or a setting is unknown.
         """
         self._check()
-        words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        space, fixed = _split(OverridesParser.create().parse_overrides(words))
+        overrides = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        space, fixed = _split(OverridesParser.create().parse_overrides(overrides))
         if not space:
             raise ConfigError(
                 "hydra/sweeper=search: nothing to search; give a range, as in "
                 "'optimizer.lr=tag(log,interval(1e-4,1e-1))', or several values"
             )
         folder = Path(self.config.hydra.sweep.dir)
-        study = open_study(folder, self._pruner(), _direction(self.config.trainer.monitor))
+        direction = "maximize" if higher_is_better(self.config.trainer.monitor) else "minimize"
+        study = open_study(folder, self._pruner(), direction)
         left = [trial.number for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished()]
         while left or len(study.trials) < self.n_trials:
             if left:
-                batch = [left.pop(0)]  # numbers that are not in a row are launched one by one
+                batch = [left.pop(0)]  # one by one, since a launcher takes only numbers in a row
             else:
                 wanted = min(self.n_jobs, self.n_trials - len(study.trials))
                 batch = [self._propose(study, space) for _ in range(wanted)]
             trials = study.get_trials(deepcopy=False)
-            jobs = [[*fixed, *_words(trials[number].params, space), f"sweep.search_trial={number}"] for number in batch]
-            returned = self.launcher.launch(jobs, initial_job_idx=batch[0])
-            for number, value in zip(batch, returned, strict=True):
-                _tell(study, number, value.return_value, folder)
+            jobs = [[*fixed, *_overrides(trials[number], space), f"sweep.search_trial={number}"] for number in batch]
+            for number, job in zip(batch, self.launcher.launch(jobs, initial_job_idx=batch[0]), strict=True):
+                _ = job.return_value  # raises what ended the job, if anything did
+                _tell(study, number, results.read(folder, number))
 
     def _check(self) -> None:
         try:
@@ -118,10 +121,10 @@ class Search(Sweeper):
         return {"n_startup_trials": self.startup_trials, "n_warmup_steps": self.warmup_epochs}
 
     def _propose(self, study: optuna.Study, space: Mapping[str, Any]) -> int:
-        """Ask for one trial more; its number."""
+        """Ask for one more trial, and return its number."""
         import optuna
 
-        seed = self.seed + len(study.trials)  # so that a study that is gone on with proposes the same
+        seed = self.seed + len(study.trials)  # so that a resumed study proposes the same
         if self.sampler == "tpe":
             study.sampler = optuna.samplers.TPESampler(
                 seed=seed, n_startup_trials=self.startup_trials, constant_liar=self.n_jobs > 1
@@ -132,7 +135,7 @@ class Search(Sweeper):
 
 
 def _split(overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
-    """What is searched, as Optuna's distributions; and the words that are fixed."""
+    """Return what is searched, as Optuna's distributions, and the overrides that are the same for every trial."""
     space: dict[str, Any] = {}
     fixed: dict[str, str] = {}
     for override in overrides:
@@ -158,21 +161,16 @@ def _distribution(override: Override) -> Any:
     return CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
 
 
-def _words(params: Mapping[str, Any], space: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={params[key]}" for key in space]
+def _overrides(trial: FrozenTrial, space: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={trial.params[key]}" for key in space]
 
 
-def _tell(study: optuna.Study, number: int, value: float | None, folder: Path) -> None:
+def _tell(study: optuna.Study, number: int, result: TrialResult | None) -> None:
     from optuna.trial import TrialState
 
-    status = next((found.status for found in outcomes.read_all(folder) if found.number == number), "finished")
-    if value is None or math.isnan(value):
+    if result is None or not result.succeeded or result.value is None:
         study.tell(number, state=TrialState.FAIL)
-    elif status == "pruned":
+    elif result.status == "pruned":
         study.tell(number, state=TrialState.PRUNED)
     else:
-        study.tell(number, value)
-
-
-def _direction(monitor: str) -> str:
-    return "maximize" if higher_is_better(monitor) else "minimize"
+        study.tell(number, result.value)

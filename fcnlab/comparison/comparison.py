@@ -1,0 +1,135 @@
+"""Compares trainings: which group is the best, and how the others differ."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fcnlab.comparison.caveats import caveats
+from fcnlab.comparison.groups import IOU, Group, group_trials
+from fcnlab.comparison.significance import Difference, adjusted, paired_difference
+from fcnlab.comparison.trials import Trial, parse
+from fcnlab.core.errors import ConfigError
+from fcnlab.metrics.names import higher_is_better
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found.
+
+    Attributes:
+        monitor: The metric that is compared.
+        axes: The keys that vary, apart from the seed and from keys of the role MACHINE.
+        groups: The groups in the natural order of their settings.
+        best: The group that no other one beats over the seeds that both have or, where they have none in common, by
+            the mean over all; of several such groups the one with the best mean. None if there is none, since
+            different seeds let each be beaten by another one, or if nothing was evaluated.
+        best_trial: The training with the best value, whichever group it belongs to; None if nothing was evaluated.
+        reference: The group that the others are compared with: the baseline, or else the best group, or else the group
+            with the best mean.
+        differences: The difference of each group's metric from the reference's, by the group's label. The reference's
+            own is 0, with its seeds as pairs.
+        warnings: What makes the comparison less than fair, in a sentence each.
+    """
+
+    monitor: str
+    axes: Sequence[str]
+    groups: Sequence[Group]
+    best: Group | None
+    best_trial: Trial | None
+    reference: Group | None
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes whose IoU any training has, sorted."""
+        metrics = {name for group in self.groups for trial in group.trials for name in trial.metrics}
+        return sorted(name.removeprefix(IOU) for name in metrics if name.startswith(IOU))
+
+    @property
+    def measured(self) -> list[Group]:
+        """The groups that have a value."""
+        return [group for group in self.groups if group.trials]
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trainings, also those that do not count."""
+        return [trial for group in self.groups for trial in (*group.trials, *group.missing)]
+
+
+def compare(trials: Sequence[Trial], monitor: str = "val/mean_iou", baseline: str | None = None) -> Comparison:
+    """Compare trainings; their order does not matter.
+
+    Args:
+        trials: Trainings of any number of configurations and seeds.
+        monitor: The metric to compare by.
+        baseline: The label or the settings of the group to compare the others with, such as ``fcn32s`` or
+            ``optimizer=adam,optimizer.lr=0.001``; None: the best group.
+
+    Raises:
+        ConfigError: If no or several groups fit the baseline.
+    """
+    trials = sorted(trials, key=lambda trial: (_seed(trial), trial.run_id, trial.name))
+    axes, groups = group_trials(trials, monitor)
+    higher = higher_is_better(monitor)
+    measured = [group for group in groups if group.trials]
+    measured.sort(key=lambda group: group.mean(monitor), reverse=higher)
+    best = _unbeaten(measured, monitor)
+    pick: Callable[..., Any] = max if higher else min
+    candidates = [trial for group in groups for trial in group.trials]
+    best_trial = pick(candidates, key=lambda trial: trial.metrics[monitor], default=None)
+    chosen = _find(groups, baseline) if baseline is not None else None
+    reference = chosen or best or next(iter(measured), None)
+    differences = _differences(groups, reference, monitor) if reference is not None else {}
+    return Comparison(monitor, axes, groups, best, best_trial, reference, differences, caveats(groups, best))
+
+
+def _unbeaten(ranked: Sequence[Group], monitor: str) -> Group | None:
+    """Return the first group that no other one beats.
+
+    Args:
+        ranked: Groups with values, those with the best means first.
+        monitor: The metric.
+    """
+    values = [group.by_seed(monitor) for group in ranked]
+    sign = 1 if higher_is_better(monitor) else -1
+
+    def beats(one: int, other: int) -> bool:
+        common = values[one].keys() & values[other].keys()
+        if common:  # the mean that the table shows, so that its sign is the same
+            return sign * statistics.fmean(values[one][seed] - values[other][seed] for seed in common) > 0
+        return sign * (ranked[one].mean(monitor) - ranked[other].mean(monitor)) > 0
+
+    for place, group in enumerate(ranked):
+        if not any(beats(other, place) for other in range(len(ranked)) if other != place):
+            return group
+    return None
+
+
+def _differences(groups: Sequence[Group], reference: Group, monitor: str) -> dict[str, Difference]:
+    """Return the difference of every group with values; Holm's correction does not count the reference."""
+    base = reference.by_seed(monitor)
+    others = [group for group in groups if group.trials and group is not reference]
+    differences = adjusted([paired_difference(group.by_seed(monitor), base) for group in others])
+    own = Difference(len(base), 0.0 if base else math.nan)
+    return {reference.label: own, **dict(zip((group.label for group in others), differences, strict=True))}
+
+
+def _seed(trial: Trial) -> tuple[int, str]:
+    return (int(trial.seed), "") if trial.seed.isdecimal() else (0, trial.seed)
+
+
+def _find(groups: Sequence[Group], baseline: str) -> Group:
+    wanted = {}
+    for part in baseline.split(","):
+        key, _, value = part.strip().partition("=")
+        wanted[key if "." in key or key == "seed" else f"{key}.name"] = parse(value)
+    fitting = [group for group in groups if group.label == baseline or wanted.items() <= dict(group.settings).items()]
+    if len(fitting) == 1:
+        return fitting[0]
+    known = "; ".join(",".join(f"{key}={value}" for key, value in group.settings.items()) for group in groups)
+    raise ConfigError(f"baseline={baseline}: fits {len(fitting)} groups instead of one; there are: {known}")

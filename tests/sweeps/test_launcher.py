@@ -1,0 +1,25 @@
+"""How the trials of a launcher share a machine."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from fcnlab import compose
+from fcnlab.sweeps import launcher as module
+
+
+@pytest.mark.parametrize(
+    ("launcher", "words", "expected"),
+    [
+        ({"_target_": "BasicLauncher"}, [], None),
+        ({"n_jobs": 2}, [], 4),
+        ({"n_jobs": -1}, [], 1),
+        ({"n_jobs": 100}, [], 1),
+        ({"cpus_per_task": 6}, [], 6),
+        ({"ray": {"remote": {"num_cpus": 2}}}, [], 2),
+        ({"n_jobs": 2}, ["sweep.threads=3"], 3),
+    ],
+)
+def test_trials_that_run_at_once_share_the_cores(monkeypatch, launcher, words, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(8)))
+    assert module.threads(compose(words), OmegaConf.create({"launcher": launcher})) == expected
