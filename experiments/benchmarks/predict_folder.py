@@ -63,7 +63,7 @@ def main() -> None:
             options = PredictionOptions()
             output = OutputFolder(Path(folder) / f"out{number}", options)
             outcome = PredictionOutcome()
-            pictures = list_images(find(f"{folder}/*.png"), outcome)
+            pictures = list_images(find(f"{folder}/*.png"), outcome, trained)
             for _ in label_all(trained, pictures, output, options, outcome):
                 pass
             assert len(outcome.written) == arguments.images
