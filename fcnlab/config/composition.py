@@ -266,8 +266,8 @@ def _described(dataset: FolderConfig) -> FolderConfig:
 
     described = keys_with(Role.DESCRIBED, FolderConfig())
     types = {item.name: str(item.type) for item in dataclasses.fields(FolderConfig) if item.name in described}
-    defaults = OmegaConf.load(config_folder() / "dataset" / "folder.yaml")
-    del defaults["defaults"]
+    files = ("base_dataset", "base_folders", "dataset/folder")  # in the order of the last one's defaults list
+    defaults = OmegaConf.merge(*(OmegaConf.load(config_folder() / f"{name}.yaml") for name in files))
     return description.apply(dataset, types, OmegaConf.to_container(defaults))
 
 

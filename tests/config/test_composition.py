@@ -77,29 +77,48 @@ def test_every_option_composes(file):
         assert getattr(config, file.parent.name).name == file.stem
 
 
-@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
-def test_every_key_has_a_comment(file):
-    """A recipe's keys are explained where they are declared."""
-    if file.parent.name in ("experiment", "job_logging") or file.name == "train.yaml":
-        return
+def with_bases(file):
+    """A file of conf/ and the files of conf/ that its defaults list starts from."""
+    entries = [entry for entry in OmegaConf.load(file).get("defaults", []) if isinstance(entry, str)]
+    names = [entry.removesuffix("@_here_") for entry in entries]
+    paths = [CONF / name[1:] if name.startswith("/") else file.parent / name for name in names]
+    bases = [path.with_suffix(".yaml") for path in paths if path.with_suffix(".yaml").is_file()]
+    return [*(found for base in bases for found in with_bases(base)), file]
+
+
+def commented_keys(file):
+    """The outermost keys of a file that have a comment on their own line or on the line above."""
     lines = file.read_text().splitlines()
-    keys = [line for line in lines if ":" in line and not line.startswith(("#", "defaults", " "))]
-    assert keys or file.stem == "none"
-    alone = [line for line in keys if "#" not in line and not line.startswith("name:")]
-    assert not alone
+    pairs = zip(["", *lines], lines, strict=False)
+    keys = [(above, line) for above, line in pairs if ":" in line and not line.startswith(("#", " "))]
+    return [line.partition(":")[0] for above, line in keys if above.startswith("#") or "#" in line]
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
+def test_every_key_has_a_comment_in_its_file_or_in_a_base(file):
+    """A recipe's keys are explained where they are declared."""
+    if file.parent.name in ("experiment", "job_logging"):
+        return
+    keys = {*OmegaConf.load(file)} - {"defaults", "hydra", "name"}
+    assert keys <= {key for found in with_bases(file) for key in commented_keys(found)}
+
+
+@pytest.mark.parametrize("group", sorted({file.parent for file in CONF.glob("*/*.yaml")}), ids=lambda group: group.name)
+def test_the_keys_of_a_group_are_explained_once(group):
+    files = {found for file in group.glob("*.yaml") for found in with_bases(file)}
+    lines = [line.strip() for file in files for line in file.read_text().splitlines()]
+    comments = [line for line in lines if line.startswith("#") and not line.startswith("# @package")]
+    assert len(comments) == len({*comments})
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}={file.stem}")
-def test_a_file_states_every_key_of_its_class(file):
-    """The YAML file of an option lists all its keys; ``tracking=none`` has none."""
+def test_a_file_and_its_bases_state_every_key_of_its_class(file):
+    """The YAML of an option shows all its keys; ``tracking=none`` has none."""
     if file.parent.name == "experiment" or (file.stem == "none" and file.parent.name == "tracking"):
         return
-    section = getattr(compose([f"{file.parent.name}={file.stem}", "+dataset.root=x"]
-                              if file.parent.name != "dataset" else [f"dataset={file.stem}", "dataset.root=x"]),
-                      file.parent.name)  # fmt: skip
-    written = set(OmegaConf.load(file)) - {"defaults"}
-    missing = {name for name in vars(section) if name not in written} - {"root"}
-    assert not missing
+    group, root = file.parent.name, "dataset.root=x" if file.parent.name == "dataset" else "+dataset.root=x"
+    section = getattr(compose([f"{group}={file.stem}", root]), group)
+    assert {*vars(section)} == {key for found in with_bases(file) for key in OmegaConf.load(found)} - {"defaults"}
 
 
 def test_flatten_and_options_name_every_leaf():

@@ -118,9 +118,9 @@ def test_defaults_that_changed_since_do_not_matter(record, tmp_path, monkeypatch
         "train": [("arch: fcn8s", "arch: fcn2s"), ("optimizer: adam", "optimizer: sgd"), ("seed: 0", "seed: 9")],
         "dataset/cells": [("num_train: 32", "num_train: 99"), ("std: [0.2", "std: [0.9")],
         "augment/light": [("flip: 0.5", "flip: 0.25")],
-        "optimizer/adam": [("lr: 0.001", "lr: 0.5")],
+        "base_adam": [("lr: 0.001", "lr: 0.5")],
         "schedule/cosine": [("final: 0.0", "final: 0.5")],
-        "loss/cross_entropy": [("class_weights: null", "class_weights: [3, 4]")],
+        "base_loss": [("class_weights: null", "class_weights: [3, 4]")],
         "trainer/default": [("epochs: 20", "epochs: 21")],
         "tracking/mlflow": [("experiment: fcnlab", "experiment: other")],
     }
