@@ -1,4 +1,4 @@
-"""A picture of each transform, each at the far end of what is usual, on a generated slice.
+"""Draw each transform at the far end of a wide range, on a generated slice.
 
 python experiments/augmentation/gallery.py            # writes experiments/augmentation/gallery.png
 python experiments/augmentation/gallery.py --time     # milliseconds a crop of 256 x 256 pixels, one thread
@@ -43,26 +43,26 @@ VOID = 255
 
 
 def augmentation(settings: dict[str, object] | str) -> AugmentConfig:
-    """The keys of a picture, or those of a file of ``conf/augment/``."""
+    """Return the configuration with these keys, or that of a file of ``conf/augment/``."""
     return compose([f"augment={settings}"]).augment if isinstance(settings, str) else AugmentConfig(**settings)
 
 
 def sample(size: int) -> Sample:
-    """A slice, tinted so that colours can be seen to change, with its label's void in view."""
+    """Return a slice with its label, tinted so that changes of colour are visible."""
     made = Cells(CellsConfig(num_train=1, image_size=size, seed=3), "train")[0]
     tint = np.array([1.0, 0.82, 0.66])
     return made._replace(image=np.rint(made.image * tint).astype(np.uint8))
 
 
 def picture(crop: Sample) -> np.ndarray:
-    """The image above its label: membranes dark, cells light, void red."""
+    """Draw the image above its label, with dark membranes, light cells and red void."""
     colours = np.full((256, 3), (200, 40, 40), np.uint8)
     colours[:2] = [(40, 40, 60), (235, 235, 225)]
     return np.vstack([crop.image, np.full((3, crop.image.shape[1], 3), 255, np.uint8), colours[crop.label]])
 
 
 def draw(path: Path, side: int = 128, columns: int = 5) -> None:
-    """All of them on one sheet."""
+    """Draw all transforms on one sheet."""
     tiles = []
     for name, settings in SHOWN.items():
         transform = TrainTransform(augmentation(settings), side, VOID)
@@ -75,7 +75,7 @@ def draw(path: Path, side: int = 128, columns: int = 5) -> None:
 
 
 def measure(side: int = 256, count: int = 60) -> None:
-    """Milliseconds a crop."""
+    """Print the milliseconds that each transform takes for a crop."""
     cv2.setNumThreads(1)
     given = sample(512)
     print(f"milliseconds a crop of {side} x {side}, one thread, median of {count}")

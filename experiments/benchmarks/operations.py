@@ -1,4 +1,4 @@
-"""How much arithmetic a network is, and how much of it a machine can do."""
+"""Count the arithmetic of a network, and measure how much of it a machine can do."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def forward_operations(stride: int, width: float, batch: int, size: int, num_classes: int) -> float:
-    """Multiplications and additions of a forward pass, from the layer table; a step is three times as much.
+    """Count the multiplications and additions of a forward pass from the layer table; a step has three times as many.
 
     Convolutions count by their definition, whatever way they are computed. Normalisation, pooling and the loss are left
-    out: together less than a hundredth.
+    out, which together are less than a hundredth.
     """
     from fcnlab.models.vgg import BLOCKS, scaled
 
@@ -41,7 +41,10 @@ def forward_operations(stride: int, width: float, batch: int, size: int, num_cla
 
 
 def measure_peak(library: str) -> float:
-    """GFLOP/s of the best of three f32 matrix products by ``"torch"`` or ``"mindspore"``, in a process of its own."""
+    """Measure the GFLOP/s of the best of three f32 matrix products by ``"torch"`` or ``"mindspore"``.
+
+    The library runs in a process of its own.
+    """
     command = [sys.executable, __file__, library]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 

@@ -1,4 +1,4 @@
-"""Layer by layer: the compiled operators of `fcnlab.kernels` and MindSpore's own, forward and backward.
+"""Time each layer with the compiled operators of `fcnlab.kernels` and with MindSpore's own, forward and backward.
 
     python experiments/benchmarks/operators.py
     python experiments/benchmarks/operators.py --width 0.25 --batch 8
@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 class Layer(NamedTuple):
-    """What is timed.
+    """A layer that is timed.
 
     Attributes:
-        name: As printed.
-        make: A new layer, of compiled operators where there are any.
-        channels: Of its input.
-        side: Of its input in pixels.
+        name: The name that is printed.
+        make: Makes a new layer, of compiled operators where there are any.
+        channels: The channels of its input.
+        side: The side of its input in pixels.
         operations: Multiplications and additions for one image, by the definition; None to print no rate.
     """
 
@@ -45,7 +45,7 @@ class Layer(NamedTuple):
 
 
 def encoder_layers(width: float, size: int) -> Iterator[Layer]:
-    """Each different 3x3 convolution, and the normalisation after it."""
+    """Yield each different 3x3 convolution and the normalisation after it."""
     from fcnlab.models.layers import Conv3x3, NormRelu
     from fcnlab.models.vgg import BLOCKS, scaled
 
@@ -65,7 +65,7 @@ def encoder_layers(width: float, size: int) -> Iterator[Layer]:
 
 
 def coarse_layers(width: float, size: int) -> Iterator[Layer]:
-    """fc6 and fc7."""
+    """Yield fc6 and fc7."""
     from fcnlab.models.layers import SameConv2d
     from fcnlab.models.vgg import BLOCKS, scaled
 
@@ -77,7 +77,7 @@ def coarse_layers(width: float, size: int) -> Iterator[Layer]:
 
 
 def upsampling_layers(classes: list[int], size: int) -> Iterator[Layer]:
-    """Each that a network of some stride has: twofold between scores, and from a stride to the image's size."""
+    """Yield the upsampling layers of all strides: twofold between scores, and from a stride to the image."""
     from fcnlab.models.fcn import STRIDES
     from fcnlab.models.layers import BilinearUpsampling
 
@@ -90,7 +90,7 @@ def upsampling_layers(classes: list[int], size: int) -> Iterator[Layer]:
 
 
 def by_turns(calls: list[Callable[[], Any]], rounds: int) -> list[float]:
-    """Median seconds of each."""
+    """Call each in turn, and return its median seconds."""
     import mindspore as ms
 
     seconds: list[list[float]] = [[] for _ in calls]
@@ -106,11 +106,11 @@ def by_turns(calls: list[Callable[[], Any]], rounds: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
-    parser.add_argument("--batch", type=int, default=2, help="images")
+    parser.add_argument("--batch", type=int, default=2, help="images of a batch")
     parser.add_argument("--size", type=int, default=256, help="side of an image in pixels")
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 21], help="channels of the upsampling layers")
-    parser.add_argument("--only", choices=("encoder", "coarse", "upsampling"), help="which layers; all without it")
-    parser.add_argument("--rounds", type=int, default=7, help="calls of each")
+    parser.add_argument("--only", choices=("encoder", "coarse", "upsampling"), help="time only these layers")
+    parser.add_argument("--rounds", type=int, default=7, help="timed calls of each")
     arguments = parser.parse_args()
 
     from fcnlab import kernels

@@ -3,11 +3,10 @@
     python experiments/benchmarks/overhead.py
 
 A quarter-width FCN-8s trains 200 steps of 8 crops of 256 x 256 pixels, from PNG files that are made for it: once as
-``python -m fcnlab.train`` does, with journal, MLflow store, pictures, figures, checkpoints and the packaged model,
-and once as a bare loop of the same loader, step and evaluation. By turns, in processes of their own, and each round in
-the other order; the time is that of the whole process, from its start to its end, as its user waits for it. The
-processor time is that of both cores together and of the process that sends to MLflow, too; another process on the
-machine disturbs it less.
+``python -m fcnlab.train`` does, with journal, MLflow store, pictures, figures, checkpoints and the packaged model, and
+once as a bare loop of the same loader, step and evaluation. The two take turns in processes of their own, and each
+round reverses their order. The wall time is that of the whole process, for which its user waits. The processor time
+adds up both cores and the process that sends to MLflow; other processes on the machine disturb it less.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from own_process import result_of
+
 if TYPE_CHECKING:
     from fcnlab.config import Config
 
@@ -32,7 +33,7 @@ KINDS = ("bare", "recorded")
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Generated slices of 512 x 512 pixels as PNG files."""
+    """Write generated slices of 512 x 512 pixels as PNG files."""
     import cv2
 
     from fcnlab.config.schema import CellsConfig
@@ -48,13 +49,13 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def make_database(path: Path) -> None:
-    """MLflow's tables, which are made once for all runs, in a second."""
+    """Create MLflow's tables, which takes a second, once for all runs."""
     command = ["-c", "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments()", f"sqlite:///{path}"]
     subprocess.run([sys.executable, *command], check=True, stderr=subprocess.DEVNULL)
 
 
 def run(kind: str, root: Path, steps: int) -> float | None:
-    """Train in this process; the share of a step in which it waits for data, if it is recorded."""
+    """Train in this process, and return the share of a step that waits for data, or None of a bare training."""
     import logging
 
     import fcnlab.train
@@ -77,7 +78,7 @@ def run(kind: str, root: Path, steps: int) -> float | None:
 
 
 def train_bare(config: Config, root: Path) -> None:
-    """The same steps and evaluations, of which nothing is kept."""
+    """Compute the same steps and evaluations, and keep nothing."""
     import numpy as np
     from mindspore import Tensor
 
@@ -102,20 +103,19 @@ def train_bare(config: Config, root: Path) -> None:
 
 
 def measure(kind: str, root: Path, steps: int) -> dict[str, float]:
-    """Train in a process of its own; the seconds that pass, and those of the processors."""
-    command = [sys.executable, __file__, f"--kind={kind}", f"--root={root}", f"--steps={steps}"]
+    """Train in a process of its own, and return its wall time, its processor time and its waiting."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    wait = result_of(__file__, f"--kind={kind}", f"--root={root}", f"--steps={steps}")
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": seconds, "cpu": cpu, "wait": json.loads(output.splitlines()[-1])}
+    return {"seconds": seconds, "cpu": cpu, "wait": wait}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=200, help="of each training")
+    parser.add_argument("--steps", type=int, default=200, help="steps of each training")
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each kind")
-    parser.add_argument("--kind", choices=KINDS, help="do only this, in this process, and print JSON")
+    parser.add_argument("--kind", choices=KINDS, help="train only this kind, in this process, and print JSON")
     parser.add_argument("--root", type=Path, help="where the images are")
     arguments = parser.parse_args()
     if arguments.kind:
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def report(name: str, values: dict[str, list[float]]) -> None:
-    """Print the rounds of one quantity, and what recording costs."""
+    """Print one quantity of all rounds, and what recording costs."""
     print(f"{name:<18}     min  median   rounds")
     for kind, rounds in values.items():
         each = "".join(f"{value:8.2f}" for value in rounds)

@@ -1,10 +1,10 @@
-"""Throughput of `fcnlab.predict` on a folder against the bare forward pass on arrays that are in memory already.
+"""Compare `fcnlab.predict` on a folder with the bare forward pass on arrays that are in memory already.
 
     python experiments/benchmarks/predict_folder.py
     python experiments/benchmarks/predict_folder.py --width 1 --size 256
 
-Both run by turns in one process, after everything is compiled. The folder's images are generated slices as 8-bit PNG;
-of each a mask and an overlay are written.
+Both run by turns in one process, after everything is compiled. The folder holds generated slices as 8-bit PNG
+files; a mask and an overlay of each are written.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--width", type=float, default=0.25, help="factor on the channels")
     parser.add_argument("--size", type=int, default=512, help="side of an image in pixels, a multiple of 32")
-    parser.add_argument("--images", type=int, default=24, help="in the folder")
-    parser.add_argument("--rounds", type=int, default=4, help="of each")
+    parser.add_argument("--images", type=int, default=24, help="images in the folder")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of each")
     arguments = parser.parse_args()
 
     from fcnlab.core import device  # before MindSpore, whose warnings it silences

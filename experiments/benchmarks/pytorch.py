@@ -13,7 +13,7 @@ BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 class FCN(nn.Module):
-    """FCN-32s, 16s or 8s of `fcnlab.models`, dropout aside."""
+    """The FCN-32s, 16s or 8s of `fcnlab.models` without dropout."""
 
     def __init__(self, stride: int, num_classes: int, width: float) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class FCN(nn.Module):
         self.upsample = nn.ConvTranspose2d(num_classes, num_classes, 2 * stride, stride, stride // 2, bias=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Compute the logits."""
         pools, features = [], images
         for block in self.blocks:
             features = block(features)
@@ -53,7 +53,7 @@ class FCN(nn.Module):
         return self.upsample(score)
 
     def copy_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take over the weights of an `fcnlab.models.FCN`; both name their layers in the same order.
+        """Copy the weights of an `fcnlab.models.FCN`; both name their layers in the same order.
 
         Raises:
             ValueError: If the two do not have the same parameters.
@@ -82,13 +82,13 @@ class Variant(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Variant:
-        """Such as ``eager``, ``compile+channels_last`` or ``eager+plain_adam``."""
+        """Parse a name such as ``eager``, ``compile+channels_last`` or ``eager+plain_adam``."""
         words = name.split("+")
         return cls("compile" in words, "channels_last" in words, "plain_adam" not in words)
 
 
 def prepare(network: FCN, variant: Variant) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
-    """The network as it is called, and what its images must go through."""
+    """Return the network as it is called, and the function that its images must pass first."""
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
     network = network.to(memory_format=layout)
     callable_network = torch.compile(network) if variant.compiled else network
@@ -96,7 +96,7 @@ def prepare(network: FCN, variant: Variant) -> tuple[nn.Module, Callable[[torch.
 
 
 def build_step(network: FCN, learning_rate: float, variant: Variant) -> Callable[[torch.Tensor, torch.Tensor], float]:
-    """One training step with Adam."""
+    """Return a training step with Adam."""
     called, arrange = prepare(network, variant)
     optimizer = torch.optim.Adam(network.parameters(), learning_rate, fused=variant.fused)
 

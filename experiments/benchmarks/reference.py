@@ -1,4 +1,4 @@
-"""What `train_step.py` measures against: FCN-8s and its training step in the fewest lines, of stock MindSpore parts.
+"""The reference of `train_step.py`: FCN-8s and its training step in the fewest lines, of stock MindSpore parts.
 
 Only fc6 and fc7 are unfold + matrix product, without which MindSpore 2.8's weight gradient takes 15 to 43 s.
 """
@@ -10,7 +10,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 
 class UnfoldConv2d(nn.Cell):
-    """Convolution as im2col and matrix product."""
+    """A convolution as im2col and matrix product."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class FCN8s(nn.Cell):
         self.upsample = nn.Conv2dTranspose(num_classes, num_classes, 16, 8, pad_mode="pad", padding=4)
 
     def construct(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Compute the logits."""
         pools = []
         features = images
         for block in self.blocks:
@@ -76,10 +76,10 @@ class Loss(nn.Cell):
         self.network = network
 
     def construct(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss."""
+        """Compute the mean loss."""
         return ops.cross_entropy(self.network(images), labels, ignore_index=255)
 
 
 def build_step(network: FCN8s, learning_rate: float) -> nn.Cell:
-    """Called with images and labels; updates the weights and returns the loss."""
+    """Return a step that takes images and labels, updates the weights and returns the loss."""
     return nn.TrainOneStepCell(Loss(network), nn.Adam(network.trainable_params(), learning_rate)).set_train()

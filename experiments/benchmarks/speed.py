@@ -1,12 +1,12 @@
-"""The table of the README: fcnlab against PyTorch's best, over networks, widths, image sizes and batches.
+"""Print the README's table: fcnlab against PyTorch's best, over networks, widths, image sizes and batches.
 
     python experiments/benchmarks/speed.py                 # FCN-8s, and the other two at one size
     python experiments/benchmarks/speed.py --full          # all 72 rows: hours
     python experiments/benchmarks/speed.py --quick         # four rows
-    python experiments/benchmarks/speed.py --variants      # only which way to run PyTorch is its fastest
+    python experiments/benchmarks/speed.py --variants      # only the ways to run PyTorch
 
-First each way to run PyTorch is timed once a width, then its fastest meets the product, row by row, by turns. A row
-whose processes do not fit into memory says so.
+Each way to run PyTorch is first timed once for each width. Its fastest and the product then take turns, row by row. A
+row whose processes do not fit into memory says so.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HEADER = (
 
 
 def fastest_variant(width: float, what: str) -> str:
-    """Times every way to run PyTorch once, and names the fastest."""
+    """Time every way to run PyTorch once, and return the name of the fastest."""
     configuration = Configuration(what=what, width=width, batch=2 if width == 1 else 8, steps=3, warmup=2)
     names = [name for name in VARIANTS if what == "step" or "plain_adam" not in name]  # the optimizer is not in it
     medians = {}
@@ -47,7 +47,7 @@ def fastest_variant(width: float, what: str) -> str:
 
 
 def rows(full: bool, quick: bool) -> Iterator[Configuration]:
-    """What is timed, in order."""
+    """Yield the configurations that are timed, in order."""
     for width, size, batch, what, stride in itertools.product(
         WIDTHS, SIZES, BATCHES, ("step", "inference"), (8, 16, 32)
     ):
@@ -60,7 +60,7 @@ def rows(full: bool, quick: bool) -> Iterator[Configuration]:
 
 
 def row(configuration: Configuration, variant: str, peak: float) -> str:
-    """One line of the table."""
+    """Time one configuration, and return its line of the table."""
     other = f"pytorch:{variant}"
     timings = by_turns([other, PRODUCT], configuration, 2)
     own, torch = timings[PRODUCT], timings[other]
@@ -79,7 +79,7 @@ def row(configuration: Configuration, variant: str, peak: float) -> str:
 
 
 def spread(timing: Timing) -> str:
-    """Minimum, median and maximum."""
+    """Return the minimum, median and maximum as text."""
     return " / ".join(f"{value:.3f}" for value in (min(timing.seconds), timing.median, max(timing.seconds)))
 
 
@@ -87,11 +87,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--full", action="store_true", help="every combination")
-    size.add_argument("--quick", action="store_true", help="one row a width and kind")
+    size.add_argument("--quick", action="store_true", help="one row for each width and kind")
     parser.add_argument("--variants", action="store_true", help="only compare the ways to run PyTorch")
     parser.add_argument("--variant", help="run PyTorch this way, without comparing")
     parser.add_argument("--width", type=float, choices=WIDTHS, help="only this width")
-    parser.add_argument("--what", choices=("step", "inference"), help="only this")
+    parser.add_argument("--what", choices=("step", "inference"), help="only this kind")
     parser.add_argument("--size", type=int, choices=SIZES, help="only this image size")
     arguments = parser.parse_args()
 

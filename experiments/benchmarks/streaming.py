@@ -1,13 +1,13 @@
-"""Whether a data set that is much larger than memory is to have slows a training down, or fills the memory.
+"""Measure whether a data set that is much larger than its cache slows a training down or fills the memory.
 
     python experiments/benchmarks/streaming.py
 
-Makes 20,000 images of 256 x 256 pixels with labels as PNG (crops of generated slices, 1.3 GB, two processes) and the
-MindRecord files of the same. A narrow FCN-8s, so small that reading has the least time to hide in, trains on all of
-them and on 200 of them, by turns, each in a process of its own: the folder data set, the cache, the loader and the
-trainer as in ``python -m fcnlab.train``, with a cache of 32 MiB (of 5 GiB decoded; the 200 do not fit either). Printed:
-seconds a step, the share of them spent waiting for data, resident memory as the run goes on, and what the start takes:
-listing, the check of every file and the fingerprint, for the first time and again.
+Two processes make 20,000 images of 256 x 256 pixels with labels as PNG files (crops of generated slices, 1.3 GB), and
+the MindRecord files of the same. A narrow FCN-8s, whose short steps hide the least reading, trains on all of them and
+on 200 of them, by turns, each in a process of its own. Data set, cache, loader and trainer are those of
+``python -m fcnlab.train``, with a cache of 32 MiB: all images are 5 GiB when decoded, and the 200 do not fit either.
+The script prints the seconds of a step, the share that waits for data, the resident memory during the run, and the
+seconds of the start, which lists, checks and fingerprints every file, for the first time and again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import json
 import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
+
+from own_process import result_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -34,7 +35,7 @@ QUARTERS = 4
 
 
 def write_images(root: Path, numbers: range) -> None:
-    """Crops of a few generated slices, half of them mirrored, with their labels as PNG files."""
+    """Write crops of a few generated slices, half of them mirrored, with their labels as PNG files."""
     import cv2
     import numpy as np
 
@@ -52,7 +53,7 @@ def write_images(root: Path, numbers: range) -> None:
 
 
 def make(root: Path, count: int) -> None:
-    """The data set, from two processes."""
+    """Make the data set in two processes."""
     for kind in ("images", "labels"):
         (root / kind).mkdir(parents=True)
     halves = [range(0, count // 2), range(count // 2, count)]
@@ -64,7 +65,7 @@ def make(root: Path, count: int) -> None:
 
 
 def write_records(root: Path) -> float:
-    """Of both splits; the seconds it took."""
+    """Write the MindRecord files of both splits, and return the seconds that it took."""
     from fcnlab.config.schema import FolderConfig
     from fcnlab.data.folder import Folder
     from fcnlab.preparation import mindrecord_shards
@@ -105,7 +106,7 @@ def run(root: Path, stored: str, steps: int, width: float) -> dict[str, object]:
         ]
     )
     device.configure("cpu")
-    import cv2  # noqa: F401 - what is imported is not what is timed
+    import cv2  # noqa: F401 - imports are not timed
     import PIL.Image  # noqa: F401
 
     began = time.perf_counter()
@@ -123,7 +124,7 @@ def run(root: Path, stored: str, steps: int, width: float) -> dict[str, object]:
         "images": len(data.train),
         "start": started,
         "step": statistics.median(settled),
-        "best": min(settled),  # of which another process on the machine has had no part
+        "best": min(settled),  # least disturbed by other processes on the machine
         "wait": sum(watch.waits[BATCH:]) / sum(settled),
         "mib": [before, watch.mib[steps // 10], *quarters],
     }
@@ -131,12 +132,12 @@ def run(root: Path, stored: str, steps: int, width: float) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=int, default=20000, help="of the large data set")
-    parser.add_argument("--few", type=int, default=200, help="images of the small one")
-    parser.add_argument("--steps", type=int, default=200, help="of each training")
+    parser.add_argument("--images", type=int, default=20000, help="images of the large data set")
+    parser.add_argument("--few", type=int, default=200, help="images of the small data set")
+    parser.add_argument("--steps", type=int, default=200, help="steps of each training")
     parser.add_argument("--rounds", type=int, default=2, help="trainings of each kind")
     parser.add_argument("--width", type=float, default=0.0625, help="factor on the network's channels")
-    parser.add_argument("--kind", choices=("files", "records"), help="train only so, in this process, and print JSON")
+    parser.add_argument("--kind", choices=("files", "records"), help="train from these only, here, and print JSON")
     parser.add_argument("--root", type=Path, help="where the images are")
     arguments = parser.parse_args()
     if arguments.kind:
@@ -158,10 +159,8 @@ def main() -> None:
         found: dict[str, list[dict[str, float]]] = {}
         for _ in range(arguments.rounds):
             for name, root, kind in (("few", few, "files"), ("many", many, "files"), ("records", many, "records")):
-                command = [sys.executable, __file__, f"--kind={kind}", f"--root={root}", f"--width={arguments.width}"]
-                command.append(f"--steps={arguments.steps}")
-                output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-                result = json.loads(output.splitlines()[-1])
+                flags = [f"--kind={kind}", f"--root={root}", f"--width={arguments.width}", f"--steps={arguments.steps}"]
+                result = result_of(__file__, *flags, environment=environment)
                 found.setdefault(name, []).append(result)
                 memory = " ".join(f"{value:6.0f}" for value in result["mib"])
                 step = f"{result['step']:7.4f} {result['best']:7.4f} s"

@@ -1,10 +1,10 @@
-"""Whether two trials at once take longer, in all, than one after the other.
+"""Measure whether two trials at once take longer, in all, than one after the other.
 
     python experiments/benchmarks/sweep.py
 
-A sweep over two seeds of a quarter-width FCN-8s, 8 crops of 128 x 128 a step, as ``python -m fcnlab.train -m`` runs it:
-with Hydra's own launcher and with ``hydra/launcher=parallel`` (``pip install 'fcnlab[parallel]'``), which gives each
-trial half of the cores. By turns; the time is that of the whole command.
+``python -m fcnlab.train -m`` sweeps over two seeds of a quarter-width FCN-8s, with 8 crops of 128 x 128 a step. Hydra's
+own launcher and ``hydra/launcher=parallel`` (``pip install 'fcnlab[parallel]'``), which gives each trial half of the
+cores, take turns. The time is that of the whole command.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ LAUNCHERS = {"in sequence": "basic", "at once": "parallel"}
 
 
 def run(folder: Path, launcher: str, steps: int) -> float:
-    """One sweep in a folder of its own; its seconds."""
-    words = ["-m", "seed=1,2", f"trainer.max_steps={steps}", f"hydra/launcher={launcher}"]
+    """Run one sweep in a folder of its own, and return its seconds."""
+    overrides = ["-m", "seed=1,2", f"trainer.max_steps={steps}", f"hydra/launcher={launcher}"]
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     began = time.perf_counter()
-    command = [sys.executable, "-m", "fcnlab.train", *words]
+    command = [sys.executable, "-m", "fcnlab.train", *overrides]
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=200, help="of each trial")
+    parser.add_argument("--steps", type=int, default=200, help="steps of each trial")
     parser.add_argument("--rounds", type=int, default=2, help="sweeps of each kind")
     arguments = parser.parse_args()
     found: dict[str, list[float]] = {name: [] for name in LAUNCHERS}

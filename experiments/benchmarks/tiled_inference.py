@@ -1,9 +1,9 @@
-"""Peak memory and time of labelling one large image in tiles, and how far tiled logits are from the whole image's.
+"""Measure memory and time of labelling a large image in tiles, and how far tiled logits are from those of the whole.
 
     python experiments/benchmarks/tiled_inference.py                      # 4096 x 4096, FCN-8s, width 1
     python experiments/benchmarks/tiled_inference.py --sides 1024 2048 --width 0.25
 
-Each image is labelled in a process of its own, whose peak memory is the operating system's count.
+Each image is labelled in a process of its own, whose peak memory the operating system reports.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from own_process import result_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -25,7 +25,7 @@ NORMALISATION = {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 def network(arguments: argparse.Namespace) -> Any:
-    """An untrained network whose score layers are drawn too, so that logits depend on the image."""
+    """Build an untrained network with random score layers, so that its logits depend on the image."""
     from fcnlab.core import device  # before MindSpore, whose warnings it silences
 
     # isort: split
@@ -56,7 +56,7 @@ def label(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def difference(arguments: argparse.Namespace) -> dict[str, float]:
-    """Logits of one image in tiles and as a whole."""
+    """Compare the logits of one image in tiles with those of the whole."""
     trained = network(arguments)
     image = np.random.default_rng(1).integers(0, 256, (arguments.side, arguments.side, 3), dtype=np.uint8)
     whole, tiled = (trained.logits(image, tile=tile) for tile in (arguments.side + 32, arguments.tile))
@@ -70,10 +70,10 @@ def main() -> None:
     parser.add_argument("--arch", default="fcn8s", help="the network")
     parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
     parser.add_argument("--classes", type=int, default=2, help="number of classes")
-    parser.add_argument("--check-side", type=int, default=1024, help="of the image whose logits are compared; 0: none")
-    parser.add_argument("--check-tile", type=int, default=768, help="largest tile of that")
-    parser.add_argument("--job", choices=("label", "difference"), help="only this, in this process, and print JSON")
-    parser.add_argument("--side", type=int, help="for --job")
+    parser.add_argument("--check-side", type=int, default=1024, help="side of the compared image; 0 compares none")
+    parser.add_argument("--check-tile", type=int, default=768, help="largest tile of that image")
+    parser.add_argument("--job", choices=("label", "difference"), help="do only this, in this process, and print JSON")
+    parser.add_argument("--side", type=int, help="side of the image of --job")
     arguments = parser.parse_args()
     if arguments.job:
         print(json.dumps({"label": label, "difference": difference}[arguments.job](arguments)))
@@ -81,9 +81,7 @@ def main() -> None:
 
     def run(job: str, side: int, tile: int) -> dict[str, float]:
         forwarded = [f"--{key}={getattr(arguments, key)}" for key in ("arch", "width", "classes")]
-        command = [sys.executable, __file__, f"--job={job}", f"--side={side}", f"--tile={tile}", *forwarded]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        return json.loads(output.splitlines()[-1])
+        return result_of(__file__, f"--job={job}", f"--side={side}", f"--tile={tile}", *forwarded)
 
     print(f"{arguments.arch}, width {arguments.width:g}, {arguments.classes} classes, tiles up to {arguments.tile}")
     print(f"{'image':>13}{'seconds':>10}{'peak GiB':>10}")

@@ -40,12 +40,12 @@ class Configuration:
 
     Attributes:
         what: ``"step"`` or ``"inference"``.
-        stride: Of the network: 32, 16 or 8.
-        width: Factor on the channels.
-        batch: Images.
-        size: Side of an image in pixels.
-        steps: Timed steps a process.
-        warmup: Steps before the clock counts.
+        stride: The stride of the network: 32, 16 or 8.
+        width: The factor on the channels.
+        batch: The images of a batch.
+        size: The side of an image in pixels.
+        steps: The timed steps of a process.
+        warmup: The steps before the clock counts.
     """
 
     what: str = "step"
@@ -61,7 +61,7 @@ class Configuration:
 
 
 class Timing(NamedTuple):
-    """What processes found, together."""
+    """The measurements of one or more processes."""
 
     seconds: list[float]
     first: float  # seconds of the first call, compilation included
@@ -71,12 +71,12 @@ class Timing(NamedTuple):
 
     @property
     def median(self) -> float:
-        """Of all timed steps."""
+        """The median of all timed steps, in seconds."""
         return statistics.median(self.seconds)
 
 
 class Subject(NamedTuple):
-    """What is timed: called with images and labels; the first returns the loss, the second waits for the logits."""
+    """A network to time: ``step`` takes images and labels and returns the loss; ``inference`` waits for the logits."""
 
     step: Callable[[np.ndarray, np.ndarray], float]
     inference: Callable[[np.ndarray], object]
@@ -84,7 +84,7 @@ class Subject(NamedTuple):
 
 
 def product(configuration: Configuration) -> Subject:
-    """`fcnlab.models`, loss, optimizer and step, as ``python -m fcnlab.train`` uses them."""
+    """Build the network, loss, optimizer and step that ``python -m fcnlab.train`` uses."""
     import mindspore as ms
 
     from fcnlab.losses import CrossEntropy
@@ -101,7 +101,7 @@ def product(configuration: Configuration) -> Subject:
 
 
 def reference(configuration: Configuration) -> Subject:
-    """The same layers of stock MindSpore parts; FCN-8s alone."""
+    """Build the same layers of stock MindSpore parts, which is possible for FCN-8s alone."""
     from reference import FCN8s, build_step
 
     network = FCN8s(NUM_CLASSES, configuration.width)
@@ -123,7 +123,7 @@ def _mindspore_subject(network: Any, make_step: Callable[[], Any], extra: tuple)
 
 
 def pytorch(configuration: Configuration, variant_name: str) -> Subject:
-    """The same network, with the same weights, in PyTorch."""
+    """Build the same network with the same weights in PyTorch."""
     import torch
     from pytorch import FCN, Variant, build_step, prepare
 
@@ -153,7 +153,7 @@ def _network(configuration: Configuration) -> Any:
 
 
 def measure(subject_name: str, configuration: Configuration) -> Timing:
-    """Time in this process."""
+    """Time a subject in this process."""
     from fcnlab.core import device
 
     device.configure("cpu")
@@ -233,14 +233,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--against", default="pytorch", help="pytorch[:variant], stock or reference")
     parser.add_argument("--what", choices=("step", "inference"), default="step", help="what to time")
-    parser.add_argument("--stride", type=int, choices=(32, 16, 8), default=8, help="of the network")
+    parser.add_argument("--stride", type=int, choices=(32, 16, 8), default=8, help="stride of the network")
     parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
     parser.add_argument("--batch", type=int, default=2, help="images a step")
     parser.add_argument("--size", type=int, default=256, help="side of an image in pixels")
     parser.add_argument("--steps", type=int, default=5, help="timed steps a process")
     parser.add_argument("--warmup", type=int, default=2, help="steps before the clock counts, at least 1")
     parser.add_argument("--rounds", type=int, default=3, help="processes for each of the two")
-    parser.add_argument("--subject", help="time only this, in this process, and print JSON")
+    parser.add_argument("--subject", help="time only this subject, in this process, and print JSON")
     arguments = vars(parser.parse_args())
     subject, against, rounds = (arguments.pop(key) for key in ("subject", "against", "rounds"))
     configuration = Configuration(**arguments)

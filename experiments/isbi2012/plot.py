@@ -1,4 +1,4 @@
-"""Draw a store's training loss and mean IoU, a line for each run: ``python plot.py [mlflow.db] [out.png]``."""
+"""Draw the training loss and mean IoU of a store, a line for each run: ``python plot.py [mlflow.db] [out.png]``."""
 
 from __future__ import annotations
 
