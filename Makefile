@@ -1,10 +1,10 @@
-# Everything a fresh clone needs is Python 3.10, 3.11 or 3.12 and this file. `make help` lists the targets.
+# A fresh clone needs nothing but Python 3.10, 3.11 or 3.12. `make help` lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The first interpreter that runs and that MindSpore has wheels for; PYTHON=... overrides.
+# This takes the first interpreter that runs and that MindSpore has wheels for. PYTHON=... chooses another.
 PYTHON ?= $(shell for candidate in python3 python3.12 python3.11 python3.10 python; do \
 	$$candidate -c 'import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
 	&& echo $$candidate && break; done)
@@ -24,7 +24,7 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10, 3.11 or 3.12 found; give one with PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# A stamp newer than what it was made from: running again does not install again.
+# These files are stamps that record an installation: a target installs again only after its inputs have changed.
 $(VENV)/installed: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable .
 	@touch $@
@@ -43,7 +43,7 @@ train: $(VENV)/installed ## train FCN-8s on generated images, about three minute
 sweep: $(VENV)/installed ## train FCN-32s, 16s and 8s, one after the other
 	$(BIN)/python -m fcnlab.train -m arch=fcn32s,fcn16s,fcn8s $(ARGS)
 
-ui: $(VENV)/installed ## look at the runs in a browser
+ui: $(VENV)/installed ## show the runs in a browser
 	$(BIN)/mlflow ui $(ARGS)
 
 test: $(VENV)/installed-test ## run the tests
@@ -57,7 +57,7 @@ lint: $(VENV)/installed-test ## check style, formatting and which package may im
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 
-format: $(VENV)/installed-test ## put the formatting right
+format: $(VENV)/installed-test ## correct style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -1,4 +1,4 @@
-"""The README's example of a trained network in a notebook, as it is printed."""
+"""The README's example of a trained network runs as it is printed."""
 
 import re
 from pathlib import Path
