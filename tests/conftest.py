@@ -6,17 +6,22 @@ import sys
 from pathlib import Path
 
 import pytest
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # MindSpore reads the program's file when it stores a graph, and a worker's is called "-c".
-    sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has a worker already
+import yaml
 
 from fcnlab import compose
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.errors import ConfigError
 from fcnlab.core.locks import waited_for
 from fcnlab.kernels.build import build
+
+# Composing a configuration is reading YAML for the most part, and half of the tests compose one.
+yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # MindSpore reads the program's file when it stores a graph, and a worker's is called "-c".
+    sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
+    for variable in ("OMP_NUM_THREADS", "FCNLAB_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # each core has a worker already
 
 TINY = [
     "arch.width=0.03125",
@@ -75,6 +80,12 @@ def empty_store(tmp_path_factory):
 
 
 @pytest.fixture
+def own_store(tmp_path, empty_store):
+    """An empty store in the working directory, for a test that is not about how a store is made."""
+    return shutil.copy(empty_store, tmp_path / "mlflow.db")
+
+
+@pytest.fixture
 def uri(tmp_path, monkeypatch, empty_store):
     """The address of a fresh tracking store; the working directory is fresh, too."""
     monkeypatch.chdir(tmp_path)
@@ -104,8 +115,8 @@ def tiny_overrides():
 
 
 def compose_tiny(*overrides):
-    """Compose a tiny configuration with further overrides."""
-    return compose([*TINY, *overrides])
+    """Compose a tiny configuration with further overrides, in PyNative mode: compiling takes longer than training."""
+    return compose([*TINY, "trainer.mode=pynative", *overrides])
 
 
 @pytest.fixture
