@@ -12,13 +12,12 @@ from fcnlab import compose
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.errors import ConfigError
 from fcnlab.core.locks import waited_for
-from fcnlab.kernels.build import build
 
 # Composing a configuration is reading YAML for the most part, and half of the tests compose one.
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # MindSpore reads the program's file when it stores a graph, and a worker's is called "-c".
+    # MindSpore, once imported, reads this file when it stores a graph, and a worker's program is called "-c".
     sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
     for variable in ("OMP_NUM_THREADS", "FCNLAB_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # each core has a worker already
@@ -60,6 +59,8 @@ def private_cache(tmp_path_factory):
         if cache_folder("kernels").is_dir():  # an operator is named by its source, so that the user's own will do
             shutil.copytree(cache_folder("kernels"), kernels)
         if "PYTEST_XDIST_WORKER" in os.environ:  # otherwise each of the workers would compile them
+            from fcnlab.kernels.build import build  # which imports MindSpore
+
             build(kernels)
 
     with pytest.MonkeyPatch.context() as patch:
