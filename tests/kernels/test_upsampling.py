@@ -19,8 +19,8 @@ def product(subscripts, first, second):
     return np.einsum(subscripts, first.astype(np.float64), second.astype(np.float64), optimize=True)
 
 
-def cut(gradient, stride, row, column, height, width):
-    """Return the output pixel that each input pixel reaches by the tap (row, column), with zeros beyond the edge."""
+def reached(gradient, stride):
+    """Return what each input pixel's kernel reaches, N x O x H x W x 2s x 2s, with zeros beyond the edge."""
     half = stride // 2
     padded = np.pad(gradient, ((0, 0), (0, 0), (half, half), (half, half)))
     return sliding_window_view(padded, (2 * stride, 2 * stride), axis=(2, 3))[:, :, ::stride, ::stride]

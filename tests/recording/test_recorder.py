@@ -26,7 +26,7 @@ from fcnlab.tracking.journal_sender import sync
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, empty_store):
     """The configuration and the result of a finished training in the default store, and a client of that store."""
     folder = tmp_path_factory.mktemp("trained")
     shutil.copy(empty_store, folder / "mlflow.db")
@@ -34,12 +34,8 @@ def trained(tmp_path_factory):
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         config = compose_tiny(
-            "trainer.mode=graph",
-            "seed=3",
-            "tracking.experiment=study",
-            "tracking.overlays=1",
-            "tracking.register_as=study",
-            "dataset.seed=5",
+            *("trainer.mode=graph", "seed=3", "dataset.seed=5"),
+            *("tracking.experiment=study", "tracking.overlays=1", "tracking.register_as=study"),
         )
         result = fcnlab.train(config, folder / "out", ["seed=3"])
         yield config, result, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")

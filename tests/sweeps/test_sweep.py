@@ -125,7 +125,7 @@ def test_a_poisoned_trial_costs_itself_alone_and_is_all_that_is_done_again(tmp_p
 
 
 def test_a_killed_process_costs_its_trial_and_resuming_makes_it_whole(tmp_path):
-    words = ["-m", *SMALL, *LONG, "seed=1,2", "tracking=none", "trainer.max_steps=400", "hydra.sweep.dir=multirun/s"]
+    words = ["-m", *SMALL, *LONG, "seed=1,2", "tracking=none", "trainer.max_steps=200", "hydra.sweep.dir=multirun/s"]
     process = start(tmp_path, *words)
     folder = tmp_path / "multirun/s"
     wait_for(lambda: len(steps_of(folder / "0")) > 20)

@@ -10,9 +10,6 @@ import fcnlab
 from fcnlab.core.errors import ConfigError
 from fcnlab.models import build_model
 
-UNCOMPILED = ("tracking=none", "trainer.mode=pynative")
-"""The overrides of trainings whose graph is not under test, since compiling it takes longer than training."""
-
 
 def test_evaluates_every_k_epochs_and_at_the_end(tmp_path):
     trainer, recorder = make(tmp_path, Scripted([10] * 9), epochs=5, eval_every=2)
