@@ -50,7 +50,7 @@ test: $(VENV)/installed-test ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/installed-slow ## run the tests that take minutes: PostgreSQL and Chromium where they are installed
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/installed-test ## check style, formatting and which package may import which
 	$(BIN)/ruff check .

@@ -17,7 +17,10 @@ Names are listed without importing anything: the module of a plug-in is imported
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
@@ -83,7 +86,7 @@ class Registry:
 
     def additional(self) -> list[str]:
         """Return the names of the plug-ins and of the factories that were registered at run time, sorted."""
-        return sorted({*self._registered, *(found.name for found in entry_points(group=self.group))})
+        return sorted({*self._registered, *(found.name for found in _installed(self.group))})
 
     def builtin(self) -> list[str]:
         """Return this package's own names, in their order."""
@@ -144,12 +147,30 @@ class Registry:
 
     def _declared(self, name: str) -> list[EntryPoint]:
         """Return the entry points of a name, one for each place that it may be imported from."""
-        return list({found.value: found for found in entry_points(group=self.group) if found.name == name}.values())
+        return list({found.value: found for found in _installed(self.group) if found.name == name}.values())
 
     def _unknown(self, name: str) -> str:
         nearest = difflib.get_close_matches(name, self.names(), n=1)
         hint = f"did you mean '{nearest[0]}'? " if nearest else ""
         return f"unknown {self.kind} '{name}': {hint}known are {', '.join(self.names())}"
+
+
+def _installed(group: str) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group; they are read again once a folder of the import path has changed."""
+    return _read(entry_points, group, tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+@lru_cache(maxsize=64)
+def _read(find: Callable[..., Any], group: str, path: tuple[tuple[str, int | None], ...]) -> tuple[EntryPoint, ...]:
+    """Read the entry points of a group, which opens a file of every installed package."""
+    return tuple(find(group=group))
+
+
+def _changed(folder: str) -> int | None:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return None
 
 
 def _owner(found: EntryPoint) -> str:

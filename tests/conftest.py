@@ -3,14 +3,26 @@
 import os
 import shutil
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import omegaconf
 import pytest
-
-if not os.path.isfile(sys.argv[0]):  # pytest-xdist starts its workers with `python -c`, whose graphs are not cached
-    sys.argv[0] = __file__
+import yaml
 
 from fcnlab import compose
+from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.errors import ConfigError
+from fcnlab.core.locks import waited_for
+
+# Half of the tests compose a configuration. A third of that is OmegaConf's reading of YAML, which libyaml does as well.
+omegaconf._utils.yaml = SimpleNamespace(**{**vars(yaml), "SafeLoader": getattr(yaml, "CSafeLoader", yaml.SafeLoader)})
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # MindSpore, once imported, reads this file when it stores a graph, and a worker's program is called "-c".
+    sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
+    for variable in ("OMP_NUM_THREADS", "FCNLAB_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # each core has a worker already
 
 TINY = [
     "arch.width=0.03125",
@@ -25,22 +37,55 @@ TINY = [
 ]
 
 
+def made_once(tmp_path_factory, name, make):
+    """Return a folder that the first worker of the session fills and that the others only read."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / f"shared-{name}"
+    with waited_for(root / f"shared-{name}.lock", 600):
+        if not folder.exists():
+            partial = root / f"partial-{name}"
+            partial.mkdir()
+            make(partial)
+            partial.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory):
-    """Keep compiled graphs in a cache that the tests share, instead of the user's."""
+    """Keep compiled operators and graphs in a cache that the tests share, instead of the user's."""
+
+    def make(folder):
+        kernels = folder / "fcnlab" / "kernels"
+        if cache_folder("kernels").is_dir():  # an operator is named by its source, so that the user's own will do
+            shutil.copytree(cache_folder("kernels"), kernels)
+        if "PYTEST_XDIST_WORKER" in os.environ:  # otherwise each of the workers would compile them
+            from fcnlab.kernels.build import build  # which imports MindSpore
+
+            build(kernels)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(made_once(tmp_path_factory, "cache", make)))
         yield
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
     """A database with MLflow's tables in it, for copies: to make one takes seconds."""
-    from mlflow import MlflowClient  # as in a training, after fcnlab
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    def make(folder):
+        from mlflow import MlflowClient  # as in a training, after fcnlab
+
+        MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+
+    return made_once(tmp_path_factory, "store", make) / "mlflow.db"
+
+
+@pytest.fixture
+def own_store(tmp_path, empty_store):
+    """An empty store in the working directory, for a test that is not about how a store is made."""
+    return shutil.copy(empty_store, tmp_path / "mlflow.db")
 
 
 @pytest.fixture
@@ -73,8 +118,8 @@ def tiny_overrides():
 
 
 def compose_tiny(*overrides):
-    """Compose a tiny configuration with further overrides."""
-    return compose([*TINY, *overrides])
+    """Compose a tiny configuration with further overrides, in PyNative mode: compiling takes longer than training."""
+    return compose([*TINY, "trainer.mode=pynative", *overrides])
 
 
 @pytest.fixture

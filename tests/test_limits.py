@@ -36,7 +36,9 @@ def test_memory_files_and_threads_stay_flat_over_a_thousand_steps(tmp_path, monk
     watch = Watch()
     # There are four evaluations, a state each second, and a store beside them.
     words = ["arch=fcn32s", "dataset.crops_per_image=16", "trainer.epochs=88", "trainer.eval_every=22"]
-    result = fcnlab.train(compose_tiny(*words, "trainer.checkpoint_minutes=0.02"), callbacks=[watch])
+    result = fcnlab.train(
+        compose_tiny(*words, "trainer.mode=graph", "trainer.checkpoint_minutes=0.02"), callbacks=[watch]
+    )
     assert result.steps == 1408
     readings = np.array(watch.readings)
     before, after = readings[300:400].mean(axis=0), readings[-100:].mean(axis=0)

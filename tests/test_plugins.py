@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -232,9 +233,10 @@ def test_a_name_that_two_packages_have_is_refused(tmp_path, monkeypatch, name):
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory):
+def training(tmp_path_factory, empty_store):
     """The folder of a training by the command, with a plug-in of every kind, that is recorded in MLflow."""
     folder = tmp_path_factory.mktemp("training")
+    shutil.copy(empty_store, folder / "mlflow.db")
     done = run("-m", "fcnlab.train", *WORDS, *SHORT, "hydra.run.dir=first", folder=folder)
     assert done.returncode == 0, done.stderr
     return folder

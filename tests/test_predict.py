@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -170,7 +169,6 @@ def test_the_command_reports_by_its_exit_code(checkpoint, folder):
     "name", ["evaluate", *(pytest.param(name, marks=pytest.mark.slow) for name in ("predict", "export"))]
 )
 def test_help_comes_at_once_and_names_the_keys(tmp_path, name):
-    begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", f"fcnlab.{name}", "--help"],
         cwd=tmp_path,
@@ -183,5 +181,4 @@ def test_help_comes_at_once_and_names_the_keys(tmp_path, name):
     assert "python -m fcnlab." in done.stdout
     for slow in ("mindspore", "mlflow", "cv2", "torch"):
         assert f" {slow}\n" not in done.stderr  # the lines of the imports
-    assert time.monotonic() - begun < 20  # under 2 s on an idle machine
     assert not list(tmp_path.iterdir())

@@ -27,7 +27,7 @@ try:
             busy(float(sys.argv[1]))
             print("whole", flush=True)
         print("out", flush=True)
-        time.sleep(5)
+        time.sleep(60)
 except Terminated:
     print("terminated", flush=True)
 except KeyboardInterrupt:
@@ -54,11 +54,11 @@ def send(process, *numbers):
     ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")], ids=["ctrl-c", "sigterm"]
 )
 def test_a_signal_waits_for_what_must_not_be_torn(tmp_path, number, word):
-    process = start(tmp_path, 0.4)
+    process = start(tmp_path, 1.5)
     send(process, number)
     if number == signal.SIGTERM:
         send(process, signal.SIGTERM)  # as a batch system may
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=120)
     assert out.split() == ["whole", word]
 
 
@@ -67,8 +67,8 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path, first):
     process = start(tmp_path, 30)
     began = time.monotonic()
     send(process, first, signal.SIGINT)
-    out, err = process.communicate(timeout=20)
-    assert time.monotonic() - began < 3
+    out, err = process.communicate(timeout=120)
+    assert time.monotonic() - began < 25
     assert process.returncode == 130
     assert out == ""
     assert err == "fcnlab: ended at once; the last whole checkpoint is kept\n"
@@ -78,7 +78,7 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path, first):
 def test_what_takes_too_long_is_not_waited_for(tmp_path, number, code):
     process = start(tmp_path, 30, overdue=0.3)
     send(process, number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == code
     assert out == "last words\n"
     assert len(err.splitlines()) == 1
@@ -109,4 +109,4 @@ except KeyboardInterrupt:
     process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "in\n"
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=10)[0] == "prepared\ninterrupted\n"
+    assert process.communicate(timeout=60)[0] == "prepared\ninterrupted\n"

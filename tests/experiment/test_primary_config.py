@@ -318,9 +318,9 @@ def test_from_run_in_a_file_is_refused(tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path, unusual):
+def store(tmp_path, unusual, empty_store):
     """A store with one run that recorded another store's address, and one run without a record."""
-    uri = f"sqlite:///{tmp_path / 'store.db'}"
+    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'store.db')}"
     client = MlflowClient(uri)
     experiment = client.create_experiment("fcnlab", artifact_location=str(tmp_path / "artifacts"))
     config = dataclasses.replace(unusual, tracking=dataclasses.replace(unusual.tracking, uri="sqlite:///long/gone.db"))

@@ -84,9 +84,10 @@ MORE = ["arch=fcn32s", "trainer.epochs=6", "trainer.eval_every=3", "dataset.crop
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, empty_store):
     """The overrides, the working directory and the result of an undisturbed training with its own store."""
     folder = tmp_path_factory.mktemp("whole")
+    shutil.copy(empty_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

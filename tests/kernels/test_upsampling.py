@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native import Native, assert_same_bits_on_any_number_of_threads
+from numpy.lib.stride_tricks import sliding_window_view
 
 from fcnlab.kernels.build import build
 
@@ -18,11 +19,11 @@ def product(subscripts, first, second):
     return np.einsum(subscripts, first.astype(np.float64), second.astype(np.float64), optimize=True)
 
 
-def cut(gradient, stride, row, column, height, width):
-    """Return the output pixel that each input pixel reaches by the tap (row, column), with zeros beyond the edge."""
+def reached(gradient, stride):
+    """Return what each input pixel's kernel reaches, N x O x H x W x 2s x 2s, with zeros beyond the edge."""
     half = stride // 2
     padded = np.pad(gradient, ((0, 0), (0, 0), (half, half), (half, half)))
-    return padded[:, :, row::stride, column::stride][:, :, :height, :width]
+    return sliding_window_view(padded, (2 * stride, 2 * stride), axis=(2, 3))[:, :, ::stride, ::stride]
 
 
 def upsampling(images, weight):
@@ -30,27 +31,19 @@ def upsampling(images, weight):
     batch, _, height, width = images.shape
     stride = weight.shape[2] // 2
     half = stride // 2
+    stamps = product("nihw,iorc->nohwrc", images, weight)
     stamped = np.zeros((batch, weight.shape[1], (height + 1) * stride, (width + 1) * stride))
     for row, column in np.ndindex(2 * stride, 2 * stride):
-        target = stamped[:, :, row::stride, column::stride][:, :, :height, :width]
-        target += product("nihw,io->nohw", images, weight[:, :, row, column])
+        stamped[:, :, row::stride, column::stride][:, :, :height, :width] += stamps[..., row, column]
     return stamped[:, :, half:-half, half:-half]
 
 
-def input_gradient(gradient, weight, height, width):
-    stride = weight.shape[2] // 2
-    return sum(
-        product("nohw,io->nihw", cut(gradient, stride, row, column, height, width), weight[:, :, row, column])
-        for row, column in np.ndindex(2 * stride, 2 * stride)
-    )
+def input_gradient(gradient, weight):
+    return product("nohwrc,iorc->nihw", reached(gradient, weight.shape[2] // 2), weight)
 
 
 def weight_gradient(images, gradient, stride):
-    result = np.zeros((images.shape[1], gradient.shape[1], 2 * stride, 2 * stride))
-    for row, column in np.ndindex(2 * stride, 2 * stride):
-        reached = cut(gradient, stride, row, column, *images.shape[2:])
-        result[:, :, row, column] = product("nihw,nohw->io", images, reached)
-    return result
+    return product("nihw,nohwrc->iorc", images, reached(gradient, stride))
 
 
 def example(shape, outputs, stride, seed=0):
@@ -72,7 +65,7 @@ def all_three(native, images, weight, gradient):
 def assert_correct(native, images, weight, gradient):
     expected = (
         upsampling(images, weight),
-        input_gradient(gradient, weight, *images.shape[2:]),
+        input_gradient(gradient, weight),
         weight_gradient(images, gradient, weight.shape[2] // 2),
     )
     for found, exact in zip(all_three(native, images, weight, gradient), expected, strict=True):

@@ -168,12 +168,12 @@ def test_git_has_a_time_limit(repository, tmp_path, monkeypatch):
     real = shutil.which("git")
     slow = tmp_path / "bin" / "git"
     slow.parent.mkdir()
-    slow.write_text(f'#!/bin/sh\ncase "$*" in *" diff "*) sleep 20;; esac\nexec {shlex.quote(real)} "$@"\n')
+    slow.write_text(f'#!/bin/sh\ncase "$*" in *" diff "*) sleep 90;; esac\nexec {shlex.quote(real)} "$@"\n')
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", str(slow.parent), prepend=os.pathsep)
     began = time.monotonic()
     state = git_state(repository, seconds=1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert state == GitState(git(repository, "rev-parse", "HEAD"), "work/new", None, "")
 
 

@@ -26,14 +26,16 @@ from fcnlab.tracking.journal_sender import sync
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, empty_store):
     """The configuration and the result of a finished training in the default store, and a client of that store."""
     folder = tmp_path_factory.mktemp("trained")
+    shutil.copy(empty_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         config = compose_tiny(
-            "seed=3", "tracking.experiment=study", "tracking.overlays=1", "tracking.register_as=study", "dataset.seed=5"
+            *("trainer.mode=graph", "seed=3", "dataset.seed=5"),
+            *("tracking.experiment=study", "tracking.overlays=1", "tracking.register_as=study"),
         )
         result = fcnlab.train(config, folder / "out", ["seed=3"])
         yield config, result, MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -157,11 +159,12 @@ def is_lost(*_):
 @pytest.mark.parametrize("draw", [cannot_start, is_lost])
 def test_figures_are_drawn_here_if_the_process_that_does_it_is_gone(tiny, tmp_path, uri, monkeypatch, draw):
     monkeypatch.setattr("fcnlab.tracking.sending_client.draw", draw)
-    fcnlab.train(tiny("trainer.mode=pynative", "trainer.max_steps=1", f"tracking.uri={uri}"), tmp_path / "out")
+    fcnlab.train(tiny("trainer.max_steps=1", f"tracking.uri={uri}"), tmp_path / "out")
     drawn = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     assert drawn == {"learning_curves.png", "confusion_matrix.png", "confusion_matrix.csv"}
 
 
+@pytest.mark.usefixtures("own_store")
 def test_a_training_that_fails_is_failed_and_one_interrupted_is_killed(tiny, tmp_path, monkeypatch):
     from fcnlab.training.step import TrainStep
 
@@ -178,7 +181,7 @@ def test_a_training_that_fails_is_failed_and_one_interrupted_is_killed(tiny, tmp
 
 
 def test_without_mlflow_there_is_the_journal_which_can_be_sent_later(tiny, tmp_path, empty_store):
-    result = fcnlab.train(tiny("tracking=none", "trainer.mode=pynative"), tmp_path / "out")
+    result = fcnlab.train(tiny("tracking=none"), tmp_path / "out")
     assert result.run_id is None
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     checkpoints = {path.name for path in (tmp_path / "out/checkpoints").iterdir()}
@@ -199,7 +202,7 @@ def test_without_mlflow_there_is_the_journal_which_can_be_sent_later(tiny, tmp_p
 
 
 def test_a_second_training_does_not_write_over_the_first(tiny, tmp_path):
-    first = fcnlab.train(tiny("tracking=none", "trainer.max_steps=1", "trainer.mode=pynative"), tmp_path / "out")
+    first = fcnlab.train(tiny("tracking=none", "trainer.max_steps=1"), tmp_path / "out")
     before = first.best_checkpoint.read_bytes()
     with pytest.raises(TrackingError, match="already holds a training"):
         fcnlab.train(tiny("tracking=none", "seed=1"), tmp_path / "out")
@@ -221,11 +224,12 @@ def test_no_password_is_recorded(tiny, tmp_path, monkeypatch, caplog):
 def test_a_store_that_cannot_be_reached_is_one_line(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FcnlabError) as caught:
-        fcnlab.train(tiny(f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db", "trainer.mode=pynative"))
+        fcnlab.train(tiny(f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db"))
     assert "\n" not in str(caught.value)
     assert "tracking=none" in str(caught.value)
 
 
+@pytest.mark.usefixtures("own_store")
 def test_classes_whose_names_mlflow_refuses_are_monitored_read_back_and_compared(tiny, tmp_path):
     overrides = ("trainer.mode=pynative", "trainer.max_steps=1", "tracking.overlays=1", "trainer.monitor=val/iou/a+b")
     config = tiny(*overrides, "dataset.class_names=['a+b','a,b']")

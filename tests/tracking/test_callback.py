@@ -104,7 +104,7 @@ def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(tiny, tmp_pa
     assert done.returncode == 0, done.stderr
     assert result.run_id in done.stdout
     check_training(client, result.run_id, result)
-    assert max(seconds_away) < 20  # seven tiny steps: waiting for MLflow's own retries would take minutes
+    assert max(seconds_away) < 60  # seven tiny steps: waiting for MLflow's own retries would take minutes
 
 
 def check_training(client, run_id, result):

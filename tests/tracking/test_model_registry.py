@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,8 +18,8 @@ from fcnlab.tracking.packaging import package
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    return MlflowClient(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
+def client(tmp_path_factory, empty_store):
+    return MlflowClient(f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store') / 'mlflow.db')}")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def refused(uri):
     began = time.monotonic()
     with pytest.raises(TrackingError) as caught:
         Store(uri).open_experiment("study")
-    assert time.monotonic() - began < 15  # MLflow would try for 100 seconds
+    assert time.monotonic() - began < 60  # MLflow would try for 100 seconds
     text = str(caught.value)
     assert "\n" not in text
     return text

@@ -4,20 +4,31 @@ import mindspore as ms
 import numpy as np
 import psutil
 import pytest
-from mindspore import Parameter, Tensor
+from mindspore import Parameter, Tensor, nn
 
 from fcnlab.training.optimizers import SGD, Adam, AdamW
 
 LEARNING_RATE = 0.01
 
 
+class Update(nn.Cell):
+    """One graph for all steps: MindSpore compiles tensors that it is given in a tuple as constants."""
+
+    def __init__(self, optimizer):
+        super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
+
+    def construct(self, learning_rate, *gradients):
+        self.optimizer(gradients, learning_rate)
+
+
 def run(optimizer_class, start, gradients, **options):
     """Update three arrays for a few steps, and return their values."""
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
     parameters = [Parameter(Tensor(array.astype(np.float32)), name=f"p{index}") for index, array in enumerate(start)]
-    optimizer = optimizer_class(parameters, **options)
+    update = Update(optimizer_class(parameters, **options))
     for step in gradients:
-        optimizer(tuple(Tensor(array.astype(np.float32)) for array in step), Tensor(LEARNING_RATE, ms.float32))
+        update(Tensor(LEARNING_RATE, ms.float32), *(Tensor(array.astype(np.float32)) for array in step))
     return [parameter.asnumpy() for parameter in parameters]
 
 
