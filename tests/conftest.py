@@ -4,19 +4,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import omegaconf
 import pytest
-import yaml
 
 from fcnlab import compose
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.errors import ConfigError
 from fcnlab.core.locks import waited_for
-
-# Half of the tests compose a configuration. A third of that is OmegaConf's reading of YAML, which libyaml does as well.
-omegaconf._utils.yaml = SimpleNamespace(**{**vars(yaml), "SafeLoader": getattr(yaml, "CSafeLoader", yaml.SafeLoader)})
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # MindSpore, once imported, reads this file when it stores a graph, and a worker's program is called "-c".
