@@ -110,7 +110,7 @@ def check(config: PrepareConfig) -> Findings:
 def _write_records(root: Path) -> None:
     """Write the MindRecord files of both splits of a prepared folder."""
     from fcnlab.config.schema import FolderConfig
-    from fcnlab.data.folder import Folder
+    from fcnlab.data.image_folder import Folder
     from fcnlab.preparation.mindrecord_shards import write_split
 
     config = FolderConfig(root=str(root), train_list=str(root / "train.txt"), val_list=str(root / "val.txt"))

@@ -27,7 +27,7 @@ from fcnlab.config.schema import FolderConfig
 from fcnlab.core.checkpoint_header import read_metadata
 from fcnlab.core.errors import CheckpointError, ConfigError, DataError, FcnlabError
 from fcnlab.data import image_files
-from fcnlab.data.folder import Folder
+from fcnlab.data.image_folder import Folder
 from fcnlab.data.label_files import read_label
 from fcnlab.experiment import recorded
 from fcnlab.models import build_model

@@ -67,7 +67,7 @@ def make(root: Path, count: int) -> None:
 def write_records(root: Path) -> float:
     """Write the MindRecord files of both splits, and return the seconds that it took."""
     from fcnlab.config.schema import FolderConfig
-    from fcnlab.data.folder import Folder
+    from fcnlab.data.image_folder import Folder
     from fcnlab.preparation import mindrecord_shards
 
     began = time.perf_counter()

@@ -112,7 +112,7 @@ class CellsConfig(DatasetConfig):
 
 @dataclass
 class PairedFilesConfig(DatasetConfig):
-    """The keys of every data set with a folder of images and one of labels: see `fcnlab.data.folder`."""
+    """The keys of every data set with a folder of images and one of labels: see `fcnlab.data.image_folder`."""
 
     root: Optional[str] = key(None, Role.MACHINE, required=True)
     images: str = key("images", _FOLDER)

@@ -14,8 +14,8 @@ from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import Dataset, Sample, require_split
 from fcnlab.data.decode import read_file
 from fcnlab.data.digests import digest, digest_of
-from fcnlab.data.folder import PairedFiles
 from fcnlab.data.image_files import count_pages, read_page
+from fcnlab.data.image_folder import PairedFiles
 from fcnlab.data.labelled_files import LabelValues, root_folder
 
 if TYPE_CHECKING:

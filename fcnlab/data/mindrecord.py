@@ -29,8 +29,8 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import SPLITS
-from fcnlab.data.folder import Folder
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
+from fcnlab.data.image_folder import Folder
 
 SCHEMA = {
     "name": {"type": "string"},

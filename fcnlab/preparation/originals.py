@@ -15,8 +15,8 @@ from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data import image_files
 from fcnlab.data.dataset import SPLITS, Dataset
 from fcnlab.data.decode import EXTENSIONS
-from fcnlab.data.folder import draw_validation, files_by_stem
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
+from fcnlab.data.image_folder import draw_validation, files_by_stem
 from fcnlab.data.labelled_files import LabelledFiles
 from fcnlab.data.sample_names import natural_key
 from fcnlab.metrics.names import class_names

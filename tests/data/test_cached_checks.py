@@ -12,7 +12,7 @@ from fcnlab.config.schema import FolderConfig, keys_with
 from fcnlab.core.errors import DataError
 from fcnlab.data import Cached, Dataset, Sample, cached_checks, file_times
 from fcnlab.data.cached_checks import CachedChecks
-from fcnlab.data.folder import Folder
+from fcnlab.data.image_folder import Folder
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from PIL import Image
 from fcnlab.config.schema import FolderConfig
 from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data import Cached, image_files
-from fcnlab.data.folder import Folder
+from fcnlab.data.image_folder import Folder
 from fcnlab.data.label_files import read_label
 
 

@@ -1,0 +1,209 @@
+"""A folder of images and one of labels, matched by file stem."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fcnlab.core.errors import DataError
+from fcnlab.data.dataset import require_split
+from fcnlab.data.decode import EXTENSIONS
+from fcnlab.data.image_files import IMAGE_EXTENSIONS
+from fcnlab.data.labelled_files import LabelledFiles, root_folder
+from fcnlab.data.sample_lists import read_stems
+from fcnlab.data.sample_names import first_few, natural_key
+
+if TYPE_CHECKING:
+    from fcnlab.config.schema import FolderConfig, PairedFilesConfig
+
+
+class PairedFiles(LabelledFiles):
+    """Images in ``root/images`` and labels in ``root/labels``, paired by stem; their extensions may differ.
+
+    A sample's name is its stem. Samples are sorted naturally: "2" before "10". ``train_list`` and ``val_list`` name the
+    samples of the splits; if just one of them is given, the other split is the rest. Without a list, derived classes
+    decide.
+
+    The whole folder is listed and matched when the data set is made; pixels are read on access and by `check`.
+
+    Args:
+        config: Where the files are, what labels mean and how to split.
+        split: "train" or "val".
+
+    Raises:
+        DataError: If a folder, file or list is missing, a file has no partner, two files share a stem, or a split is
+            empty.
+        ConfigError: If ``label_values`` has a value twice or more values than there are classes.
+    """
+
+    def __init__(self, config: PairedFilesConfig, split: str) -> None:
+        require_split(split)
+        self._config = config
+        root = root_folder(config)
+        images, labels = self._find(root)
+        stems = sorted(images, key=natural_key)
+        chosen = self._split(stems, root)[split]
+        if not chosen:
+            raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
+        super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
+
+    def _find(self, root: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
+        """Return the images and the labels of both splits, by stem."""
+        config = self._config
+        images = _files_within(root, config.images, "images", IMAGE_EXTENSIONS)
+        labels = _files_within(root, config.labels, "labels", EXTENSIONS)
+        _require_partners(images, root / config.labels, labels, "image", "label")
+        _require_partners(labels, root / config.images, images, "label", "image")
+        return images, labels
+
+    def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
+        """Return the stems of both splits."""
+        config = self._config
+        listed = {
+            split: read_stems(path, f"dataset.{split}_list", root, stems)
+            for split, path in (("train", config.train_list), ("val", config.val_list))
+            if path
+        }
+        if not listed:
+            return self._default_split(stems, root)
+        if len(listed) == 1:
+            (given,) = listed
+            listed["val" if given == "train" else "train"] = set(stems) - listed[given]
+        shared = listed["train"] & listed["val"]
+        if shared:
+            raise DataError(
+                f"dataset.train_list and dataset.val_list both name {first_few(shared)}: "
+                "remove it from one, or the validation is worthless"
+            )
+        return listed
+
+    @abstractmethod
+    def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
+        """Return the stems of both splits if no list is given."""
+
+
+class Folder(PairedFiles):
+    """`PairedFiles` that validate on a share of ``val_fraction``, drawn by ``split_seed``, unless lists say otherwise.
+
+    Args:
+        config: Where the files are, what labels mean and how to split.
+        split: "train" or "val".
+
+    Raises:
+        DataError: As `PairedFiles` does, and if there is a single image but no list.
+        ConfigError: As `PairedFiles` does.
+    """
+
+    _config: FolderConfig
+
+    def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
+        if len(stems) < 2:
+            raise DataError(f"'{root}' has just one image, '{stems[0]}': two splits need at least 2")
+        validation = draw_validation(stems, self._config.val_fraction, self._config.split_seed)
+        return {"train": set(stems) - validation, "val": validation}
+
+
+def draw_validation(names: list[str], fraction: float, seed: int) -> set[str]:
+    """Draw the names of the validation split: a share of at least two names, which leaves neither split empty."""
+    count = min(max(1, round(len(names) * fraction)), len(names) - 1)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    return {names[position] for position in shuffled[:count]}
+
+
+class _FilesByStem(Mapping[str, Path]):
+    """Files of a folder by stem, kept as their names alone: of a million files, the paths would take a gigabyte."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: dict[str, str] = {}
+
+    def add(self, stem: str, name: str) -> None:
+        """Add a file.
+
+        Raises:
+            DataError: If another file has the same stem.
+        """
+        if stem in self._names:
+            raise DataError(f"'{self[stem]}' and '{self._folder / name}' share the stem '{stem}': remove or rename one")
+        self._names[stem] = name
+
+    def __getitem__(self, stem: str) -> Path:
+        return self._folder / self._names[stem]
+
+    def __contains__(self, stem: object) -> bool:
+        return stem in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def files_by_stem(folder: Path, extensions: Sequence[str], home: Path | None = None) -> Mapping[str, Path]:
+    """Return the files of a folder that have one of some extensions, by stem.
+
+    Args:
+        folder: The folder; its hidden files are left out.
+        extensions: The extensions, in lower case.
+        home: The folder that symbolic links must not lead out of; if None, they may lead anywhere.
+
+    Raises:
+        DataError: If there is no such file, two share a stem, or one is a link out of ``home``.
+    """
+    files = _FilesByStem(folder)
+    with os.scandir(folder) as entries:  # An entry knows whether it is a link without asking the disk once more.
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            stem, suffix = os.path.splitext(entry.name)
+            if stem.startswith(".") or suffix.lower() not in extensions:
+                continue
+            if home is not None and entry.is_symlink():
+                _require_within(folder / entry.name, home)
+            # macOS may store a name decomposed: the same letters have to match whatever wrote them.
+            files.add(unicodedata.normalize("NFC", stem), entry.name)
+    if not files:
+        raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
+    return files
+
+
+def _files_within(root: Path, name: str, key: str, extensions: Sequence[str]) -> Mapping[str, Path]:
+    """Return the files of a folder below the root, none of which may lie elsewhere, by stem."""
+    folder, home = root / name, _home(root, name)
+    if not folder.is_dir():
+        raise DataError(f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root")
+    _require_within(folder, home)
+    return files_by_stem(folder, extensions, home)
+
+
+def _home(root: Path, name: str) -> Path:
+    """Return the folder that a data set's files must lie in: its root, or a folder beyond it that the user names."""
+    root = root.resolve()
+    named = Path(os.path.normpath(root / name))  # Links are not followed yet: the user wrote this path.
+    return root if named.is_relative_to(root) else named.resolve()
+
+
+def _require_within(path: Path, home: Path) -> None:
+    """Refuse a symbolic link out of the data set: an archive from someone else must not make us read other files."""
+    if not path.resolve().is_relative_to(home):
+        raise DataError(
+            f"'{path}' is a link to '{path.resolve()}', out of '{home}': copy what it leads to, or set dataset.root to "
+            "the folder that holds both"
+        )
+
+
+def _require_partners(
+    files: Mapping[str, Path], folder: Path, partners: Mapping[str, Path], kind: str, partner_kind: str
+) -> None:
+    alone = sorted(files.keys() - partners.keys(), key=natural_key)
+    if alone:
+        more = f" (and {len(alone) - 1} more like it)" if len(alone) > 1 else ""
+        raise DataError(
+            f"{kind} '{files[alone[0]]}' has no {partner_kind} '{alone[0]}.*' in '{folder}'{more}: add it or "
+            f"remove the {kind}"
+        )
