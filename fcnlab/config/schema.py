@@ -549,14 +549,15 @@ def flatten(section: Any, prefix: str = "") -> dict[str, Any]:
     """Return the dotted keys and the values below a section, such as ``{"arch.name": "fcn8s", ...}``.
 
     Args:
-        section: A dataclass, or a nested dictionary, as a parsed YAML file is one.
+        section: A dataclass, or a nested dictionary, as a parsed YAML file is one. An empty dictionary is a value.
         prefix: What every key begins with.
     """
     if not isinstance(section, dict):
         return {key: value for key, value, _ in leaves(section, prefix)}
     flat: dict[str, Any] = {}
     for key, value in section.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return flat
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.config.roles import Role
-from fcnlab.config.schema import leaves, role_of
+from fcnlab.config.schema import flatten, leaves, role_of
 from fcnlab.core.errors import CheckpointError, ConfigError, DataError
 from fcnlab.experiment import recorded
 from fcnlab.experiment.primary_config import AUTO, compose
@@ -218,11 +218,25 @@ def _differences(values: Mapping[str, Any], config: Config) -> dict[str, tuple[R
         From each key that differs to its role, the recorded value and the new one. A key that only one side has does
         not differ.
     """
-    return {
-        key: (role_of(metadata), values[key], value)
-        for key, value, metadata in leaves(config)
-        if key in values
-        and values[key] != value
-        and value != configuration.MEDIAN_FREQUENCY  # the weights that it stood for are recorded
-        and Role.MACHINE not in role_of(metadata)
-    }
+    found = {}
+    for key, value, metadata in leaves(config):
+        recorded = _recorded_value(values, key, value)
+        if recorded == value or value == configuration.MEDIAN_FREQUENCY:  # the weights that it stood for are recorded
+            continue
+        if Role.MACHINE not in role_of(metadata):
+            found[key] = (role_of(metadata), recorded, value)
+    return found
+
+
+def _recorded_value(values: Mapping[str, Any], key: str, value: Any) -> Any:
+    """Return what was recorded for a key; its own value if nothing was.
+
+    Args:
+        values: The recorded values by their dotted keys.
+        key: The dotted name of the key.
+        value: Its value now. The parts of a dictionary, which a plug-in's key may be, were recorded one by one.
+    """
+    if key in values or not isinstance(value, dict):
+        return values.get(key, value)
+    parts = {name.removeprefix(f"{key}."): part for name, part in values.items() if name.startswith(f"{key}.")}
+    return value if not parts or parts == flatten(value) else parts

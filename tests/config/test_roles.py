@@ -152,6 +152,24 @@ def test_resuming_goes_by_the_role(name, cells):
         assert (Role.FIXED in found[name][0]) == (Role.FIXED in role)
 
 
+@dataclasses.dataclass
+class WeighingConfig:
+    name: str = "weighing"
+    weights: dict[str, float] = dataclasses.field(default_factory=lambda: {"a": 1.0, "b": 2.0})
+
+
+@pytest.mark.parametrize("weights", [{"a": 1.0, "b": 3.0}, {"a": 1.0}, {"a": 1.0, "b": 2.0, "c": 3.0}, {}])
+def test_a_dictionary_of_a_plug_in_differs_where_one_of_its_parts_does(cells, weights):
+    """A file holds its parts, as in YAML; the configuration holds it whole."""
+    config = dataclasses.replace(cells, loss=WeighingConfig())
+    recorded = flatten(dataclasses.asdict(config))
+    assert recorded["loss.weights.b"] == 2.0
+    assert resume._differences(recorded, config) == {}
+    changed = dataclasses.replace(cells, loss=WeighingConfig(weights=weights))
+    assert set(resume._differences(recorded, changed)) == {"loss.weights"}
+    assert set(resume._differences(flatten(dataclasses.asdict(changed)), config)) == {"loss.weights"}
+
+
 def test_a_recorded_training_has_the_roles_of_its_own_options():
     roles = recorded_roles({"optimizer.name": "adam", "dataset.name": "folder", "arch.name": "fcn8s"})
     assert roles["dataset.channels"] == Role.SHAPES_GRAPH | Role.FIXED | Role.READS | Role.DESCRIBED
