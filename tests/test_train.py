@@ -71,8 +71,8 @@ def test_the_command_trains_and_shows_a_table(tmp_path, tiny_overrides):
     ("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )
 def test_an_interrupted_run_is_killed(tmp_path, tiny_overrides, signal_number, code):
-    words = ["arch=fcn32s", "trainer.max_steps=100000", "trainer.eval_every=100000"]
-    process = command(tmp_path, *tiny_overrides, *words)
+    overrides = ["arch=fcn32s", "trainer.max_steps=100000", "trainer.eval_every=100000"]
+    process = command(tmp_path, *tiny_overrides, *overrides)
     wait_for_steps(tmp_path, process)
     process.send_signal(signal_number)
     returned, _, err = finish(process)  # long before the last step, which is an hour away
@@ -83,6 +83,17 @@ def test_an_interrupted_run_is_killed(tmp_path, tiny_overrides, signal_number, c
     state = StateFolder(output / "checkpoints").newest()
     steps = [step for step, _ in journal.history(output / journal.FILE)["train/loss"]]
     assert steps == list(range(1, state.progress.steps + 1))  # the state is of the very last step
+
+
+@pytest.mark.slow  # for the clock: another test's process may take the core
+@pytest.mark.usefixtures("own_store")
+def test_an_interrupted_run_ends_within_ten_seconds(tmp_path, tiny_overrides):
+    process = command(tmp_path, *tiny_overrides, "trainer.max_steps=100000", "trainer.eval_every=100000")
+    wait_for_steps(tmp_path, process)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert finish(process)[0] == 130
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(
