@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fcnlab.comparison.comparison import Comparison
-from fcnlab.comparison.groups import IOU, Group
+from fcnlab.comparison.groups import Group
 from fcnlab.comparison.trials import Trial
 from fcnlab.drawing.figures import plain, save
-from fcnlab.metrics.names import higher_is_better
+from fcnlab.metrics.names import IOU, higher_is_better
 from fcnlab.recording.tags import TRIAL_TAG
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fcnlab.comparison.caveats import caveats
-from fcnlab.comparison.groups import IOU, Group, group_trials
+from fcnlab.comparison.groups import Group, group_trials
 from fcnlab.comparison.significance import Difference, adjusted, paired_difference
 from fcnlab.comparison.trials import Trial, parse
 from fcnlab.core.errors import ConfigError
-from fcnlab.metrics.names import higher_is_better
+from fcnlab.metrics.names import IOU, higher_is_better
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from fcnlab import config as configuration
 from fcnlab.comparison.trials import Trial, parse
 from fcnlab.config.roles import Role
 
-IOU = "val/iou/"
-
 
 @dataclass(frozen=True)
 class Group:

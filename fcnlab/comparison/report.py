@@ -8,8 +8,9 @@ from pathlib import Path
 
 from fcnlab.comparison import charts, texts
 from fcnlab.comparison.comparison import Comparison
-from fcnlab.comparison.groups import IOU, Group, why_left_out
+from fcnlab.comparison.groups import Group, why_left_out
 from fcnlab.core.files import replacing
+from fcnlab.metrics.names import IOU
 
 _SUMMARY = ("val/mean_iou", "val/pixel_accuracy", "val/mean_accuracy", "val/frequency_weighted_iou", "val/loss")
 

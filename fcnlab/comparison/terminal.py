@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from fcnlab.comparison.comparison import Comparison
-from fcnlab.comparison.groups import IOU
 from fcnlab.comparison.texts import beside_the_best, cells, explanation, left_out, mean_and_spread
+from fcnlab.metrics.names import IOU
 
 _MAX_CLASSES = 6
 
