@@ -25,11 +25,11 @@ from fcnlab.data.loader import EvalLoader, TrainLoader
 from fcnlab.data.transforms import TrainTransform
 from fcnlab.data.wrappers import Cached
 from fcnlab.drawing.palette import palette
-from fcnlab.experiment.recorded import CHECKPOINTS
 from fcnlab.metrics.names import class_names
 from fcnlab.models import build_model
 from fcnlab.models.checkpoint import read_weights
 from fcnlab.models.weights import initialise_from
+from fcnlab.recording import journal
 from fcnlab.recording.inputs import Input
 from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
 from fcnlab.training.callbacks import Callback
@@ -194,7 +194,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         evaluator,
         lambda step, total_steps: config.optimizer.lr * schedule(step, total_steps),
         config.trainer,
-        folder / CHECKPOINTS,
+        folder / journal.CHECKPOINTS,
         metadata,
         callbacks,
         compiler,

@@ -12,11 +12,11 @@ from mindspore import nn
 
 from fcnlab.config.schema import ArchConfig, FolderConfig
 from fcnlab.core.errors import CheckpointError, ConfigError, first_line
-from fcnlab.experiment.recorded import CHECKPOINTS
 from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import build_model
 from fcnlab.models.checkpoint import read_weights
 from fcnlab.models.weights import load_weights
+from fcnlab.recording import journal
 
 _LARGEST = {
     argument: cls.__dataclass_fields__[key].metadata["maximum"]
@@ -109,7 +109,7 @@ def _in_folder(path: Path, source: str) -> Path:
     """Return the path of a file, or of the checkpoint in a training's output folder or an MLflow model."""
     if not path.is_dir():
         return path
-    best = path / CHECKPOINTS / "best.safetensors"
+    best = path / journal.CHECKPOINTS / "best.safetensors"
     found = [best] if best.is_file() else sorted((path / "artifacts").glob("*.safetensors"))
     if not found:
         raise CheckpointError(

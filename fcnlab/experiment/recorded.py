@@ -16,9 +16,6 @@ from fcnlab.recording import journal
 if TYPE_CHECKING:
     from fcnlab.tracking.store import Store
 
-CHECKPOINTS = "checkpoints"
-"""The name of the folder with a training's checkpoints, below its output folder."""
-
 
 def config_text(source: str, uri: str | None = None) -> str:
     """Return the configuration that ``from_run=<run id or output folder>`` composes on, as YAML.
@@ -69,7 +66,7 @@ def resumed_folder(source: str, uri: str | None = None) -> Path:
     if is_identifier(source):
         return _resumed_folder_of_run(source, uri)
     path = Path(source)
-    candidates = [path, path.parent] if path.name == CHECKPOINTS else [path]
+    candidates = [path, path.parent] if path.name == journal.CHECKPOINTS else [path]
     if is_state(source):
         candidates = [path.parent.parent, path.parent]
     for folder in candidates:

@@ -145,7 +145,7 @@ def find(config: Config, folder: Path | None) -> ResumePoint | None:
     if journal.is_being_written(folder):
         raise journal.being_written(folder)
     if state is None:
-        state = StateFolder(folder / recorded.CHECKPOINTS).newest()
+        state = StateFolder(folder / journal.CHECKPOINTS).newest()
     if state is None:
         log.warning("%s: the training ended before its first state was saved, so it starts over", folder)
     else:

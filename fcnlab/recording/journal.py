@@ -19,6 +19,8 @@ from fcnlab.metrics import names
 log = logging.getLogger(__name__)
 
 FILE = "journal.jsonl"
+CHECKPOINTS = "checkpoints"
+"""The name of the folder with a training's checkpoints, beside its journal."""
 POSITION = ".journal.sent"
 """The file beside the journal that says how much of it was sent, and where to."""
 _LOCK = ".journal.lock"

@@ -91,5 +91,5 @@ def test_a_range_of_zero_costs_nothing():
 
 
 def test_colours_need_three_channels():
-    with pytest.raises(ConfigError, match=r"augment\.saturation and augment\.hue: .* 1 channels"):
+    with pytest.raises(ConfigError, match=r"augment\.saturation and augment\.hue .* 1 channels"):
         colour_jitter(AugmentConfig(hue=0.1), VOID)(sample(1), np.random.default_rng(0))

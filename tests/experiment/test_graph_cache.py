@@ -67,7 +67,7 @@ def train(folder, name, *overrides, without=True):
         cache.mkdir(parents=True)
         cache_folder("kernels").mkdir(parents=True, exist_ok=True)
         (cache / "kernels").symlink_to(cache_folder("kernels"))
-    command = [sys.executable, str(script), str(folder / name), *overrides]
+    command = [sys.executable, str(script), str(folder / name), "without" if without else "with", *overrides]
     variables = {"PYTHONPATH": os.pathsep.join(folders), "XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=os.environ | variables, timeout=300)
     assert done.returncode == 0, done.stderr
