@@ -8,7 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -16,10 +16,12 @@ import mindspore as ms
 import numpy as np
 import pytest
 import tifffile
+import weight_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from PIL import Image
+from safetensors.numpy import save_file
 
 import fcnlab
 from fcnlab import config as configuration
@@ -30,7 +32,7 @@ from fcnlab.data import image_files
 from fcnlab.data.image_folder import Folder
 from fcnlab.data.label_files import read_label
 from fcnlab.experiment import recorded
-from fcnlab.models import build_model
+from fcnlab.models import build_model, foreign
 from fcnlab.models.checkpoint import read_weights, save_weights
 from fcnlab.training.state import Progress, StateFolder, read_state
 
@@ -42,9 +44,10 @@ MANY = {
     "words": 500,
     "records": 500,
     "checkpoints": 2500,
+    "weights": 2500,
     "requests": 1000,
 }
-"""The number of inputs of each kind in the slow tests, 10,000 in all."""
+"""The number of inputs of each kind in the slow tests, 12,500 in all."""
 
 FEW = {
     "images": 40,
@@ -54,6 +57,7 @@ FEW = {
     "words": 12,
     "records": 12,
     "checkpoints": 150,
+    "weights": 400,
     "requests": 50,
 }
 
@@ -192,13 +196,14 @@ def test_a_part_of_a_png_that_claims_4_gib_does_not_take_them(tmp_path, read, pl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "runs"), [("images", 20_000), ("checkpoints", 10_000)])
-def test_fuzzing_that_follows_the_branches(tmp_path, checkpoints, target, runs):
+@pytest.mark.parametrize(("target", "runs"), [("images", 20_000), ("checkpoints", 10_000), ("weights", 20_000)])
+def test_fuzzing_that_follows_the_branches(tmp_path, checkpoints, weights, target, runs):
     pytest.importorskip("atheris")
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    seeds = pictures() if target == "images" else [data for data in checkpoints.values() if len(data) < 10_000]
-    for number, data in enumerate(seeds):
+    small = [data for data in checkpoints.values() if len(data) < 10_000]
+    seeds = {"images": pictures(), "checkpoints": small, "weights": weights}
+    for number, data in enumerate(seeds[target]):
         (corpus / str(number)).write_bytes(data)
     script = Path(__file__).with_name("fuzzing.py")
     words = [sys.executable, str(script), target, f"-runs={runs}", "-seed=1", "-timeout=10", str(corpus)]
@@ -408,6 +413,45 @@ def test_checkpoints(fenced, inputs, checkpoints):
             path.unlink()
 
     run(damaged(originals), check, inputs)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A valid file of each format of other packages, and a pickle that would run something."""
+    folder = tmp_path_factory.mktemp("weights")
+    arrays = {"conv1_1.weight": np.ones((2, 3, 3, 3), np.float32), "conv1_1.bias": np.zeros(2, np.float32)}
+    tensors = [weight_files.onnx_tensor(name, array) for name, array in arrays.items()]
+    nodes = [weight_files.onnx_node("Conv", ["x", *arrays], ["y"])]
+    np.savez(folder / "a.npz", **arrays)
+    np.savez_compressed(folder / "b.npz", **arrays)
+    save_file(arrays, folder / "a.safetensors")
+    weight_files.torch_file(folder / "a.pth", arrays)
+    weight_files.torch_file(folder / "b.pth", arrays, pickle.dumps(Bomb(), 2)[2:-1])
+    elements = [{"name": name, "data": ms.Tensor(array)} for name, array in arrays.items()]
+    ms.save_checkpoint(elements, str(folder / "a.ckpt"))
+    with suppress(ModuleNotFoundError):
+        import h5py
+
+        with h5py.File(folder / "a.h5", "w") as file:
+            for name, array in arrays.items():
+                file[f"layers/{name}"] = array
+    files = [path.read_bytes() for path in sorted(folder.iterdir())]
+    files += [weight_files.caffe_file({"conv1_1": [*arrays.values()]}, version) for version in (1, 2)]
+    return [*files, weight_files.onnx_file(tensors, nodes, {"fcnlab": "{}"})]
+
+
+@hostile("weights")
+def test_weights_of_other_packages(fenced, inputs, weights):
+    path = fenced / "weights"
+
+    def check(data):
+        path.write_bytes(data)
+        with one_line(CheckpointError):
+            file = foreign.read(path)
+            assert {array.dtype for array in file.arrays.values()} == {np.dtype(np.float32)}
+            foreign.recognise(file, "weights")
+
+    run(damaged(weights), check, inputs)
 
 
 @pytest.mark.parametrize("name", ["best.safetensors", "state_00000001.safetensors"])

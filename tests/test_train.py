@@ -1,5 +1,7 @@
 """The command trains, and its errors are one line."""
 
+import hashlib
+import re
 import shutil
 import signal
 import subprocess
@@ -208,6 +210,13 @@ def test_init_from_starts_from_the_weights(tiny):
     first = fcnlab.train(tiny(*overrides, "arch=fcn32s"))
     config = tiny(*overrides, f"init_from={first.best_checkpoint}", "optimizer.lr=1e-12", "arch=fcn16s", "seed=9")
     second = fcnlab.train(config)
+    folder = second.last_checkpoint.parent.parent
+    digest = hashlib.sha256(first.best_checkpoint.read_bytes()).hexdigest()
+    table = (folder / "init_from.txt").read_text()
+    assert digest in table
+    assert re.search(r"^fc6.weight +taken +fc6.weight$", table, re.MULTILINE)
+    (beginning,) = (entry.fields for entry in journal.read(folder / journal.FILE) if entry.kind == "run")
+    assert beginning["tags"]["fcnlab.init_from"] == f"safetensors, this package, sha256:{digest}"
     before = fcnlab.load(first.best_checkpoint).parameters_dict()
     after = fcnlab.load(second.last_checkpoint).parameters_dict()
     np.testing.assert_allclose(after["fc6.weight"].asnumpy(), before["fc6.weight"].asnumpy(), atol=1e-6)

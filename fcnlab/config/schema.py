@@ -387,6 +387,7 @@ class Config:
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = key(0, Role.FIXED, minimum=0, maximum=2**31 - 1)
     init_from: Optional[str] = key(None, Role.FIXED)
+    init_partial: bool = key(False, Role.FIXED)
     from_run: Optional[str] = key(None, _START)
     resume: Optional[str] = key(None, _START)
 

@@ -27,8 +27,7 @@ from fcnlab.data.wrappers import Cached
 from fcnlab.drawing.palette import palette
 from fcnlab.metrics.names import class_names
 from fcnlab.models import build_model
-from fcnlab.models.checkpoint import read_weights
-from fcnlab.models.weights import initialise_from
+from fcnlab.models.foreign import Initialisation, initialise
 from fcnlab.recording import journal
 from fcnlab.recording.inputs import Input
 from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
@@ -88,17 +87,39 @@ def describe_inputs(config: Config, data: Data) -> list[Input]:
 
 
 def build_network(config: Config) -> nn.Cell:
-    """Build the network, with the weights of ``init_from`` if that is set.
+    """Build the network, with its initial weights."""
+    return build_model(**architecture(config), seed=config.seed)
+
+
+def initialise_network(config: Config, network: nn.Cell) -> Initialisation | None:
+    """Start the network from the weights of ``init_from``, if that is set, and log what became of them.
 
     Raises:
-        CheckpointError: If ``init_from`` cannot be read or does not fit.
+        CheckpointError: If the file cannot be read or does not fit. The network has not changed then.
     """
-    network = build_model(**architecture(config), seed=config.seed)
-    if config.init_from:
-        arrays, _ = read_weights(Path(config.init_from))
-        left = initialise_from(network, arrays, f"init_from={config.init_from}")
-        log.info("weights from %s; initialised anew: %s", config.init_from, ", ".join(left) or "nothing")
-    return network
+    if not config.init_from:
+        return None
+    done = initialise(
+        network,
+        Path(config.init_from),
+        f"init_from={config.init_from}",
+        mean=config.dataset.mean,
+        std=config.dataset.std,
+        class_names=class_names(config.dataset.class_names, config.dataset.num_classes),
+        partial=config.init_partial,
+    )
+    log.info("%s", done.table())
+    if done.convention is None:
+        log.warning(
+            "init_from=%s: does not tell which images its weights expect; they are taken as they are", config.init_from
+        )
+    elif config.dataset.channels == 3 and not np.allclose(done.convention.exact_mean, config.dataset.mean, atol=1e-3):
+        log.info(
+            "init_from=%s: its weights expect images of another mean and are converted, which is exact except at the "
+            "border; with dataset.mean=%s it is exact there, too",
+            *(config.init_from, done.convention.exact_mean),
+        )
+    return done
 
 
 def architecture(config: Config) -> dict[str, Any]:

@@ -67,13 +67,15 @@ def train(
     config = assembly.settle_class_weights(config, data)
     inputs = assembly.describe_inputs(config, data)
     network = assembly.build_network(config)
+    has_state = point is not None and point.state is not None
+    initialisation = None if has_state else assembly.initialise_network(config, network)
     parameters = sum(parameter.size for parameter in network.trainable_params())
     draw = sending_client.draw if config.tracking.name == "mlflow" else None
-    recorder = Recorder(config, folder, inputs, parameters, overrides, point is not None, trial, draw)
+    recorder = Recorder(config, folder, inputs, parameters, overrides, point is not None, trial, draw, initialisation)
     watching = [ConsoleProgress(get_console()), recorder, *callbacks]
     trainer = assembly.build_trainer(config, network, data, folder, watching)
     _compare_with_recorded(config, inputs, point)
-    if point is not None and point.state is not None:
+    if has_state:
         trainer.restore(point.state)
         if trainer.done and journal.is_finished(folder):
             return _finished(trainer, source, folder)

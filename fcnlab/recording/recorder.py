@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
@@ -23,10 +23,16 @@ from fcnlab.recording.inputs import Input
 from fcnlab.recording.journal import Journal
 from fcnlab.recording.overlays import write_overlays
 from fcnlab.recording.system_metrics import SystemMetrics
-from fcnlab.recording.tags import FOLDER_TAG, PARAMETERS_TAG, SWEEP_TAG, TRIAL_TAG
+from fcnlab.recording.tags import FOLDER_TAG, INITIALISED_TAG, PARAMETERS_TAG, SWEEP_TAG, TRIAL_TAG
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationEvent, Plan, Status, StepEvent
 
+if TYPE_CHECKING:
+    from fcnlab.models.foreign import Initialisation
+
 log = logging.getLogger(__name__)
+
+INITIALISATION_FILE = "init_from.txt"
+"""The file that says of each parameter where its initial value came from."""
 
 
 class Recorder(Callback):
@@ -42,6 +48,7 @@ class Recorder(Callback):
             saved state are trained again; a value that is recorded already is not recorded twice.
         trial: The trial's number if the training is a trial of the sweep ``config.sweep.id``.
         draw: Draws the figures in another process; None to draw them in a thread.
+        initialisation: The weights that the network started from; None if it started from random ones.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Recorder(Callback):
         resumed: bool = False,
         trial: int | None = None,
         draw: Draw | None = None,
+        initialisation: Initialisation | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -62,6 +70,7 @@ class Recorder(Callback):
         self.overrides = overrides
         self.resumed = resumed
         self.trial = trial
+        self.initialisation = initialisation
         self._already = AlreadyRecorded()
         self._differs = False
         self._journal: Journal | None = None
@@ -89,6 +98,8 @@ class Recorder(Callback):
         self._config_text = redact(configuration.to_yaml(self.config))
         if not self._already.begun or _read(self.folder / configuration.RECORD_FILE) != self._config_text:
             self._write_artifact(configuration.RECORD_FILE, self._config_text)
+        if self.initialisation is not None and not self._already.begun:
+            self._write_artifact(INITIALISATION_FILE, redact(self.initialisation.table()) + "\n")
         if git is not None and git.diff and not self._already.begun:
             self._write_artifact(provenance.DIFF_FILE, git.diff)
         self._record_note("running")
@@ -146,6 +157,9 @@ class Recorder(Callback):
 
     def _record_run(self, command: Sequence[str], git: provenance.GitState | None) -> None:
         sweep = {SWEEP_TAG: self.config.sweep.id, TRIAL_TAG: self.trial}
+        start = {}
+        if self.initialisation is not None:
+            start[INITIALISED_TAG] = f"{self.initialisation.description}, sha256:{self.initialisation.sha256}"
         self._journal.append(
             "run",
             journal=uuid.uuid4().hex,
@@ -155,6 +169,7 @@ class Recorder(Callback):
                 **provenance.tags(self.config, command, self.overrides, git),
                 PARAMETERS_TAG: str(self.parameters),
                 **{name: str(value) for name, value in sweep.items() if value is not None},
+                **start,
                 FOLDER_TAG: str(self.folder.resolve()),
             },
             params={key: redact(str(value)) for key, value in configuration.flatten(self.config).items()},

@@ -1,0 +1,335 @@
+"""Starts a network from a file of weights, and says of each parameter where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+
+from fcnlab.core.errors import CheckpointError
+from fcnlab.models.finite import is_finite
+from fcnlab.models.foreign.input_convention import InputConvention
+from fcnlab.models.foreign.layouts import (
+    CONVERTED,
+    FIRST,
+    NORM_PARTS,
+    Entry,
+    Recognised,
+    norm_of,
+    recognise,
+)
+from fcnlab.models.foreign.reading import read
+
+INITIAL, NOT_USED = "initial", "not used"
+
+ENCODER = "encoder."
+HEADS = ("score", "upsample")
+"""The layers whose shape depends on the classes or the stride."""
+
+_EPSILON = 1e-5  # of batch norm, here and in every layout that is known
+_NAMELESS = re.compile(r"class_\d+")
+_LINE = 50  # characters of the names in a table
+
+
+class Row(NamedTuple):
+    """What became of a parameter, or of an array of the file that is not used.
+
+    Attributes:
+        name: The parameter, or the array.
+        action: ``taken``, ``reshaped``, ``converted``, ``initial`` or ``not used``.
+        sources: The names in the file that the parameter was made from.
+    """
+
+    name: str
+    action: str
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """What a network started from.
+
+    Attributes:
+        path: The file.
+        sha256: The digest of the file.
+        description: The format and the layout of the file, for people.
+        convention: The images that the weights expect; None if it is not known.
+        rows: A row for each parameter of the network, then one for each array that is not used.
+    """
+
+    path: Path
+    sha256: str
+    description: str
+    convention: InputConvention | None
+    rows: Sequence[Row]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows there are of each action."""
+        return dict(Counter(row.action for row in self.rows))
+
+    def table(self) -> str:
+        """Return everything as text, for a log and for a run."""
+        names = [_printable(row.name)[:_LINE] for row in self.rows]
+        width = max(map(len, names))
+        counts = ", ".join(f"{count} {action}" for action, count in self.counts.items())
+        lines = [f"weights from {self.path}: {self.description}, SHA-256 {self.sha256}", counts]
+        for name, row in zip(names, self.rows, strict=True):
+            lines.append(f"{name:{width}}  {row.action:9}  {', '.join(map(_printable, row.sources))}".rstrip())
+        return "\n".join(lines)
+
+
+def initialise(
+    network: nn.Cell,
+    path: Path,
+    source: str,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    class_names: Sequence[str] = (),
+    partial: bool = False,
+) -> Initialisation:
+    """Start a network from a file of weights of any known format and layout.
+
+    Score and upsampling layers of another shape keep their initial values, except for the classes that both sides
+    name; so does the first convolution, where the images have another number of channels. Everything else must fit.
+
+    Args:
+        network: The network; only its parameters change.
+        path: The file.
+        source: How messages call the file.
+        mean: The mean that the network's images are normalised with. The first convolution is converted for it where
+            the layout tells which images the weights expect.
+        std: The standard deviation, likewise.
+        class_names: The network's classes.
+        partial: Whether the file may give less than the whole encoder, or layers of another shape.
+
+    Raises:
+        CheckpointError: If the file cannot be read, its layout is not known, an array that is needed is not finite, or
+            the file does not fit. Nothing has changed then.
+    """
+    parameters = network.parameters_dict()
+    file = read(path)
+    found = recognise(file, source, parameters)
+    entries = dict(found.entries)
+    _fit_norms(entries, parameters, source)
+    if found.convention is not None and mean is not None and std is not None:
+        _convert_input(entries, parameters, found.convention, mean, std)
+    rows, values, unfit = _match(entries, parameters, found.class_names, class_names)
+    if not partial:
+        _refuse_less(rows, entries, parameters, unfit, source, found)
+    if not values:
+        raise CheckpointError(f"{source}: none of it fits this network ({found.layout}); it belongs to another network")
+    for name, value in values.items():
+        if not is_finite(value):
+            raise CheckpointError(f"{source}: {name} holds NaN or infinity; start from another file")
+    for name, value in values.items():
+        parameters[name].set_data(Tensor(np.ascontiguousarray(value, dtype=np.float32)))
+    used = {name for row in rows for name in row.sources}
+    rows += [Row(name, NOT_USED) for name in file.arrays if name not in used]
+    return Initialisation(path, _digest(path), f"{file.kind}, {found.layout}", found.convention, rows)
+
+
+def _fit_norms(entries: dict[str, Entry], parameters: Collection[str], source: str) -> None:
+    """Fold batch norms that the network has not into convolutions, and biases that it has not into batch norms."""
+    for name in [name for name, entry in entries.items() if name.endswith(".weight") and entry.array.ndim == 4]:
+        layer = name.removesuffix(".weight")
+        if name not in parameters:
+            continue
+        norm, bias = norm_of(layer), entries.get(f"{layer}.bias")
+        parts = [entries.get(f"{norm}.{part}") for part in NORM_PARTS]
+        for entry in (bias, *parts):
+            if entry is not None and entry.array.shape != (entries[name].array.shape[0],):
+                theirs = ", ".join(map(_printable, entry.sources))
+                raise CheckpointError(f"{source}: {theirs} does not fit the convolution {name}")
+        if f"{norm}.gamma" in parameters and f"{layer}.bias" not in parameters:
+            if bias is not None:  # the mean of what a convolution gives without its bias is less by that
+                _shift_mean(entries, norm, bias.array, bias.sources)
+        elif f"{norm}.gamma" not in parameters and None not in parts:
+            _fold_norm(entries, layer, norm)
+
+
+def _shift_mean(entries: dict[str, Entry], norm: str, less: np.ndarray, sources: tuple[str, ...] = ()) -> None:
+    mean = entries.get(f"{norm}.moving_mean", Entry(np.zeros_like(less), ()))
+    entries[f"{norm}.moving_mean"] = Entry(mean.array - less, (*mean.sources, *sources), CONVERTED)
+
+
+def _fold_norm(entries: dict[str, Entry], layer: str, norm: str) -> None:
+    """Put a batch norm, as it computes in evaluation, into the convolution before it."""
+    weight, bias = entries[f"{layer}.weight"], entries.get(f"{layer}.bias")
+    parts = {part: entries.pop(f"{norm}.{part}") for part in NORM_PARTS}
+    gamma, beta, mean, variance = (parts[part].array.astype(np.float64) for part in NORM_PARTS)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = gamma / np.sqrt(variance + _EPSILON)
+    kernel = (weight.array * factor[:, None, None, None]).astype(np.float32)
+    grows = (beta + ((0 if bias is None else bias.array) - mean) * factor).astype(np.float32)
+    scaling = (*parts["gamma"].sources, *parts["moving_variance"].sources)
+    moving = tuple(name for part in NORM_PARTS for name in parts[part].sources)
+    entries[f"{layer}.weight"] = Entry(kernel, (*weight.sources, *scaling), CONVERTED)
+    entries[f"{layer}.bias"] = Entry(grows, (*(bias.sources if bias else ()), *moving), CONVERTED)
+
+
+def _convert_input(
+    entries: dict[str, Entry],
+    parameters: Mapping[str, Parameter],
+    convention: InputConvention,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
+    first = entries.get(FIRST)
+    if first is None or FIRST not in parameters or first.array.ndim != 4:
+        return
+    if not first.array.shape[1] == parameters[FIRST].shape[1] == len(mean) == len(std) == 3:
+        return
+    converted = convention.convert(first.array, mean, std)
+    if converted is None:
+        return
+    kernel, grows = converted
+    entries[FIRST] = Entry(kernel, first.sources, CONVERTED)
+    layer = FIRST.removesuffix(".weight")
+    if f"{layer}.bias" in parameters:
+        bias = entries.get(f"{layer}.bias", Entry(np.zeros_like(grows), ()))
+        entries[f"{layer}.bias"] = Entry(bias.array + grows, bias.sources, CONVERTED)
+    else:
+        _shift_mean(entries, norm_of(layer), grows)
+
+
+def _match(
+    entries: Mapping[str, Entry],
+    parameters: Mapping[str, Parameter],
+    their_classes: Sequence[str],
+    our_classes: Sequence[str],
+) -> tuple[list[Row], dict[str, np.ndarray], list[str]]:
+    """Return the rows of the parameters, their new values, and the parameters that have another shape but should not.
+
+    The network keeps its initial value of a parameter that has no new one.
+    """
+    rows, values, unfit = [], {}, []
+    for name, parameter in parameters.items():
+        entry = entries.get(name)
+        row = Row(name, INITIAL)
+        if entry is not None and entry.array.shape == parameter.shape:
+            values[name], row = entry.array, Row(name, entry.action, entry.sources)
+        elif entry is not None and name.startswith(HEADS):
+            axes = 2 if name.startswith("upsample") else 1
+            copied = _copy_classes(entry.array, parameter.asnumpy(), axes, their_classes, our_classes)
+            if copied is not None:
+                values[name], row = copied, Row(name, CONVERTED, entry.sources)
+        elif entry is not None and not _is_of_other_images(name, entry.array, parameter):
+            unfit.append(name)
+        rows.append(row)
+    return rows, values, unfit
+
+
+def _copy_classes(
+    theirs: np.ndarray, ours: np.ndarray, axes: int, their_classes: Sequence[str], our_classes: Sequence[str]
+) -> np.ndarray | None:
+    """Return our layer with what the file has for the classes that both name; None if there are none.
+
+    Args:
+        theirs: The layer of the file.
+        ours: The layer of the network.
+        axes: How many of the first axes are classes.
+        their_classes: The names of the file's classes, in order.
+        our_classes: The names of the network's classes, in order.
+    """
+    both = [name for name in our_classes if name in their_classes and not _NAMELESS.fullmatch(name)]
+    fits = theirs.shape[:axes] == (len(their_classes),) * axes and ours.shape[:axes] == (len(our_classes),) * axes
+    if not both or not fits or theirs.shape[axes:] != ours.shape[axes:]:
+        return None
+    copied = ours.copy()
+    from_places, to_places = ([classes.index(name) for name in both] for classes in (their_classes, our_classes))
+    copied[np.ix_(*[to_places] * axes)] = theirs[np.ix_(*[from_places] * axes)]
+    return copied
+
+
+def _is_of_other_images(name: str, array: np.ndarray, parameter: Parameter) -> bool:
+    """Whether nothing but the number of the images' channels differs."""
+    shapes = (array.shape, parameter.shape)
+    return name == FIRST and len({(shape[:1], shape[2:]) for shape in shapes}) == 1
+
+
+def _refuse_less(
+    rows: Sequence[Row],
+    entries: Mapping[str, Entry],
+    parameters: Mapping[str, Parameter],
+    unfit: Sequence[str],
+    source: str,
+    found: Recognised,
+) -> None:
+    """Refuse weights that are of another encoder, or less than one.
+
+    Raises:
+        CheckpointError: Naming the first parameter, and the way out.
+    """
+    if unfit:
+        raise CheckpointError(_other_shape(source, unfit[0], entries, parameters))
+    encoder = [name for name in parameters if name.startswith(ENCODER)]
+    if not encoder:
+        return
+    beyond = [name for name, entry in entries.items()
+              if name.startswith(ENCODER) and entry.array.ndim == 4 and name not in parameters]  # fmt: skip
+    if beyond:
+        raise CheckpointError(
+            f"{source}: has {beyond[0]} ({found.layout}), which this network has not; choose an encoder of the same "
+            "depth, or set init_partial=true to take the layers of the same names"
+        )
+    initial = {row.name for row in rows if row.action == INITIAL}
+    missing = [name for name in encoder if name in initial and not _may_miss(name, initial, entries)]
+    if not missing:
+        return
+    if all(name.rpartition(".")[2] in NORM_PARTS for name in missing):
+        raise CheckpointError(
+            f"{source}: has no batch norm ({found.layout}), and arch.norm=batch puts one after each convolution, which "
+            "would normalise away what these weights compute; set arch.norm=none, or init_partial=true to start from "
+            "the convolutions alone"
+        )
+    raise CheckpointError(
+        f"{source}: lacks {missing[0]} and {len(missing) - 1} more of the encoder's {len(encoder)} parameters "
+        f"({found.layout}); set init_partial=true to start from the others"
+    )
+
+
+def _may_miss(name: str, initial: Collection[str], entries: Mapping[str, Entry]) -> bool:
+    """Whether a parameter of the encoder may keep its initial value.
+
+    The first convolution may, for other images than the file's, and a bias of 0 where the file's convolution has none.
+    """
+    if name == FIRST:
+        return name in entries
+    layer = name.removesuffix(".bias")
+    return layer != name and name not in entries and f"{layer}.weight" not in initial
+
+
+def _other_shape(source: str, name: str, entries: Mapping[str, Entry], parameters: Mapping[str, Parameter]) -> str:
+    hint = "use the arch.width, arch.norm and dataset.num_classes it was trained with"
+    if FIRST in entries and FIRST in parameters:
+        channels = entries[FIRST].array.shape[0]
+        if channels != parameters[FIRST].shape[0]:
+            gamma = f"{norm_of(FIRST.removesuffix('.weight'))}.gamma"
+            norm = " arch.norm=none" if gamma in parameters and gamma not in entries else ""
+            hint = f"set arch.width={channels / 64:g}{norm}"
+    return (
+        f"{source}: {name} has shape {tuple(entries[name].array.shape)}, this network's has "
+        f"{tuple(parameters[name].shape)}; {hint}"
+    )
+
+
+def _printable(name: str) -> str:
+    """Return a name of a file without what could break a line or move a terminal's cursor."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(2**20):
+            digest.update(data)
+    return digest.hexdigest()

@@ -1,0 +1,376 @@
+"""From the names and shapes in a file of weights to the names of an `FCN`, and to the images that they expect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from fcnlab.core.errors import CheckpointError
+from fcnlab.models.foreign.input_convention import (
+    FCN_CAFFE,
+    FCN_MINDSPORE,
+    TORCHVISION,
+    VGG_CAFFE,
+    InputConvention,
+)
+from fcnlab.models.foreign.weights_file import WeightsFile
+
+TAKEN, RESHAPED, CONVERTED = "taken", "reshaped", "converted"
+
+FIRST = "encoder.block1.conv1.weight"
+"""The convolution that sees the images."""
+
+VGG_DEPTHS = {8: (1, 1, 2, 2, 2), 10: (2, 2, 2, 2, 2), 13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
+"""The convolutions in each block of VGG-11, 13, 16 and 19, by their number."""
+
+PARTS = {
+    **{name: name for name in ("weight", "bias", "gamma", "beta", "moving_mean", "moving_variance")},
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+"""The parts of a layer under the names that PyTorch and MindSpore give them."""
+
+NORM_PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An array of the file on its way to a parameter.
+
+    Attributes:
+        array: The array, in the shape that this package uses.
+        sources: The names in the file that it was made from.
+        action: What happened to it: ``TAKEN``, ``RESHAPED`` or ``CONVERTED``.
+    """
+
+    array: np.ndarray
+    sources: tuple[str, ...]
+    action: str = TAKEN
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a file holds, in the names of this package.
+
+    Attributes:
+        layout: Whose names the file has, for people.
+        entries: By the names of an `FCN`'s parameters. A layer may have parts that the network at hand has not: a bias
+            beside a batch norm, or a batch norm, which is ``norm_of`` its convolution.
+        convention: The images that the weights expect; None if it is not known.
+        class_names: The classes of the score layers; empty if they are not known.
+    """
+
+    layout: str
+    entries: dict[str, Entry]
+    convention: InputConvention | None = None
+    class_names: Sequence[str] = ()
+
+
+def norm_of(layer: str) -> str:
+    """Return the name of the batch norm that follows a convolution."""
+    block, _, name = layer.rpartition(".")
+    return f"{block}.{name.replace('conv', 'norm')}" if name.startswith("conv") else f"{layer}.norm"
+
+
+def recognise(file: WeightsFile, source: str, names: Collection[str] = ()) -> Recognised:
+    """Find out whose layout a file has.
+
+    Args:
+        file: The file.
+        source: How a message calls the file.
+        names: The names of the network's parameters. A network that is no `FCN` starts from a file of its own names.
+
+    Raises:
+        CheckpointError: If no layout is known that has such names.
+    """
+    for layout in (lambda file: _own(file, names), *LAYOUTS):
+        found = layout(file)
+        if found is not None:
+            return found
+    first = ", ".join(ascii(name[:60]) for name in list(file.arrays)[:3])
+    raise CheckpointError(
+        f"{source}: is a {file.kind} file of {len(file.arrays)} arrays ({first}, ...) whose layout is not known; known "
+        "are VGG of torchvision, Keras, Caffe and MindSpore, FCN of its authors, torchfcn and MindSpore, and this "
+        "package's own"
+    )
+
+
+def _own(file: WeightsFile, names: Collection[str]) -> Recognised | None:
+    """Names of this package, or of the network of another package that is to be initialised."""
+    if FIRST not in file.arrays and (FIRST in names or not any(name in file.arrays for name in names)):
+        return None
+    normalisation = file.metadata.get("normalisation")
+    convention = None
+    if isinstance(normalisation, dict):
+        convention = _convention(normalisation.get("mean"), normalisation.get("std"))
+    classes = file.metadata.get("class_names")
+    classes = classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else []
+    return Recognised("this package", {name: _taken(file, name) for name in file.arrays}, convention, classes)
+
+
+def _convention(mean: object, std: object) -> InputConvention | None:
+    for values in (mean, std):
+        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(value, float) for value in values):
+            return None
+    return InputConvention(tuple(mean), tuple(std)) if all(std) else None
+
+
+def _torchvision(file: WeightsFile) -> Recognised | None:
+    """``features.0.weight``, of torchvision and mindcv, or ``layers.0.weight``, of MindSpore's model zoo."""
+    named = _below_prefix(file, r"(features|layers)\.0\.weight")
+    numbered: dict[int, dict[str, str]] = {}
+    for name, original in named.items():
+        match = re.fullmatch(r"(?:features|layers)\.(\d{1,4})\.(\w+)", name)
+        if match and match[2] in PARTS:
+            numbered.setdefault(int(match[1]), {})[PARTS[match[2]]] = original
+    convolutions = []
+    for number, layer in sorted(numbered.items()):
+        if "weight" in layer and file.arrays[layer["weight"]].ndim == 4:
+            convolutions.append({**layer, **_norm_parts(numbered.get(number + 1, {}))})
+    entries = _vgg(file, convolutions)
+    if not entries:
+        return None
+    for layer, ours in {"classifier.0": "fc6", "classifier.3": "fc7", "pre_logits.fc1": "fc6",
+                        "pre_logits.fc2": "fc7"}.items():  # fmt: skip
+        weight, bias = named.get(f"{layer}.weight"), named.get(f"{layer}.bias")
+        if weight is not None and bias is not None:
+            entries |= _dense(file, ours, weight, bias, _channels(entries))
+    return Recognised(f"VGG-{_depth(convolutions)} of torchvision's names", entries, TORCHVISION)
+
+
+def _norm_parts(layer: Mapping[str, str]) -> dict[str, str]:
+    """Return the parts of a batch norm, where PyTorch says weight and bias for gamma and beta; nothing of others."""
+    if "moving_mean" not in layer:
+        return {}
+    named = {"gamma": layer.get("weight"), "beta": layer.get("bias"), **layer}
+    return {part: named[part] for part in NORM_PARTS if named.get(part) is not None}
+
+
+def _keras(file: WeightsFile) -> Recognised | None:
+    """``block1_conv1``, in HDF5 or in an ONNX file made of it, or ``layers/conv2d_12/vars/0`` of Keras 3."""
+    layers: dict[tuple[int, int], dict[str, str]] = {}
+    dense: dict[str, dict[str, str]] = {}
+    for name, array in file.arrays.items():
+        match = re.search(r"block([1-5])_conv([1-4])(?!\d)", name)
+        is_added = array.ndim == 4 and array.shape == (1, array.size, 1, 1)  # to the result of a convolution in ONNX
+        part = "bias" if is_added else {4: "weight", 2: "weight", 1: "bias"}.get(array.ndim)
+        if match and part:
+            layers.setdefault((int(match[1]), int(match[2])), {})[part] = name
+        match = re.search(r"(?:^|[/_])fc([12])(?:[/_]|$)", name)
+        if match and part:
+            dense.setdefault(f"fc{int(match[1]) + 5}", {})[part] = name
+    entry = _keras_part if file.kind == "Keras" else _part
+    entries: dict[str, Entry] = {}
+    for place, layer in sorted(layers.items()):
+        if "weight" in layer:
+            entries |= _convolution(file, place, layer, entry)
+    depth = _depth(layers)
+    if not entries and file.kind == "Keras":
+        convolutions, dense = _keras_by_number(file)
+        entries, depth = _vgg(file, convolutions, entry), _depth(convolutions)
+    if not entries:
+        return None
+    for ours, layer in dense.items():
+        if len(layer) == 2:
+            entries |= _dense(file, ours, layer["weight"], layer["bias"], _channels(entries), channels_last=True)
+    return Recognised(f"VGG-{depth} of Keras's names", entries, VGG_CAFFE)
+
+
+def _keras_by_number(file: WeightsFile) -> tuple[list[dict[str, str]], dict[str, dict[str, str]]]:
+    numbered: dict[str, dict[int, dict[str, str]]] = {"conv2d": {}, "dense": {}}
+    for name in file.arrays:
+        match = re.search(r"(?:^|/)(conv2d|dense)(?:_(\d{1,4}))?/vars/([01])$", name)
+        if match:
+            layer = numbered[match[1]].setdefault(int(match[2] or 0), {})
+            layer["bias" if match[3] == "1" else "weight"] = name
+    dense = {f"fc{number + 6}": layer for number, layer in numbered["dense"].items() if number < 2}
+    return [layer for _, layer in sorted(numbered["conv2d"].items())], dense
+
+
+def _caffe(file: WeightsFile) -> Recognised | None:
+    """``conv1_1``, of Caffe's VGG and FCN and of torchfcn."""
+    named = _below_prefix(file, r"conv1_1\.weight")
+    if not named:
+        return None
+    layers: dict[str, dict[str, str]] = {}
+    for name, original in named.items():
+        layer, _, part = name.replace("-", "_").rpartition(".")
+        match = re.fullmatch(r"conv([1-5])_([1-4])", layer)
+        if part in ("weight", "bias"):
+            layers.setdefault(f"encoder.block{match[1]}.conv{match[2]}" if match else layer, {})[part] = original
+    entries = {}
+    for layer, parts in layers.items():
+        if layer.startswith("encoder."):
+            entries |= {f"{layer}.{part}": _part(file, part, name) for part, name in parts.items()}
+    for layer in ("fc6", "fc7"):
+        if len(layers.get(layer, {})) == 2:
+            entries |= _dense(file, layer, *(layers[layer][part] for part in ("weight", "bias")), _channels(entries))
+    heads = _heads(file, layers)
+    return Recognised(
+        "FCN of its authors' names" if heads else "VGG of Caffe's names",
+        entries | heads,
+        FCN_CAFFE if heads else VGG_CAFFE,
+    )
+
+
+def _mindspore_fcn(file: WeightsFile) -> Recognised | None:
+    """``conv1.0`` and ``conv6.1``, of MindSpore's FCN8s: batch norm also after fc6 and fc7."""
+    named = _below_prefix(file, r"conv1\.0\.weight")
+    if "conv1.1.gamma" not in named:
+        return None
+    entries, layers = {}, {}
+    for name, original in named.items():
+        match = re.fullmatch(r"conv([1-7])\.(\d)\.(\w+)", name)
+        if match and match[3] in PARTS:
+            block, index = int(match[1]), int(match[2])
+            layer = f"fc{block}" if block > 5 else f"encoder.block{block}.conv{index // 3 + 1}"
+            layer = layer if index % 3 == 0 else norm_of(layer)
+            entries[f"{layer}.{PARTS[match[3]]}"] = _taken(file, original)
+        layer, _, part = name.rpartition(".")
+        if part in ("weight", "bias"):
+            layers.setdefault(layer, {})[part] = original
+    return Recognised("FCN8s of MindSpore's names", entries | _heads(file, layers), FCN_MINDSPORE)
+
+
+def _heads(file: WeightsFile, layers: Mapping[str, Mapping[str, str]]) -> dict[str, Entry]:
+    """Return the score and upsampling layers as FCN's authors name them.
+
+    The net of 8s at once scales what it scores of pool3 and pool4 by layers of their own in Caffe, which are folded
+    into the scores here. (In torchfcn the factors are in its code, and cannot be seen in its files.)
+    """
+    names = {
+        **{"score_fr": "score", "score_pool4": "score_pool4", "score_pool3": "score_pool3"},
+        **{"upscore2": "upsample_pool4", "upscore_pool4": "upsample_pool3"},
+        **dict.fromkeys(("upscore", "upsample", "upscore16", "upscore8"), "upsample"),
+    }
+    entries = {}
+    for layer, ours in names.items():
+        for part, name in layers.get(layer, {}).items():
+            entries[f"{ours}.{part}"] = _part(file, part, name)
+    for pool in ("pool3", "pool4"):
+        factor, score = layers.get(f"scale_{pool}", {}).get("weight"), entries.get(f"score_{pool}.weight")
+        if factor is not None and score is not None and score.array.ndim == 4:
+            factors = file.arrays[factor].ravel()
+            if factors.size in (1, score.array.shape[1]):
+                array = score.array * factors[:, None, None]
+                entries[f"score_{pool}.weight"] = Entry(array, (*score.sources, factor), CONVERTED)
+    return entries
+
+
+def _by_order(file: WeightsFile) -> Recognised | None:
+    """The 3 x 3 convolutions of a graph in their order, whatever their names; what images they expect is not known."""
+    convolutions = [layer for layer in file.convolutions if file.arrays[layer["weight"]].shape[2:] == (3, 3)]
+    shapes = [file.arrays[layer["weight"]].shape for layer in convolutions]
+    chained = all(after[1] == before[0] for before, after in pairwise(shapes))
+    if len(convolutions) not in VGG_DEPTHS or not chained:
+        return None
+    return Recognised(f"VGG-{_depth(convolutions)} by the order of its convolutions", _vgg(file, convolutions))
+
+
+LAYOUTS: tuple[Callable[[WeightsFile], Recognised | None], ...] = (
+    _torchvision,
+    _keras,
+    _caffe,
+    _mindspore_fcn,
+    _by_order,
+)
+"""What recognises a layout, in the order in which they are asked. Another encoder's layout joins in here."""
+
+
+def _below_prefix(file: WeightsFile, anchor: str) -> dict[str, str]:
+    """Return the names below the prefix that wrappers put before them, such as ``module.``, each with its whole name.
+
+    Args:
+        file: The file.
+        anchor: A pattern of a name that tells the prefix; nothing is returned where no name fits.
+    """
+    prefixes = (match[1] for name in file.arrays if (match := re.fullmatch(rf"((?:.*\.)?){anchor}", name)))
+    prefix = min(prefixes, key=len, default=None)
+    if prefix is None:
+        return {}
+    return {name.removeprefix(prefix): name for name in file.arrays if name.startswith(prefix)}
+
+
+def _taken(file: WeightsFile, name: str) -> Entry:
+    return Entry(file.arrays[name], (name,))
+
+
+def _part(file: WeightsFile, part: str, name: str) -> Entry:
+    """Return a part of a layer; a bias, which has four dimensions in Caffe until 2014 and in sums of ONNX, has one."""
+    array = file.arrays[name]
+    return Entry(array.ravel(), (name,), RESHAPED) if part == "bias" and array.ndim > 1 else _taken(file, name)
+
+
+def _keras_part(file: WeightsFile, part: str, name: str) -> Entry:
+    """Return a part of a layer of Keras, whose kernels are height x width x I x O."""
+    array = file.arrays[name]
+    return Entry(array.transpose(3, 2, 0, 1), (name,), RESHAPED) if array.ndim == 4 else _part(file, part, name)
+
+
+def _vgg(
+    file: WeightsFile,
+    convolutions: Sequence[Mapping[str, str]],
+    entry: Callable[[WeightsFile, str, str], Entry] = _part,
+) -> dict[str, Entry]:
+    """Name the convolutions of a VGG, which come in their order; nothing if no VGG has as many."""
+    depths = VGG_DEPTHS.get(len(convolutions), ())
+    places = [(block, index) for block, depth in enumerate(depths, 1) for index in range(1, depth + 1)]
+    entries = {}
+    for place, layer in zip(places, convolutions, strict=False):
+        entries |= _convolution(file, place, layer, entry)
+    return entries
+
+
+def _convolution(
+    file: WeightsFile, place: tuple[int, int], layer: Mapping[str, str], entry: Callable[[WeightsFile, str, str], Entry]
+) -> dict[str, Entry]:
+    """Name the parts of a convolution, which is at a block and a place in it, and of the batch norm after it."""
+    name = "encoder.block{}.conv{}".format(*place)
+    return {
+        f"{norm_of(name) if part in NORM_PARTS else name}.{part}": entry(file, part, original)
+        for part, original in layer.items()
+    }
+
+
+def _depth(convolutions: Collection[object]) -> int:
+    """Return the number in the name of a VGG, which counts three dense layers, too."""
+    return len(convolutions) + 3
+
+
+def _channels(entries: Mapping[str, Entry]) -> int:
+    """Return the channels of the last convolution; 0 if there is none."""
+    weights = [entry.array for name, entry in entries.items() if name.startswith("encoder.") and entry.array.ndim == 4]
+    return weights[-1].shape[0] if weights else 0
+
+
+def _dense(
+    file: WeightsFile, layer: str, weight: str, bias: str, channels: int, channels_last: bool = False
+) -> dict[str, Entry]:
+    """Return a dense layer of VGG as the convolution that computes the same; nothing if it is of another size.
+
+    Args:
+        file: The file.
+        layer: ``fc6``, which sees 7 x 7 pixels, or ``fc7``.
+        weight: The name of its matrix, outputs x inputs, or of a convolution's kernel.
+        bias: The name of its bias.
+        channels: Of the features that fc6 sees.
+        channels_last: Whether the matrix is inputs x outputs, and fc6's inputs are in the order height, width, channel.
+    """
+    array, outputs = file.arrays[weight], file.arrays[bias].size
+    side = 7 if layer == "fc6" else 1
+    inputs = channels * side * side if layer == "fc6" else array.size // max(outputs, 1)
+    if outputs == 0 or array.size != outputs * inputs or inputs == 0:
+        return {}
+    if channels_last:
+        kernel = array.reshape(side, side, inputs // side**2, outputs).transpose(3, 2, 0, 1)
+    else:
+        kernel = array.reshape(outputs, inputs // side**2, side, side)
+    vector = file.arrays[bias].reshape(outputs)
+    return {
+        f"{layer}.weight": Entry(kernel, (weight,), TAKEN if kernel.shape == array.shape else RESHAPED),
+        f"{layer}.bias": Entry(vector, (bias,), TAKEN if file.arrays[bias].ndim == 1 else RESHAPED),
+    }
