@@ -124,7 +124,7 @@ def _common_monitor(trials: Sequence[Trial]) -> str:
 
 
 def _what_is_missing(trials: Sequence[Trial], monitor: str) -> str:
-    """Continue the sentence that no training counts for a metric."""
+    """Say why no training counts for a metric, as the second half of a sentence."""
     if not any(trial.complete for trial in trials):
         return "has it: none of them ran to its end"
     known = sorted({name for trial in trials if trial.complete for name in trial.metrics})

@@ -132,7 +132,9 @@ def _check_keys(config: PrepareConfig) -> None:
         raise ConfigError(f"source={config.source} is not there{f'; {hint}' if hint else ''}")
     for key, count in (("values", len(config.values)), ("colours", len(config.colours))):
         if count and count != len(config.classes):
-            raise ConfigError(f"{key} has {count} entries for {len(config.classes)} classes: give one for each of both")
+            raise ConfigError(
+                f"{key} has {count} entries, classes {len(config.classes)}: give one entry for each class"
+            )
     rows = [*config.colours, *([config.void_colour] if config.void_colour else [])]
     if any(len(row) != 3 or not all(0 <= value <= 255 for value in row) for row in rows):
         raise ConfigError("colours and void_colour: give red, green and blue from 0 to 255, as in [[0,0,0],[255,0,0]]")

@@ -23,7 +23,7 @@ def caveats(groups: Sequence[Group], best: Group | None) -> list[str]:
     missing = sum(len(group.missing) for group in groups)
     if missing:
         found.append(
-            f"{missing} of {len(measured) + missing} trainings are left out: failed, killed, given up, still running, "
+            f"{missing} of {len(measured) + missing} trainings are left out: failed, killed, pruned, still running, "
             "or without a finite value"
         )
     found += _about_seeds([group for group in groups if group.trials], best)

@@ -206,7 +206,7 @@ def _draw_history(comparison: Comparison, trials: Sequence[Trial], path: Path) -
     kept = ~pruned
     axes.plot(np.array(numbers)[kept], values[kept], "o", color="C0", markersize=4, label="trial")
     if pruned.any():
-        axes.plot(np.array(numbers)[pruned], values[pruned], "x", color="0.5", markersize=5, label="given up early")
+        axes.plot(np.array(numbers)[pruned], values[pruned], "x", color="0.5", markersize=5, label="pruned")
     axes.set(xlabel="trial", ylabel=plain(comparison.monitor.removeprefix("val/")))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, fontsize=9)

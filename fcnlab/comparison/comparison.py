@@ -18,7 +18,7 @@ from fcnlab.metrics.names import IOU, higher_is_better
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found.
+    """The result of comparing groups of trainings.
 
     Attributes:
         monitor: The metric that is compared.

@@ -115,7 +115,7 @@ def why_left_out(trial: Trial, monitor: str) -> str | None:
     An infinite value does not count either, since it would make every mean and difference infinite.
     """
     if not trial.complete:
-        return trial.reason or ("given up" if trial.pruned else trial.status.lower())
+        return trial.reason or ("pruned" if trial.pruned else trial.status.lower())
     value = trial.metrics.get(monitor)
     if value is None:
         return f"it has no {monitor}"

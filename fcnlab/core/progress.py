@@ -61,6 +61,13 @@ def tracked(
             bar.stop()
 
 
+def in_words(seconds: float) -> str:
+    """Format a time in seconds for a sentence, such as ``9 s``, ``1 min 5 s`` or ``2 h 0 min``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
 def clock(seconds: float) -> str:
     """Format a time in seconds, such as ``1:05`` or ``2:00:09``."""
     minutes, seconds = divmod(round(seconds), 60)

@@ -67,7 +67,7 @@ def decode(data: bytes, path: Path) -> np.ndarray:
             # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise DataError(f"image '{path}' is damaged or truncated: replace it")
+        raise DataError(f"image '{path}' is damaged or truncated: replace it, or remove it")
     return pixels
 
 

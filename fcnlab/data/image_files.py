@@ -150,7 +150,7 @@ def _with_true_colours(
             image.seek(page)
             return np.array(image.convert("RGB"))
     except PIL_ERRORS:
-        raise DataError(f"image '{path}' is damaged or truncated: replace it") from None
+        raise DataError(f"image '{path}' is damaged or truncated: replace it, or remove it") from None
 
 
 def _decode_channels(data: bytes, path: Path, channels: int, bits: int) -> np.ndarray | None:
@@ -186,7 +186,7 @@ def _decode_channels(data: bytes, path: Path, channels: int, bits: int) -> np.nd
                 f"image '{path}': its compression is not read with this many channels; save it uncompressed or with "
                 "deflate, or pip install imagecodecs"
             ) from None
-        raise DataError(f"image '{path}' is damaged or truncated: replace it") from None
+        raise DataError(f"image '{path}' is damaged or truncated: replace it, or remove it") from None
 
 
 def _decode_stack(data: bytes, path: Path, count: int) -> np.ndarray:

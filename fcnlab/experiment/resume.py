@@ -67,7 +67,7 @@ class ResumePoint:
         return recorded.parse_values(text) if isinstance(text, str) else recorded.config_values(self.folder)
 
     def _recorded_run(self) -> dict[str, Any]:
-        """What the state says of the run that saved it."""
+        """The part of the state that describes the run that saved it."""
         return self.state.document.get("run", {}) if self.state is not None else {}
 
 

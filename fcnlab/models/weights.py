@@ -20,7 +20,7 @@ def load_weights(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: str
     NaN and infinity are set as they are, with a warning: they may be why somebody wants to look at the network.
 
     Raises:
-        CheckpointError: Naming the first parameter that is missing or of another shape.
+        CheckpointError: If a parameter is missing or has another shape; the message names the first one.
     """
     for name, parameter in network.parameters_dict().items():
         if name not in arrays:
@@ -30,7 +30,7 @@ def load_weights(network: nn.Cell, arrays: Mapping[str, np.ndarray], source: str
         _set(parameter, arrays[name])
     name = first_nonfinite(network.parameters_dict())
     if name is not None:
-        log.warning("%s: %s holds NaN or infinity, which what it predicts need not show", source, name)
+        log.warning("%s: %s holds NaN or infinity; its predictions may look sound nevertheless", source, name)
 
 
 def _set(parameter: Parameter, array: np.ndarray) -> None:

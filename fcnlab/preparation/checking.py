@@ -18,7 +18,7 @@ _MOST_PROBLEMS = 200
 
 @dataclass
 class Findings:
-    """What was found by opening every pair.
+    """The faults and the numbers that opening every pair brought to light.
 
     Attributes:
         images: The number of images by split.
@@ -53,7 +53,7 @@ def check_pairs(
     """Open every pair of a split, one at each step.
 
     Args:
-        findings: What was found so far, to which this split's findings are added.
+        findings: The findings so far, to which this split's findings are added.
         config: The classes.
         split: The name of the split.
         dataset: The split.

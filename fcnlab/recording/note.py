@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from fcnlab.config import Config
 from fcnlab.core.credentials import redact
 from fcnlab.core.processor import describe_cpu
-from fcnlab.core.progress import clock
+from fcnlab.core.progress import in_words
 from fcnlab.drawing.captions import caption
 from fcnlab.metrics.names import IOU, SUMMARY
 from fcnlab.recording.provenance import DIFF_FILE, GitState
@@ -70,7 +70,7 @@ def render(
     paragraphs = [
         _network(summary),
         _inputs(summary.inputs),
-        "**Status:** running" if status == "running" else f"**Status:** {status} after {clock(seconds)}",
+        "**Status:** running" if status == "running" else f"**Status:** {status} after {in_words(seconds)}",
         *(_result(summary.config.trainer.monitor, best) if best is not None else []),
         f"**Machine:** {_escape(f'{socket.gethostname()}, {describe_cpu()}', _MAX_LINE)}",
         _code(summary.git),

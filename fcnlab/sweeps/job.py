@@ -69,8 +69,8 @@ def _run(node: DictConfig, hydra_config: DictConfig, sweep: Path) -> TrialResult
     result = TrialResult(int(hydra_config.job.num), overrides, str(folder.resolve()))
     began = time.monotonic()
     try:
-        begun = manifest.require(sweep)
-        node.sweep.id = begun.id
+        begun = manifest.read(sweep)  # hydra.mode=MULTIRUN, unlike -m, starts no sweep of ours
+        node.sweep.id = begun.id if begun else None
         config = configuration.from_node(node)
         primary_config.check(config, hydra_config.job.config_name)
         config, folder = _remaining(config, folder, sweep)
@@ -82,7 +82,7 @@ def _run(node: DictConfig, hydra_config: DictConfig, sweep: Path) -> TrialResult
             config,
             folder,
             list(hydra_config.overrides.task),
-            ["-m", *begun.overrides],
+            ["-m", *(begun.overrides if begun else hydra_config.overrides.task)],
             OmegaConf.to_container(hydra_config.job_logging, resolve=True),
             is_sequential(hydra_config),
             sweep,

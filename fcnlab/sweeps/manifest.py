@@ -50,7 +50,7 @@ def read(folder: Path) -> SweepManifest | None:
         return None
 
 
-def require(folder: Path, key: str = "hydra.sweep.dir") -> SweepManifest:
+def require(folder: Path, key: str) -> SweepManifest:
     """Read the manifest in a folder that must be a sweep's.
 
     Args:

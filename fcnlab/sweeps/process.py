@@ -25,7 +25,7 @@ def main() -> None:
     """Train what standard input says; it stays open as long as the trial's job waits for this process.
 
     Raises:
-        SystemExit: With the exit codes of every command.
+        SystemExit: Always, with the exit code that every command would have.
     """
     configuration.register_schemas()  # the task may hold a plug-in's class
     try:

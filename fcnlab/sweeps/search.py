@@ -63,7 +63,7 @@ class Reporter(Callback):
         if record.epoch not in self._reported and not math.isnan(value):  # it is repeated after an interruption
             self._trial.report(value, record.epoch)
         if self._trial.should_prune():
-            message = "given up at epoch %d: a %s of %.4f is not as good as the median of the other trials there"
+            message = "pruned at epoch %d: a %s of %.4f is not as good as the median of the other trials there"
             log.info(message, record.epoch, self._monitor, value)
             self.wants_to_stop = True
 

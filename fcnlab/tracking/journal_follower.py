@@ -88,7 +88,7 @@ class JournalFollower:
         Args:
             status: FINISHED, FAILED or KILLED.
             patience: Seconds to wait for a store that is away.
-            in_a_hurry: Whether a store that answers gets no more time either.
+            in_a_hurry: Whether to stop then even if the store answers.
 
         Returns:
             Why not everything is in the store; None if everything is.
@@ -133,7 +133,7 @@ class JournalFollower:
                 if finishing:
                     return
             except RunDeletedError as error:
-                log.warning("%s; the training goes on, recorded in %s", error, self.folder / journal.FILE)
+                log.warning("%s; the training continues and is recorded in %s", error, self.folder / journal.FILE)
                 return
             except TrackingError as error:
                 if not (self.folder / journal.FILE).exists():
@@ -156,7 +156,7 @@ class JournalFollower:
 
     def _mark_away(self, error: TrackingError) -> None:
         if self._away is None:
-            log.warning("%s; the training goes on and is recorded in %s", error, self.folder / journal.FILE)
+            log.warning("%s; the training continues and is recorded in %s", error, self.folder / journal.FILE)
         self._away = error
 
     def _mark_back(self) -> None:

@@ -24,6 +24,7 @@ from fcnlab.tracking.store import Store
 log = logging.getLogger(__name__)
 
 _BATCH = 900  # metric values in a request; MLflow takes 1000
+_LOCK = ".upload.lock"  # an earlier version's sender, which may still be there, takes the same
 _SECONDS_FOR_ANOTHER = 10.0
 """How long to wait for another process, which sends the rest of the journal after its training was killed."""
 
@@ -59,7 +60,7 @@ class JournalSender:
         self._offset = 0
         self._unsure = True
         try:
-            self._lock = FolderLock.wait(folder / ".sending.lock", _SECONDS_FOR_ANOTHER)
+            self._lock = FolderLock.wait(folder / _LOCK, _SECONDS_FOR_ANOTHER)
         except BlockingIOError as error:
             raise TrackingError(f"{folder}: another process is sending this journal already") from error
         except OSError as error:

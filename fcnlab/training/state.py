@@ -192,8 +192,8 @@ def read_state(path: Path) -> TrainingState:
     name = first_nonfinite(state.arrays)
     if name is not None:
         raise CheckpointError(
-            f"{path}: {name} holds NaN or infinity, so that no training can go on from it; take an earlier state, or "
-            "start a new training"
+            f"{path}: {name} holds NaN or infinity, so that no training can be resumed from it; take an earlier "
+            "state, or start a new training"
         )
     return state
 

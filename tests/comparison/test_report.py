@@ -104,7 +104,7 @@ def test_the_history_is_of_what_ended(tmp_path):
         trials.append(trial(0.9 - index / 100, optimizer__lr=10.0**-index, tags=tags, status=status))
     names = {path.name for path in write_report(compare(trials), tmp_path)}
     assert "history.png" in names
-    assert "given up" not in markdown(compare(trials)).partition("left out")[0]
+    assert "pruned" not in markdown(compare(trials)).partition("left out")[0]
     assert "killed" in markdown(compare(trials)).partition("left out")[2]
 
 

@@ -5,7 +5,7 @@ import logging
 from rich.console import Console
 
 from fcnlab.core import progress as module
-from fcnlab.core.progress import clock, tracked
+from fcnlab.core.progress import clock, in_words, tracked
 
 
 def test_lines_come_every_few_seconds_with_rate_and_what_is_left(caplog, monkeypatch):
@@ -36,3 +36,7 @@ def test_a_terminal_gets_a_bar_that_ends_with_the_work():
 
 def test_a_clock():
     assert [clock(seconds) for seconds in (5, 65.4, 7209)] == ["0:05", "1:05", "2:00:09"]
+
+
+def test_a_time_in_a_sentence():
+    assert [in_words(seconds) for seconds in (5, 65.4, 7209)] == ["5 s", "1 min 5 s", "2 h 0 min"]

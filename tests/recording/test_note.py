@@ -74,7 +74,7 @@ def test_at_the_start():
 def test_at_the_end():
     text = render(summary(), "finished", 200.4, best({"membrane": 0.5, "cell": 0.96, "void": float("nan")}))
     tables, paragraphs, _ = parse(text)
-    assert "Status: finished after 3:20" in paragraphs
+    assert "Status: finished after 3 min 20 s" in paragraphs
     assert "Best by val/mean_iou, at step 480 (epoch 40)" in paragraphs
     assert dict(zip(*tables[1], strict=True)) == {
         "loss": "0.5000",
@@ -88,7 +88,7 @@ def test_at_the_end():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"), [(9.6, "0:10"), (59.7, "1:00"), (3599.9, "1:00:00"), (90061, "25:01:01")]
+    ("seconds", "expected"), [(9.6, "10 s"), (59.7, "1 min 0 s"), (3599.9, "1 h 0 min"), (90061, "25 h 1 min")]
 )
 def test_the_time(seconds, expected):
     assert f"failed after {expected}" in render(summary(), "failed", seconds)

@@ -11,7 +11,7 @@ from fcnlab.sweeps.manifest import SweepManifest, read, require
 def test_it_is_read_as_it_was_written(tmp_path):
     written = SweepManifest("ab" * 16, ("seed=1,2", "arch=fcn8s"))
     written.write(tmp_path)
-    assert read(tmp_path) == require(tmp_path) == SweepManifest(written.id, written.overrides, tmp_path)
+    assert read(tmp_path) == require(tmp_path, "sweep") == SweepManifest(written.id, written.overrides, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"id": "../x", "words": []}', '{"id": 3}', '{"words": [1]}'])
@@ -21,4 +21,4 @@ def test_a_damaged_manifest_is_no_sweep(tmp_path, content):
     with pytest.raises(ConfigError):
         find(str(tmp_path))
     with pytest.raises(ConfigError, match="is no sweep's folder"):
-        require(tmp_path)
+        require(tmp_path, "sweep")

@@ -379,3 +379,12 @@ def test_a_search_is_a_sweep(tmp_path):
     assert len(client.get_metric_history(parent.info.run_id, "val/loss")) == 5
     found = {item.path for item in client.list_artifacts(parent.info.run_id, "comparison")}
     assert "comparison/history.png" in found
+
+
+def test_hydras_own_way_to_start_a_multirun_trains_without_a_parent_run(tmp_path):
+    overrides = ["hydra.mode=MULTIRUN", "hydra.sweep.dir=many", "tracking=none", "trainer.mode=pynative", "seed=4"]
+    code, _, err = run(tmp_path, *SMALL, *overrides)
+    assert code == 0, err
+    (trial,) = result.read_all(tmp_path / "many")
+    assert trial.status == "finished"
+    assert read_folder(tmp_path / "many" / "0").seed == "4"

@@ -57,7 +57,7 @@ def test_a_store_that_goes_away_is_said_once_and_waited_for_only_so_long(tmp_pat
     began = time.monotonic()
     assert follower.end("FINISHED", 0.5) == "connection refused"
     assert time.monotonic() - began < 30
-    assert caplog.text.count("connection refused; the training goes on") == 1
+    assert caplog.text.count("connection refused; the training continues") == 1
 
 
 @pytest.mark.parametrize(("in_a_hurry", "left"), [(False, None), (True, "no time left")])

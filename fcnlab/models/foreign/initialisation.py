@@ -267,7 +267,7 @@ def _refuse_less(
     """Refuse weights that are of another encoder, or less than one.
 
     Raises:
-        CheckpointError: Naming the first parameter, and the way out.
+        CheckpointError: If a parameter does not fit; the message names the first one and the way out.
     """
     if unfit:
         raise CheckpointError(_other_shape(source, unfit[0], entries, parameters))
