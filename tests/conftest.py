@@ -1,5 +1,7 @@
 """Fixtures for every room: small configurations, stores and caches that go through a user's own code."""
 
+import copy
+import functools
 import os
 import shutil
 import sys
@@ -112,8 +114,18 @@ def tiny_overrides():
 
 
 def compose_tiny(*overrides):
-    """Compose a tiny configuration with further overrides, in PyNative mode: compiling takes longer than training."""
-    return compose([*TINY, "trainer.mode=pynative", *overrides])
+    """Compose a tiny configuration with further overrides, in PyNative mode: compiling takes longer than training.
+
+    The network is an FCN-32s unless the overrides choose another one: its operators are the fewest.
+    """
+    chosen = () if any(word.startswith("arch=") for word in overrides) else ("arch=fcn32s",)
+    return copy.deepcopy(_compose_once(*TINY, "trainer.mode=pynative", *chosen, *overrides))
+
+
+@functools.cache
+def _compose_once(*overrides):
+    """Compose a configuration that no file but those of ``conf/`` shapes: Hydra takes half a second."""
+    return compose(overrides)
 
 
 @pytest.fixture

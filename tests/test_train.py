@@ -55,13 +55,13 @@ def runs(folder):
 
 
 def test_the_command_trains_and_shows_a_table(tmp_path, tiny_overrides):
-    code, out, err = finish(command(tmp_path, "arch=fcn8s", *tiny_overrides))
+    code, out, err = finish(command(tmp_path, "arch=fcn32s", *tiny_overrides))
     assert code == 0, err
     assert "mean iou" in out
     assert "membrane" in out
     assert "step 4/4" in out
     assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"]
-    assert runs(tmp_path)[0].data.tags["command"].startswith("python -m fcnlab.train arch=fcn8s")
+    assert runs(tmp_path)[0].data.tags["command"].startswith("python -m fcnlab.train arch=fcn32s")
     output = next((tmp_path / "outputs").glob("*/*"))
     assert {path.name for path in output.iterdir()} >= {
         *(".hydra", "checkpoints", "config.yaml", "figures", "journal.jsonl", "model", "overlays", "train.log")
@@ -183,7 +183,7 @@ def test_a_deleted_output_folder_ends_the_training_in_one_line(tiny, tmp_path, o
             shutil.rmtree(tmp_path / "out")
 
     with pytest.raises(TrackingError, match=r"journal\.jsonl: was deleted while the training ran") as caught:
-        fcnlab.train(tiny("arch=fcn32s", *overrides), tmp_path / "out", callbacks=[Deleting()])
+        fcnlab.train(tiny(*overrides), tmp_path / "out", callbacks=[Deleting()])
     assert "\n" not in str(caught.value)
     assert [run.info.status for run in runs(tmp_path)] == ["FAILED"]
     assert not (tmp_path / "out").exists()
@@ -207,7 +207,7 @@ def test_rm_of_the_output_folder_ends_the_command_in_one_line(tmp_path, tiny_ove
 
 def test_init_from_starts_from_the_weights(tiny):
     overrides = ("tracking=none", "trainer.max_steps=1")
-    first = fcnlab.train(tiny(*overrides, "arch=fcn32s"))
+    first = fcnlab.train(tiny(*overrides))
     config = tiny(*overrides, f"init_from={first.best_checkpoint}", "optimizer.lr=1e-12", "arch=fcn16s", "seed=9")
     second = fcnlab.train(config)
     folder = second.last_checkpoint.parent.parent

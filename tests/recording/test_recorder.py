@@ -45,10 +45,10 @@ def test_a_run_holds_what_it_should(trained):
     config, result, client = trained
     run = client.get_run(result.run_id)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == default_run_name(config) == "fcn8s-cells-seed3"
+    assert run.info.run_name == default_run_name(config) == "fcn32s-cells-seed3"
     assert client.get_experiment(run.info.experiment_id).name == "study"
 
-    assert run.data.params["arch.name"] == "fcn8s"
+    assert run.data.params["arch.name"] == "fcn32s"
     assert run.data.params["optimizer.lr"] == "0.001"
     assert run.data.params["seed"] == "3"
     text = Path(client.download_artifacts(result.run_id, "config.yaml")).read_text()

@@ -42,11 +42,19 @@ def test_a_database_server_that_is_away():
 
 def test_several_processes_may_meet_at_a_new_database(tmp_path):
     """MLflow alone fails then: each makes the same tables."""
-    code = "import sys; from fcnlab.tracking.store import Store; print(Store(sys.argv[1]).open_experiment('study'))"
-    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path / 'new.db'}"]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    printed = [process.communicate(timeout=120) for process in processes]
-    assert [out.strip() for out, _ in printed] == ["1"] * 2, printed
+    uri = f"sqlite:///{tmp_path / 'new.db'}"
+    code = (
+        "import sys; from fcnlab.tracking.store import Store\n"
+        "print('ready', flush=True); sys.stdin.readline(); print(Store(sys.argv[1]).open_experiment('study'))"
+    )
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    other = subprocess.Popen([sys.executable, "-c", code, uri], **pipes, text=True)
+    assert other.stdout.readline() == "ready\n"
+    other.stdin.write("\n")
+    other.stdin.flush()
+    here = Store(uri).open_experiment("study")
+    out, err = other.communicate(timeout=120)
+    assert (here, out.strip()) == ("1", "1"), err
 
 
 def test_a_picture_is_stored_as_it_was_written_with_a_thumbnail(tmp_path, uri):

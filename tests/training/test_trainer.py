@@ -67,8 +67,8 @@ def test_ctrl_c_is_told_to_the_callbacks(tmp_path):
 
 def test_a_network_learns_what_the_class_shares_do_not_tell(tiny):
     config = tiny(
-        "tracking=none", "trainer.mode=graph", "trainer.epochs=25", "trainer.eval_every=25", "arch.width=0.0625",
-        "arch.dropout=0", "dataset.crop_size=64", "optimizer.lr=0.003", "augment=none",
+        "tracking=none", "arch=fcn8s", "trainer.mode=graph", "trainer.epochs=25", "trainer.eval_every=25",
+        "arch.width=0.0625", "arch.dropout=0", "dataset.crop_size=64", "optimizer.lr=0.003", "augment=none",
     )  # fmt: skip
     result = fcnlab.train(config)
     pixels = result.best.evaluation.confusion.counts.sum(axis=1)
@@ -98,7 +98,7 @@ def test_the_number_of_workers_changes_nothing(tiny):
 def test_clipping_bounds_the_update(tiny):
     config = ("tracking=none", "optimizer=sgd", "optimizer.momentum=0", "optimizer.weight_decay=0",
               "optimizer.lr=1", "schedule=constant", "trainer.max_steps=1", "arch.norm=none")  # fmt: skip
-    before = build_model("fcn8s", num_classes=2, width=0.03125, norm="none", seed=0).parameters_dict()
+    before = build_model("fcn32s", num_classes=2, width=0.03125, norm="none", seed=0).parameters_dict()
     norms = []
     for clip in ("null", "0.01"):
         result = fcnlab.train(tiny(*config, f"trainer.clip_norm={clip}"))
