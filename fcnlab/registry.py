@@ -180,7 +180,13 @@ def _owner(found: EntryPoint) -> str:
 ARCHITECTURES = Registry(
     "architecture",
     "fcnlab.architectures",
-    {f"fcn{stride}s": f"fcnlab.models.fcn:fcn{stride}s" for stride in (32, 16, 8, 4, 2)},
+    {
+        **{f"fcn{stride}s": f"fcnlab.models.fcn:fcn{stride}s" for stride in (32, 16, 8, 4, 2)},
+        **{
+            f"paper/{name}": f"fcnlab.models.fcn:paper_{name}"
+            for name in ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce", "fcn_alexnet")
+        },
+    },
 )
 """The architectures, called with ``num_classes``, ``seed``, ``in_channels`` if that is not 3, and their own keys.
 

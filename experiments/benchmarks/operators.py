@@ -66,12 +66,12 @@ def encoder_layers(width: float, size: int) -> Iterator[Layer]:
 
 def coarse_layers(width: float, size: int) -> Iterator[Layer]:
     """Yield fc6 and fc7."""
-    from fcnlab.models.layers import SameConv2d
+    from fcnlab.models.layers import HeadConv2d
     from fcnlab.models.vgg import BLOCKS, scaled
 
     inputs, hidden, side = scaled(BLOCKS[-1][1], width), scaled(4096, width), size // 32
     for name, channels, kernel in (("fc6", inputs, 7), ("fc7", hidden, 1)):
-        convolution = partial(SameConv2d, channels, hidden, kernel)
+        convolution = partial(HeadConv2d, channels, hidden, kernel)
         operations = 2 * channels * hidden * kernel**2 * side**2
         yield Layer(f"{name}, {channels} to {hidden}, {side}²", convolution, channels, side, operations)
 

@@ -74,7 +74,7 @@ def register_schemas() -> None:
     for group, options in SCHEMAS.items():
         for name, schema in options.items():
             # Not a group of its own, which `--help` would list beside the real ones.
-            store.store(name=f"schema_{group}_{name}", node=schema)
+            store.store(name=f"schema_{group}_{name}".replace("/", "_"), node=schema)
     for group, names in others.items():
         kept = {name: node for name, node in store.repo.get(group, {}).items() if not isinstance(node, PluginNode)}
         store.repo[group] = kept | {f"{name}.yaml": PluginNode(group, name) for name in names}

@@ -54,8 +54,14 @@ def unknown_key(key: str, schema: type = Config) -> str:
 
 
 def _unknown_option(error: MissingConfigException) -> str:
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
-    return f"{group}={name}: {_nearest(name, error.options, group + '=')}known are {', '.join(error.options)}"
+    file = str(error.missing_cfg_file)
+    group, _, name = file.rpartition("/")
+    options = list(error.options)
+    outer = file.partition("/")[0]
+    if outer in SCHEMAS:  # an option of a folder within the group, such as arch=paper/fcn8s, belongs to it, too
+        group, name = outer, file.removeprefix(f"{outer}/")
+        options = sorted({*options, *SCHEMAS[group]})
+    return f"{group}={name}: {_nearest(name, options, group + '=')}known are {', '.join(options)}"
 
 
 def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:

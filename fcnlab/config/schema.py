@@ -76,6 +76,14 @@ class ArchConfig(AnyArchConfig):
 
 
 @dataclass
+class PaperArchConfig(AnyArchConfig):
+    """The keys of the networks that FCN's authors published: see `fcnlab.models.FCN`."""
+
+    width: float = key(1.0, _NETWORK, above=0, maximum=4)
+    dropout: float = key(0.5, _NETWORK, minimum=0, below=1)
+
+
+@dataclass
 class DatasetConfig:
     """The keys of every data set."""
 
@@ -499,7 +507,12 @@ COMMANDS = {
 """The class of each primary configuration, ``conf/<name>.yaml``."""
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "arch": dict.fromkeys(("fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn2s"), ArchConfig),
+    "arch": {
+        **dict.fromkeys(("fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn2s"), ArchConfig),
+        **dict.fromkeys(
+            ("paper/fcn32s", "paper/fcn16s", "paper/fcn8s", "paper/fcn8s_atonce", "paper/fcn_alexnet"), PaperArchConfig
+        ),
+    },
     "dataset": {
         "cells": CellsConfig,
         "folder": FolderConfig,

@@ -82,11 +82,10 @@ def descriptive_metadata(network: TrainedNetwork) -> dict[str, str]:
 
 def _write(file_format: str, path: Path, network: TrainedNetwork) -> None:
     metadata = descriptive_metadata(network)
-    arrays = {name: parameter.asnumpy() for name, parameter in network.network.parameters_dict().items()}
     if file_format == "onnx":
         from fcnlab.inference.onnx_export import write_onnx
 
-        write_onnx(path, arrays, network.metadata["arch"], metadata)
+        write_onnx(path, network.network, network.metadata["arch"], metadata)
     elif file_format == "mindir":
         from fcnlab.inference.mindir_export import write_mindir
 
@@ -94,7 +93,9 @@ def _write(file_format: str, path: Path, network: TrainedNetwork) -> None:
     else:
         from safetensors.numpy import save_file
 
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path), metadata)
+        parameters = network.network.parameters_dict()
+        arrays = {name: np.ascontiguousarray(parameter.asnumpy()) for name, parameter in parameters.items()}
+        save_file(arrays, str(path), metadata)
 
 
 def _check(file_format: str, path: Path, network: TrainedNetwork) -> float:

@@ -60,7 +60,8 @@ def write_mindir(path: Path, network: nn.Cell, metadata: Mapping[str, str], chan
         for key, value in metadata.items():
             model.user_info.add(key=key, value=value)
 
-    cell = (_AnySize(network) if isinstance(network, FCN) else network).set_train(False)
+    grows = isinstance(network, FCN) and not network.published  # those pad images of all sizes alike
+    cell = (_AnySize(network) if grows else network).set_train(False)
     images = Tensor(shape=[None, channels, None, None], dtype=ms.float32)
     ms.export(cell, images, file_name=str(path), file_format="MINDIR", custom_func=describe)
 

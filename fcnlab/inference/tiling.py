@@ -49,11 +49,14 @@ def overlap(kernel_size: int) -> int:
     the 3x3 convolutions, 90 in all. With the 7x7 of fc6 that makes 218 pixels, which agrees with the receptive field of
     404 pixels of VGG-16 with fc6 (2 * 186 + 32).
 
+    In a published network, the cells lie 3 pixels further to the left and further up, which makes 221 and 215 pixels.
+    AlexNet sees 196 pixels to the left and 191 to the right.
+
     Args:
         kernel_size: The side of fc6's kernel.
 
     Returns:
-        A multiple of 32: 224 for the network as published.
+        A multiple of 32: 224 for VGG-16's kernel of 7 and for AlexNet's of 6.
     """
     convolutions = sum(count * 2**block for block, (count, _) in enumerate(BLOCKS))
     return round_up(GRID + kernel_size // 2 * GRID + convolutions)

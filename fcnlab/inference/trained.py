@@ -17,7 +17,7 @@ from fcnlab.drawing.palette import palette
 from fcnlab.inference.forward import ForwardPass, Output
 from fcnlab.inference.tiling import GRID, Tile, overlap, tiles
 from fcnlab.metrics.names import class_names
-from fcnlab.models.fcn import FCN
+from fcnlab.models.fcn import FCN, MINIMUM_SIZE
 
 DEFAULT_TILE = 1408
 """The side of a tile in pixels; at width 1, a forward pass of this size takes less than 2 GiB besides the weights."""
@@ -173,7 +173,11 @@ class TrainedNetwork(nn.Cell):
         """Return a tile for the network, 1 x channels x h x w float32, with zeros beyond the image."""
         rows, columns = part
         pixels = image[rows.start : rows.stop, columns.start : columns.stop]
-        batch = np.zeros((1, self.channels, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        sides = (rows.stop - rows.start, columns.stop - columns.start)
+        if getattr(self.network, "published", False):
+            # More zeros than such a network's own padding would be further cells of its coarsest map.
+            sides = tuple(max(MINIMUM_SIZE, length) for length in pixels.shape[:2])
+        batch = np.zeros((1, self.channels, *sides), np.float32)
         inside = batch[0, :, : pixels.shape[0], : pixels.shape[1]]
         normalise(np.ascontiguousarray(pixels), **self.normalisation, out=inside)
         return batch

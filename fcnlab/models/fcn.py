@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.ops import functional as F
 
 from fcnlab.core.errors import ConfigError
-from fcnlab.models.layers import BilinearUpsampling, SameConv2d
+from fcnlab.models.alexnet import AlexNetEncoder
+from fcnlab.models.layers import BilinearUpsampling, HeadConv2d
 from fcnlab.models.vgg import VGG16Encoder, scaled
 
 STRIDES = (32, 16, 8, 4, 2)
@@ -25,11 +28,15 @@ MINIMUM_SIZE = 32
 
 
 class FCN(nn.Cell):
-    """VGG-16 turned into a fully convolutional network with skip fusions down to a stride.
+    """A classifier, VGG-16 by default, turned into a fully convolutional network with skip fusions down to a stride.
 
     The network scores the classes at 1/32 of the resolution. With stride s it then doubles the score map log2(32 / s)
     times, adds each time the scores of the pooled map at that resolution, and upsamples s-fold in the end. All
     upsampling is a learnable transposed convolution that is bilinear at first.
+
+    The networks that the authors published meet the border of an image in another way, and do not learn to upsample:
+    the image is padded by as many pixels as `VGG16Encoder.padding` says, fc6 sees no further padding, and the maps are
+    cropped so that their cells lie over one another and over the image.
 
     Source: CVPR 2015, sections 4.1 (fc6, fc7 as convolutions, score layers of zeros) and 4.2 (fusion), figure 3.
 
@@ -41,6 +48,10 @@ class FCN(nn.Cell):
         dropout: The probability with which an activation of fc6 and fc7 is dropped in training.
         seed: The seed of the initial weights. The same seed gives every stride the same encoder, fc6 and fc7.
         in_channels: The number of the images' channels; 3 is RGB.
+        encoder: The class of the encoder: `VGG16Encoder` or, with stride 32 and ``published``, `AlexNetEncoder`.
+        published: Whether to pad, to crop and to keep the upsampling fixed as the authors' networks do.
+        pool_scales: The factors, by the number of the pooling, on what the skips score; 1 by default. They are fixed
+            parameters. The authors' FCN-8s that is trained at once scales pool4 by 0.01 and pool3 by 0.0001.
 
     Inputs:
         - **images** - N x in_channels x H x W, float32, any H and W from 32 up.
@@ -64,6 +75,10 @@ class FCN(nn.Cell):
         dropout: float = 0.5,
         seed: int = 0,
         in_channels: int = 3,
+        *,
+        encoder: type[VGG16Encoder | AlexNetEncoder] = VGG16Encoder,
+        published: bool = False,
+        pool_scales: Mapping[int, float] | None = None,
     ) -> None:
         super().__init__()
         check_arguments(stride, num_classes, width, norm, dropout, seed, in_channels)
@@ -71,30 +86,39 @@ class FCN(nn.Cell):
         self.num_classes = num_classes
         hidden = scaled(4096, width)
 
-        self.encoder = VGG16Encoder(width, norm, in_channels)
+        self.published = published
+        self.encoder = encoder(width, norm, in_channels)
         channels = self.encoder.channels
-        self.fc6 = SameConv2d(channels[4], hidden, 7)
-        self.fc7 = SameConv2d(hidden, hidden, 1)
+        self.fc6 = HeadConv2d(channels[-1], hidden, encoder.head_kernel, padded=not published)
+        self.fc7 = HeadConv2d(hidden, hidden, 1)
         self.relu = nn.ReLU()
         self.dropout = float(dropout)
         self.kept_scale = 1 / (1 - float(dropout))
         self.score = score_layer(hidden, num_classes)
 
         if stride <= 16:
-            self.score_pool4 = score_layer(channels[3], num_classes)
+            self.score_pool4 = score_layer(channels[-2], num_classes)
             self.upsample_pool4 = BilinearUpsampling(num_classes, 2)
         if stride <= 8:
-            self.score_pool3 = score_layer(channels[2], num_classes)
+            self.score_pool3 = score_layer(channels[-3], num_classes)
             self.upsample_pool3 = BilinearUpsampling(num_classes, 2)
         if stride <= 4:
-            self.score_pool2 = score_layer(channels[1], num_classes)
+            self.score_pool2 = score_layer(channels[-4], num_classes)
             self.upsample_pool2 = BilinearUpsampling(num_classes, 2)
         if stride <= 2:
-            self.score_pool1 = score_layer(channels[0], num_classes)
+            self.score_pool1 = score_layer(channels[-5], num_classes)
             self.upsample_pool1 = BilinearUpsampling(num_classes, 2)
-        self.upsample = BilinearUpsampling(num_classes, stride)
+        kernel_size = encoder.upsampling_kernel if published and stride == 32 else None
+        self.upsample = BilinearUpsampling(num_classes, stride, kernel_size)
+        self.scaled = tuple(pool_scales or ())
+        for pool, scale in (pool_scales or {}).items():
+            values = np.full(channels[pool - 6], scale, np.float32)
+            setattr(self, f"scale_pool{pool}", Parameter(Tensor(values), requires_grad=False))
 
         initialise(self, seed)
+        if published:
+            for parameter in self.trainable_params():
+                parameter.requires_grad = not parameter.name.startswith("upsample")
 
     def __call__(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Check the size, then run ``construct``."""
@@ -114,13 +138,15 @@ class FCN(nn.Cell):
             generator: The source of all randomness.
 
         Returns:
-            The masks of fc6 and fc7, 2 x N x channels x H / 32 x W / 32 bool, each true with probability 1 - dropout
-            (to 1/65536); None without dropout.
+            The masks of fc6 and fc7, 2 x N x channels x H / 32 x W / 32 bool (or as large as the map of a published
+            network), each true with probability 1 - dropout (to 1/65536); None without dropout.
         """
         if self.dropout == 0:
             return None
         batch, _, height, width = shape
-        masks = (2, batch, self.fc6.out_channels, -(-height // 32), -(-width // 32))
+        beyond = 2 * self.encoder.padding if self.published else 0
+        cells = (self.encoder.coarsest(length + beyond) - self.fc6.lost for length in (height, width))
+        masks = (2, batch, self.fc6.out_channels, *cells)
         values = np.frombuffer(generator.bytes(2 * math.prod(masks)), np.uint16)
         return (values >= round(self.dropout * 2**16)).reshape(masks)
 
@@ -128,32 +154,54 @@ class FCN(nn.Cell):
         """Return the logits of every pixel."""
         height = images.shape[2]
         width = images.shape[3]
-        # Poolings drop the remainder of an odd size, and fusions need maps that match, so the images are padded to a
-        # multiple of 32 and the logits cropped. (The published network pads by 100 pixels and crops by offsets worked
-        # out for each stride.) Only the right and the bottom are padded, so that the grid of the poolings stays
-        # anchored to the image's origin; the padding is 0, the mean colour of a normalised image. A size that fits and
-        # is known when the graph is compiled needs neither copy; an unknown one would need a branch at run time.
+        if self.published:
+            padding, crop = self.encoder.padding, self.encoder.crop
+            images = ops.pad(images, (padding, padding, padding, padding))
+            return self.padded_logits(images, masks)[:, :, crop : crop + height, crop : crop + width]
+        # Fusions need maps that match, so the images are padded to a multiple of 32 and the logits cropped. Only the
+        # right and the bottom are padded, so that the grid of the poolings stays anchored to the image's origin; the
+        # padding is 0, the mean colour of a normalised image. A size that fits and is known when the graph is compiled
+        # needs neither copy; an unknown one would need a branch at run time.
         if F.isconstant(height) and F.isconstant(width) and height % 32 == 0 and width % 32 == 0:
             return self.padded_logits(images, masks)
         images = ops.pad(images, (0, (-width) % 32, 0, (-height) % 32))
         return self.padded_logits(images, masks)[:, :, :height, :width]
 
     def padded_logits(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Return the logits of every pixel of images whose sides are multiples of 32."""
-        pool1, pool2, pool3, pool4, pool5 = self.encoder(images)
-        features = self._drop(self.relu(self.fc6(pool5)), masks, 0)
+        """Return the logits of padded images: of images whose sides are multiples of 32, or as `construct` pads."""
+        pools = self.encoder(images)
+        features = self._drop(self.relu(self.fc6(pools[-1])), masks, 0)
         features = self._drop(self.relu(self.fc7(features)), masks, 1)
         score = self.score(features)
+        if self.published:
+            # What is upsampled then reaches as far beyond the outermost scores as in a convolution without padding.
+            score = ops.pad(score, (1, 1, 1, 1))
 
         if self.stride <= 16:
-            score = self.upsample_pool4(score) + self.score_pool4(pool4)
+            score = self.upsample_pool4(score)
+            pool4 = self._beneath(score, pools[-2], 4)
+            if 4 in self.scaled:
+                pool4 = pool4 * self.scale_pool4.reshape(1, -1, 1, 1)
+            score = score + self.score_pool4(pool4)
         if self.stride <= 8:
-            score = self.upsample_pool3(score) + self.score_pool3(pool3)
+            score = self.upsample_pool3(score)
+            pool3 = self._beneath(score, pools[-3], 8)
+            if 3 in self.scaled:
+                pool3 = pool3 * self.scale_pool3.reshape(1, -1, 1, 1)
+            score = score + self.score_pool3(pool3)
         if self.stride <= 4:
-            score = self.upsample_pool2(score) + self.score_pool2(pool2)
+            score = self.upsample_pool2(score)
+            score = score + self.score_pool2(self._beneath(score, pools[-4], 16))
         if self.stride <= 2:
-            score = self.upsample_pool1(score) + self.score_pool1(pool1)
+            score = self.upsample_pool1(score)
+            score = score + self.score_pool1(self._beneath(score, pools[-5], 32))
         return self.upsample(score)
+
+    def _beneath(self, score: Tensor, pool: Tensor, first: int) -> Tensor:
+        """Return the part of a pooled map that lies beneath a score map, which begins two coarse cells further in."""
+        if not self.published:
+            return pool
+        return pool[:, :, first : first + score.shape[2], first : first + score.shape[3]]
 
     def _drop(self, features: Tensor, masks: Tensor | None, layer: int) -> Tensor:
         if masks is None and not self.training:
@@ -222,3 +270,14 @@ fcn16s = partial(FCN, 16)
 fcn8s = partial(FCN, 8)
 fcn4s = partial(FCN, 4)
 fcn2s = partial(FCN, 2)
+
+
+def _published(stride: int, **options: Any) -> Callable[..., FCN]:
+    return partial(FCN, stride, norm="none", published=True, **options)
+
+
+paper_fcn32s = _published(32)
+paper_fcn16s = _published(16)
+paper_fcn8s = _published(8)
+paper_fcn8s_atonce = _published(8, pool_scales={4: 0.01, 3: 0.0001})
+paper_fcn_alexnet = _published(32, encoder=AlexNetEncoder)

@@ -85,8 +85,8 @@ class NormRelu(nn.BatchNorm2d):
         return self.by_batch(features, statistics, self.gamma, self.beta)
 
 
-class SameConv2d(nn.Cell):
-    """A convolution with a large kernel, stride 1 and bias, whose output is as large as its input.
+class HeadConv2d(nn.Cell):
+    """A convolution of fc6 or fc7: of stride 1, with bias, and perhaps with a large kernel.
 
     It is a compiled operator where `fcnlab.kernels` has one, else im2col and one matrix product; its parameters are
     those of an ordinary convolution. It exists for fc6: MindSpore 2.8's CPU kernel for the weight gradient of a
@@ -99,21 +99,23 @@ class SameConv2d(nn.Cell):
     Args:
         in_channels: The number of channels of the input.
         out_channels: The number of channels of the output.
-        kernel_size: The side of the kernel; odd, so that the padding is symmetric.
+        kernel_size: The side of the kernel; odd where there is padding, so that the padding is symmetric.
+        padded: Whether the input is padded with zeros, so that the output is as large. Without padding, the output has
+            ``kernel_size - 1`` fewer rows and columns.
 
     Inputs:
         N x in_channels x H x W, float32.
 
     Outputs:
-        N x out_channels x H x W, float32.
+        N x out_channels x H x W, or less without padding, float32.
 
     Raises:
-        ValueError: If ``kernel_size`` is even or not positive.
+        ValueError: If ``kernel_size`` is not positive, or is even with padding.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padded: bool = True) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
+        if kernel_size < 1 or (padded and kernel_size % 2 == 0):
             raise ValueError(f"kernel_size must be odd and positive, not {kernel_size}")
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -122,7 +124,9 @@ class SameConv2d(nn.Cell):
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.weight = Parameter(initializer("zeros", shape, mstype.float32), name="weight")
         self.bias = Parameter(initializer("zeros", (out_channels,), mstype.float32), name="bias")
-        self.direct = kernels.direct_convolution()
+        self.padding = kernel_size // 2 if padded else 0
+        self.lost = 0 if padded else kernel_size - 1
+        self.direct = kernels.direct_convolution() if self.lost == 0 else None
         # The gradient of `ops.matmul` would transpose the weight in memory: half of a training step at width 1.
         self.matmul = ops.MatMul()
 
@@ -133,7 +137,8 @@ class SameConv2d(nn.Cell):
         batch, _, height, width = features.shape
         patches = features
         if self.kernel_size > 1:
-            patches = ops.unfold(features, self.kernel_size, 1, self.kernel_size // 2, 1)
+            patches = ops.unfold(features, self.kernel_size, 1, self.padding, 1)
+            height, width = height - self.lost, width - self.lost
         # The patches of all images lie side by side: one large product is faster than a batch of small ones, and a
         # batched product would copy the weight for each image.
         patches = patches.reshape(batch, self.patch_size, height * width)
@@ -143,8 +148,8 @@ class SameConv2d(nn.Cell):
         return output + self.bias.reshape(1, self.out_channels, 1, 1)
 
 
-def bilinear_kernel(channels: int, stride: int) -> np.ndarray:
-    """Return the weight with which a transposed convolution of kernel 2s and stride s interpolates bilinearly.
+def bilinear_kernel(channels: int, stride: int, size: int | None = None) -> np.ndarray:
+    """Return the weight with which a transposed convolution of stride s interpolates bilinearly.
 
     Every channel is upsampled by itself, so that the kernel is zero off the diagonal of the channel axes.
 
@@ -153,11 +158,12 @@ def bilinear_kernel(channels: int, stride: int) -> np.ndarray:
     Args:
         channels: The number of channels C of both input and output.
         stride: The upsampling factor s, even.
+        size: The side k of the kernel: 2s, the default, or 2s - 1, which is centred on a pixel.
 
     Returns:
-        C x C x 2s x 2s, float32.
+        C x C x k x k, float32.
     """
-    size = 2 * stride
+    size = size or 2 * stride
     distance = np.abs(np.arange(size) - (size - 1) / 2) / stride
     profile = 1 - distance
     kernel = np.zeros((channels, channels, size, size), dtype=np.float32)
@@ -166,41 +172,43 @@ def bilinear_kernel(channels: int, stride: int) -> np.ndarray:
 
 
 class BilinearUpsampling(nn.Conv2dTranspose):
-    """Learnable s-fold upsampling: a transposed convolution of kernel 2s and stride s without bias, bilinear at first.
+    """Learnable s-fold upsampling: a transposed convolution of stride s without bias, bilinear at first.
 
     It is a compiled operator where `fcnlab.kernels` has one. All C x C kernels are learnable, so that training may mix
-    the classes' maps. The padding of s/2 centres the result and makes the output exactly s times as large as the input.
+    the classes' maps. The padding of s/2 centres the result; with a kernel of 2s, it makes the output exactly s times
+    as large as the input, and with one of 2s - 1 smaller by one row and one column.
 
     Source: Long, Shelhamer & Darrell, CVPR 2015, sections 3.3 and 4.2.
 
     Args:
         channels: The number of channels C of both input and output.
         stride: The upsampling factor s, even.
+        kernel_size: The side of the kernel: 2s, the default, or 2s - 1.
 
     Inputs:
         N x C x H x W, float32.
 
     Outputs:
-        N x C x sH x sW, float32.
+        N x C x sH x sW, or N x C x sH - 1 x sW - 1 with the smaller kernel, float32.
 
     Raises:
         ValueError: If ``stride`` is odd or not positive.
     """
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels: int, stride: int, kernel_size: int | None = None) -> None:
         if stride < 2 or stride % 2:
             raise ValueError(f"stride must be even and positive, not {stride}")
         super().__init__(
             channels,
             channels,
-            kernel_size=2 * stride,
+            kernel_size=kernel_size or 2 * stride,
             stride=stride,
             pad_mode="pad",
             padding=stride // 2,
             has_bias=False,
-            weight_init=Tensor(bilinear_kernel(channels, stride)),
+            weight_init=Tensor(bilinear_kernel(channels, stride, kernel_size)),
         )
-        self.by_blocks = kernels.upsampling()
+        self.by_blocks = kernels.upsampling() if kernel_size in (None, 2 * stride) else None
 
     def construct(self, features: Tensor) -> Tensor:
         """Upsample."""

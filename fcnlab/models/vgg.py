@@ -32,12 +32,16 @@ def vgg_block(in_channels: int, out_channels: int, convolutions: int, norm: str)
             cells[f"relu{index}"] = nn.ReLU()
         in_channels = out_channels
     if norm == "none":
-        cells["pool"] = nn.MaxPool2d(kernel_size=2, stride=2)
+        # An odd map gets a last row and column of windows that look at what is there, as in the published networks.
+        cells["pool"] = nn.MaxPool2d(kernel_size=2, stride=2, pad_mode="same")
     return nn.SequentialCell(cells)
 
 
 class VGG16Encoder(nn.Cell):
     """Thirteen 3x3 convolutions in five blocks, each block halving the resolution.
+
+    The published networks pad the first convolution by 100 pixels, which is a padding of the image by 99. Of these,
+    64 are two cells of the coarsest map, and the remaining 35 are cropped off the logits.
 
     Args:
         width: The factor on every number of channels.
@@ -46,13 +50,28 @@ class VGG16Encoder(nn.Cell):
 
     Attributes:
         channels: The numbers of channels of the five pooled maps.
+        head_kernel: The side of fc6's kernel.
+        upsampling_kernel: The side of the kernel of the published 32-fold upsampling.
+        padding: The pixels by which the published networks pad an image on each side.
+        crop: The pixels by which they crop the logits at the top and on the left, where each side of the score map has
+            one more cell.
 
     Inputs:
-        N x in_channels x H x W, float32, H and W multiples of 32.
+        N x in_channels x H x W, float32, H and W multiples of 32 with batch normalisation.
 
     Outputs:
-        The five pooled maps, finest first: N x channels[i] x H / 2**(i+1) x W / 2**(i+1).
+        The five pooled maps, finest first: N x channels[i] x H / 2**(i+1) x W / 2**(i+1), rounded up.
     """
+
+    head_kernel = 7
+    upsampling_kernel = 64
+    padding = 99
+    crop = 35
+
+    @staticmethod
+    def coarsest(length: int) -> int:
+        """Return the length of the coarsest map of an image of a length."""
+        return -(-length // 2 ** len(BLOCKS))
 
     def __init__(self, width: float = 1.0, norm: str = "batch", in_channels: int = 3) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import pytest
 from mindspore import Tensor, nn
 
 from fcnlab.kernels import stock_operators
-from fcnlab.models.layers import BilinearUpsampling, SameConv2d, bilinear_kernel
+from fcnlab.models.layers import BilinearUpsampling, HeadConv2d, bilinear_kernel
 
 MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
 OPERATORS = pytest.mark.parametrize("operators", [nullcontext, stock_operators], ids=["compiled", "stock"])
@@ -42,7 +42,7 @@ def test_unfold_convolution_is_a_convolution(mode, operators, kernel_size):
     generator = np.random.default_rng(kernel_size)
     weight, bias = normal(generator, 4, 3, kernel_size, kernel_size), normal(generator, 4)
     with operators():
-        layer = SameConv2d(3, 4, kernel_size)
+        layer = HeadConv2d(3, 4, kernel_size)
     layer.weight.set_data(weight)
     layer.bias.set_data(bias)
     convolution = nn.Conv2d(
@@ -56,14 +56,14 @@ def test_unfold_convolution_is_a_convolution(mode, operators, kernel_size):
 
 
 def test_unfold_convolution_looks_like_a_convolution_to_a_checkpoint():
-    parameters = {parameter.name: parameter.shape for parameter in SameConv2d(3, 4, 7).get_parameters()}
+    parameters = {parameter.name: parameter.shape for parameter in HeadConv2d(3, 4, 7).get_parameters()}
     assert parameters == {"weight": (4, 3, 7, 7), "bias": (4,)}
 
 
 @pytest.mark.parametrize("kernel_size", [0, 2, -1])
 def test_unfold_convolution_refuses_an_even_kernel(kernel_size):
     with pytest.raises(ValueError, match=f"kernel_size must be odd and positive, not {kernel_size}"):
-        SameConv2d(3, 4, kernel_size)
+        HeadConv2d(3, 4, kernel_size)
 
 
 def test_bilinear_kernel_of_stride_2():

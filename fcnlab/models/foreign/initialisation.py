@@ -120,6 +120,7 @@ def initialise(
     found = recognise(file, source, parameters)
     entries = dict(found.entries)
     _fit_norms(entries, parameters, source)
+    _fit_scales(entries, parameters)
     if found.convention is not None and mean is not None and std is not None:
         _convert_input(entries, parameters, found.convention, mean, std)
     rows, values, unfit = _match(entries, parameters, found.class_names, class_names)
@@ -174,6 +175,16 @@ def _fold_norm(entries: dict[str, Entry], layer: str, norm: str) -> None:
     moving = tuple(name for part in NORM_PARTS for name in parts[part].sources)
     entries[f"{layer}.weight"] = Entry(kernel, (*weight.sources, *scaling), CONVERTED)
     entries[f"{layer}.bias"] = Entry(grows, (*(bias.sources if bias else ()), *moving), CONVERTED)
+
+
+def _fit_scales(entries: dict[str, Entry], parameters: Collection[str]) -> None:
+    """Fold factors on pooled maps that the network has not into what scores them."""
+    for name in [name for name in entries if name.startswith("scale_pool") and name not in parameters]:
+        score = f"score{name.removeprefix('scale')}.weight"
+        weight, scale = entries.get(score), entries.pop(name)
+        if weight is not None and weight.array.ndim == 4 and scale.array.shape == weight.array.shape[1:2]:
+            array = weight.array * scale.array[:, None, None]
+            entries[score] = Entry(array, (*weight.sources, *scale.sources), CONVERTED)
 
 
 def _convert_input(
@@ -311,11 +322,13 @@ def _may_miss(name: str, initial: Collection[str], entries: Mapping[str, Entry])
 def _other_shape(source: str, name: str, entries: Mapping[str, Entry], parameters: Mapping[str, Parameter]) -> str:
     hint = "use the arch.width, arch.norm and dataset.num_classes it was trained with"
     if FIRST in entries and FIRST in parameters:
-        channels = entries[FIRST].array.shape[0]
-        if channels != parameters[FIRST].shape[0]:
+        theirs, ours = entries[FIRST].array.shape, parameters[FIRST].shape
+        if theirs[2:] != ours[2:]:
+            hint = "it belongs to another encoder"
+        elif theirs[0] != ours[0]:
             gamma = f"{norm_of(FIRST.removesuffix('.weight'))}.gamma"
             norm = " arch.norm=none" if gamma in parameters and gamma not in entries else ""
-            hint = f"set arch.width={channels / 64:g}{norm}"
+            hint = f"set arch.width={theirs[0] / (96 if ours[-1] == 11 else 64):g}{norm}"
     return (
         f"{source}: {name} has shape {tuple(entries[name].array.shape)}, this network's has "
         f"{tuple(parameters[name].shape)}; {hint}"

@@ -94,8 +94,8 @@ def recognise(file: WeightsFile, source: str, names: Collection[str] = ()) -> Re
     first = ", ".join(ascii(name[:60]) for name in list(file.arrays)[:3])
     raise CheckpointError(
         f"{source}: is a {file.kind} file of {len(file.arrays)} arrays ({first}, ...) whose layout is not known; known "
-        "are VGG of torchvision, Keras, Caffe and MindSpore, FCN of its authors, torchfcn and MindSpore, and this "
-        "package's own"
+        "are VGG of torchvision, Keras, Caffe and MindSpore, AlexNet of Caffe, FCN of its authors, torchfcn and "
+        "MindSpore, and this package's own"
     )
 
 
@@ -239,8 +239,8 @@ def _mindspore_fcn(file: WeightsFile) -> Recognised | None:
 def _heads(file: WeightsFile, layers: Mapping[str, Mapping[str, str]]) -> dict[str, Entry]:
     """Return the score and upsampling layers as FCN's authors name them.
 
-    The net of 8s at once scales what it scores of pool3 and pool4 by layers of their own in Caffe, which are folded
-    into the scores here. (In torchfcn the factors are in its code, and cannot be seen in its files.)
+    The net of 8s at once scales what it scores of pool3 and pool4 by layers of their own in Caffe. (In torchfcn the
+    factors are in its code, and cannot be seen in its files.)
     """
     names = {
         **{"score_fr": "score", "score_pool4": "score_pool4", "score_pool3": "score_pool3"},
@@ -254,11 +254,34 @@ def _heads(file: WeightsFile, layers: Mapping[str, Mapping[str, str]]) -> dict[s
     for pool in ("pool3", "pool4"):
         factor, score = layers.get(f"scale_{pool}", {}).get("weight"), entries.get(f"score_{pool}.weight")
         if factor is not None and score is not None and score.array.ndim == 4:
-            factors = file.arrays[factor].ravel()
-            if factors.size in (1, score.array.shape[1]):
-                array = score.array * factors[:, None, None]
-                entries[f"score_{pool}.weight"] = Entry(array, (*score.sources, factor), CONVERTED)
+            factors, channels = file.arrays[factor], score.array.shape[1]
+            if factors.size == 1:
+                factors = np.full(channels, factors.item(), factors.dtype)
+            entries[f"scale_{pool}"] = Entry(factors, (factor,))
     return entries
+
+
+def _caffe_alexnet(file: WeightsFile) -> Recognised | None:
+    """``conv1`` to ``conv5``, of Caffe's AlexNet and of the FCN that its authors made of it."""
+    named = _below_prefix(file, r"conv1\.weight")
+    if "conv5.weight" not in named:
+        return None
+    layers: dict[str, dict[str, str]] = {}
+    for name, original in named.items():
+        layer, _, part = name.replace("-", "_").rpartition(".")
+        if part in ("weight", "bias"):
+            layers.setdefault(layer, {})[part] = original
+    entries = {}
+    for number, ours in enumerate(("block1.conv1", "block2.conv1", "block3.conv1", "block3.conv2", "block3.conv3"), 1):
+        for part, original in layers.get(f"conv{number}", {}).items():
+            entries[f"encoder.{ours}.{part}"] = _part(file, part, original)
+    for layer in ("fc6", "fc7"):
+        if len(layers.get(layer, {})) == 2:
+            parts = (layers[layer][part] for part in ("weight", "bias"))
+            entries |= _dense(file, layer, *parts, _channels(entries), side=6)
+    heads = _heads(file, layers)
+    layout = "FCN-AlexNet of its authors' names" if heads else "AlexNet of Caffe's names"
+    return Recognised(layout, entries | heads, FCN_CAFFE)
 
 
 def _by_order(file: WeightsFile) -> Recognised | None:
@@ -275,6 +298,7 @@ LAYOUTS: tuple[Callable[[WeightsFile], Recognised | None], ...] = (
     _torchvision,
     _keras,
     _caffe,
+    _caffe_alexnet,
     _mindspore_fcn,
     _by_order,
 )
@@ -348,20 +372,21 @@ def _channels(entries: Mapping[str, Entry]) -> int:
 
 
 def _dense(
-    file: WeightsFile, layer: str, weight: str, bias: str, channels: int, channels_last: bool = False
+    file: WeightsFile, layer: str, weight: str, bias: str, channels: int, channels_last: bool = False, side: int = 7
 ) -> dict[str, Entry]:
-    """Return a dense layer of VGG as the convolution that computes the same; nothing if it is of another size.
+    """Return a dense layer as the convolution that computes the same; nothing if it is of another size.
 
     Args:
         file: The file.
-        layer: ``fc6``, which sees 7 x 7 pixels, or ``fc7``.
+        layer: ``fc6`` or ``fc7``.
         weight: The name of its matrix, outputs x inputs, or of a convolution's kernel.
         bias: The name of its bias.
         channels: Of the features that fc6 sees.
         channels_last: Whether the matrix is inputs x outputs, and fc6's inputs are in the order height, width, channel.
+        side: The side of what fc6 sees: 7 cells for VGG, 6 for AlexNet.
     """
     array, outputs = file.arrays[weight], file.arrays[bias].size
-    side = 7 if layer == "fc6" else 1
+    side = side if layer == "fc6" else 1
     inputs = channels * side * side if layer == "fc6" else array.size // max(outputs, 1)
     if outputs == 0 or array.size != outputs * inputs or inputs == 0:
         return {}
