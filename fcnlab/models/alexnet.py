@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
+from fcnlab.models.layers import CeilMaxPool2d, zero_pad
 from fcnlab.models.vgg import scaled
 
 
@@ -21,6 +22,7 @@ class AlexNetEncoder(nn.Cell):
         width: The factor on every number of channels, which stays even.
         norm: ``"none"``; AlexNet has no batch normalisation.
         in_channels: The number of the images' channels.
+        published: True; there is no other form of this encoder.
 
     Attributes:
         channels: The numbers of channels of the three pooled maps.
@@ -41,10 +43,10 @@ class AlexNetEncoder(nn.Cell):
     padding = 100
     crop = 34
 
-    def __init__(self, width: float = 1.0, norm: str = "none", in_channels: int = 3) -> None:
+    def __init__(self, width: float = 1.0, norm: str = "none", in_channels: int = 3, published: bool = True) -> None:
         super().__init__()
-        if norm != "none":
-            raise ValueError(f"norm must be none, not {norm!r}")
+        if norm != "none" or not published:
+            raise ValueError("AlexNet comes without batch normalisation, and as it was published")
         first, second, third, fourth, fifth = (2 * scaled(half, width) for half in (48, 128, 192, 192, 128))
         self.channels = [first, second, fifth]
         self.block1 = block([convolution(in_channels, first, 11, stride=4)], normalised=True)
@@ -71,26 +73,6 @@ class AlexNetEncoder(nn.Cell):
         return pool1, pool2, pool5
 
 
-class OverlappingPool(nn.Cell):
-    """Max-pooling of size 3 and stride 2 whose last windows may reach beyond the map, as in Caffe.
-
-    Inputs:
-        N x C x H x W, float32, none of it negative.
-
-    Outputs:
-        N x C x H // 2 x W // 2.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = nn.MaxPool2d(kernel_size=3, stride=2)
-
-    def construct(self, features: Tensor) -> Tensor:
-        """Pool."""
-        # A window beyond an odd number of rows does not begin within them, so that one zero more changes nothing.
-        return self.pool(ops.pad(features, (0, 1, 0, 1)))
-
-
 class ResponseNorm(nn.Cell):
     """Local response normalisation over five channels, with Caffe's constants.
 
@@ -101,10 +83,14 @@ class ResponseNorm(nn.Cell):
         x / (1 + 1e-4 / 5 * s) ** 0.75, where s is the sum of squares over two channels on either side, as large as x.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.pad = zero_pad(0, 0, channels=2)
+
     def construct(self, features: Tensor) -> Tensor:
         """Normalise."""
         channels = features.shape[1]
-        squares = ops.pad(features * features, (0, 0, 0, 0, 2, 2))
+        squares = self.pad(features * features)
         total = squares[:, :channels]
         for shift in range(1, 5):
             total = total + squares[:, shift : shift + channels]
@@ -137,7 +123,7 @@ def block(convolutions: list[nn.Conv2d], normalised: bool) -> nn.SequentialCell:
     for index, layer in enumerate(convolutions, 1):
         cells[f"conv{index}"] = layer
         cells[f"relu{index}"] = nn.ReLU()
-    cells["pool"] = OverlappingPool()
+    cells["pool"] = CeilMaxPool2d(3)
     if normalised:
         cells["norm"] = ResponseNorm()
     return nn.SequentialCell(cells)

@@ -15,7 +15,7 @@ from mindspore.ops import functional as F
 
 from fcnlab.core.errors import ConfigError
 from fcnlab.models.alexnet import AlexNetEncoder
-from fcnlab.models.layers import BilinearUpsampling, HeadConv2d
+from fcnlab.models.layers import BilinearUpsampling, HeadConv2d, zero_pad
 from fcnlab.models.vgg import VGG16Encoder, scaled
 
 STRIDES = (32, 16, 8, 4, 2)
@@ -87,7 +87,9 @@ class FCN(nn.Cell):
         hidden = scaled(4096, width)
 
         self.published = published
-        self.encoder = encoder(width, norm, in_channels)
+        self.pad = zero_pad(encoder.padding, encoder.padding)
+        self.pad_score = zero_pad(1, 1)
+        self.encoder = encoder(width, norm, in_channels, published)
         channels = self.encoder.channels
         self.fc6 = HeadConv2d(channels[-1], hidden, encoder.head_kernel, padded=not published)
         self.fc7 = HeadConv2d(hidden, hidden, 1)
@@ -155,9 +157,8 @@ class FCN(nn.Cell):
         height = images.shape[2]
         width = images.shape[3]
         if self.published:
-            padding, crop = self.encoder.padding, self.encoder.crop
-            images = ops.pad(images, (padding, padding, padding, padding))
-            return self.padded_logits(images, masks)[:, :, crop : crop + height, crop : crop + width]
+            crop = self.encoder.crop
+            return self.padded_logits(self.pad(images), masks)[:, :, crop : crop + height, crop : crop + width]
         # Fusions need maps that match, so the images are padded to a multiple of 32 and the logits cropped. Only the
         # right and the bottom are padded, so that the grid of the poolings stays anchored to the image's origin; the
         # padding is 0, the mean colour of a normalised image. A size that fits and is known when the graph is compiled
@@ -175,7 +176,7 @@ class FCN(nn.Cell):
         score = self.score(features)
         if self.published:
             # What is upsampled then reaches as far beyond the outermost scores as in a convolution without padding.
-            score = ops.pad(score, (1, 1, 1, 1))
+            score = self.pad_score(score)
 
         if self.stride <= 16:
             score = self.upsample_pool4(score)

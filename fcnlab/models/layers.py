@@ -85,6 +85,44 @@ class NormRelu(nn.BatchNorm2d):
         return self.by_batch(features, statistics, self.gamma, self.beta)
 
 
+def zero_pad(before: int, after: int, channels: int = 0) -> ops.Pad:
+    """Return a padding with zeros of an N x C x H x W map.
+
+    ``ops.pad`` is not for training: from the third step on, its CPU kernel for a size that is known when the graph is
+    compiled does not return.
+
+    Args:
+        before: The rows above and the columns on the left.
+        after: The rows below and the columns on the right.
+        channels: The channels on either side.
+    """
+    return ops.Pad(((0, 0), (channels, channels), (before, after), (before, after)))
+
+
+class CeilMaxPool2d(nn.Cell):
+    """Max-pooling of stride 2 whose last windows may reach beyond the map, as in Caffe.
+
+    Args:
+        kernel_size: The side of a window, 2 or 3.
+
+    Inputs:
+        N x C x H x W, float32, none of it negative.
+
+    Outputs:
+        N x C x (H - kernel_size + 1) / 2 + 1 x (W - kernel_size + 1) / 2 + 1, rounded down.
+    """
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__()
+        self.pad = zero_pad(0, 1)
+        self.pool = nn.MaxPool2d(kernel_size=kernel_size, stride=2)
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Pool."""
+        # One row and one column of zeros are part of a window only where the last one would reach beyond the map.
+        return self.pool(self.pad(features))
+
+
 class HeadConv2d(nn.Cell):
     """A convolution of fc6 or fc7: of stride 1, with bias, and perhaps with a large kernel.
 

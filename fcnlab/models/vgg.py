@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn
 
-from fcnlab.models.layers import Conv3x3, NormRelu
+from fcnlab.models.layers import CeilMaxPool2d, Conv3x3, NormRelu
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """The number of 3x3 convolutions of each block, and the number of their output channels at width 1."""
@@ -17,10 +17,13 @@ def scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def vgg_block(in_channels: int, out_channels: int, convolutions: int, norm: str) -> nn.SequentialCell:
+def vgg_block(
+    in_channels: int, out_channels: int, convolutions: int, norm: str, published: bool = False
+) -> nn.SequentialCell:
     """Return ``convolutions`` times 3x3 convolution, batch norm (if any) and ReLU, followed by 2x2 max-pooling.
 
-    The cells are named ``conv1 norm1 conv2 ...`` with batch norm, ``conv1 relu1 conv2 ... pool`` without.
+    The cells are named ``conv1 norm1 conv2 ...`` with batch norm, ``conv1 relu1 conv2 ... pool`` without. Pooling
+    rounds an odd size up if the block is as published.
     """
     cells: OrderedDict[str, nn.Cell] = OrderedDict()
     for index in range(1, convolutions + 1):
@@ -32,8 +35,7 @@ def vgg_block(in_channels: int, out_channels: int, convolutions: int, norm: str)
             cells[f"relu{index}"] = nn.ReLU()
         in_channels = out_channels
     if norm == "none":
-        # An odd map gets a last row and column of windows that look at what is there, as in the published networks.
-        cells["pool"] = nn.MaxPool2d(kernel_size=2, stride=2, pad_mode="same")
+        cells["pool"] = CeilMaxPool2d(2) if published else nn.MaxPool2d(kernel_size=2, stride=2)
     return nn.SequentialCell(cells)
 
 
@@ -47,6 +49,7 @@ class VGG16Encoder(nn.Cell):
         width: The factor on every number of channels.
         norm: ``"batch"`` for batch normalisation after each convolution, ``"none"`` for VGG as published.
         in_channels: The number of the images' channels.
+        published: Whether to pool odd sizes, too, as VGG without batch normalisation does in the published networks.
 
     Attributes:
         channels: The numbers of channels of the five pooled maps.
@@ -57,7 +60,7 @@ class VGG16Encoder(nn.Cell):
             one more cell.
 
     Inputs:
-        N x in_channels x H x W, float32, H and W multiples of 32 with batch normalisation.
+        N x in_channels x H x W, float32, H and W multiples of 32 unless ``published``.
 
     Outputs:
         The five pooled maps, finest first: N x channels[i] x H / 2**(i+1) x W / 2**(i+1), rounded up.
@@ -73,15 +76,15 @@ class VGG16Encoder(nn.Cell):
         """Return the length of the coarsest map of an image of a length."""
         return -(-length // 2 ** len(BLOCKS))
 
-    def __init__(self, width: float = 1.0, norm: str = "batch", in_channels: int = 3) -> None:
+    def __init__(self, width: float = 1.0, norm: str = "batch", in_channels: int = 3, published: bool = False) -> None:
         super().__init__()
         depths = [convolutions for convolutions, _ in BLOCKS]
         self.channels = [scaled(channels, width) for _, channels in BLOCKS]
-        self.block1 = vgg_block(in_channels, self.channels[0], depths[0], norm)
-        self.block2 = vgg_block(self.channels[0], self.channels[1], depths[1], norm)
-        self.block3 = vgg_block(self.channels[1], self.channels[2], depths[2], norm)
-        self.block4 = vgg_block(self.channels[2], self.channels[3], depths[3], norm)
-        self.block5 = vgg_block(self.channels[3], self.channels[4], depths[4], norm)
+        self.block1 = vgg_block(in_channels, self.channels[0], depths[0], norm, published)
+        self.block2 = vgg_block(self.channels[0], self.channels[1], depths[1], norm, published)
+        self.block3 = vgg_block(self.channels[1], self.channels[2], depths[2], norm, published)
+        self.block4 = vgg_block(self.channels[2], self.channels[3], depths[3], norm, published)
+        self.block5 = vgg_block(self.channels[3], self.channels[4], depths[4], norm, published)
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return all five pooled maps, finest first."""
