@@ -6,6 +6,7 @@ import weight_files as files
 
 from fcnlab.core.errors import CheckpointError
 from fcnlab.models.foreign import WeightsFile, recognise
+from fcnlab.models.foreign.initialisation import _fit_scales
 from fcnlab.models.foreign.input_convention import (
     FCN_CAFFE,
     FCN_MINDSPORE,
@@ -190,8 +191,10 @@ def test_fcn_of_its_authors_and_of_torchfcn(heads, expected, prefix):
 
 def test_the_factors_of_the_net_at_once_go_into_its_scores():
     arrays = caffe([*SKIPS, ("upscore8.weight", (21, 21, 16, 16)), ("scale_pool3.weight", (8,))])
-    found = recognise(WeightsFile("Caffe", arrays), "init_from=x")
-    entry = found.entries["score_pool3.weight"]
+    entries = recognise(WeightsFile("Caffe", arrays), "init_from=x").entries
+    np.testing.assert_array_equal(entries["scale_pool3"].array, arrays["scale_pool3.weight"])
+    _fit_scales(entries, ())
+    entry = entries["score_pool3.weight"]
     assert (entry.action, entry.sources) == ("converted", ("score_pool3.weight", "scale_pool3.weight"))
     pixel = np.random.default_rng(4).standard_normal(8)
     expected = arrays["score_pool3.weight"][:, :, 0, 0] @ (arrays["scale_pool3.weight"] * pixel)
