@@ -15,7 +15,8 @@ import fcnlab
 from fcnlab.config.schema import FolderConfig
 from fcnlab.core.errors import DataError
 from fcnlab.data import mindrecord as reading
-from fcnlab.data.image_folder import Folder, folder
+from fcnlab.data.folder import folder
+from fcnlab.data.image_folder import Folder
 from fcnlab.data.labelled_files import LabelledFiles
 from fcnlab.data.mindrecord import RecordFolder, Shard
 from fcnlab.experiment import assembly

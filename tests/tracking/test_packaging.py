@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import importlib_metadata
 import numpy as np
 import pytest
 import yaml
@@ -56,7 +57,9 @@ try:
 except ModuleNotFoundError:
     pass
 
+import importlib_metadata
 import mlflow
+import importlib_metadata
 import numpy as np
 
 loaded = mlflow.pyfunc.load_model(model)
@@ -111,7 +114,7 @@ def test_the_requirements_are_what_the_code_that_runs_imports(elsewhere, model):
     assert files
     assert all(file.is_relative_to(model) for file in files)
     imported = {name.partition(".")[0] for file in files for name in imports(file)} - sys.stdlib_module_names
-    owners = importlib.metadata.packages_distributions()
+    owners = importlib_metadata.packages_distributions()  # the standard library's of Python 3.10 misses numpy
     expected = {
         f"{distribution}=={importlib.metadata.version(distribution)}"
         for name in imported - {"fcnlab"}
