@@ -160,7 +160,9 @@ def test_the_command_reports_by_its_exit_code(checkpoint, folder):
         timeout=120,
     )
     assert done.returncode == 1
-    assert done.stderr.strip() == ("fcnlab: image 'in/a.png' is damaged or truncated: replace it; the rest is labelled")
+    assert done.stderr.strip() == (
+        "fcnlab: image 'in/a.png' is damaged or truncated: replace it, or remove it; the rest is labelled"
+    )
     assert "2 labelled, 0 skipped, 1 failed" in done.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["in", "out"]  # no log, no .hydra
 

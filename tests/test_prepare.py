@@ -257,7 +257,7 @@ def test_colours_labelme_and_coco_give_the_same(tmp_path):
         (["dataset=camvid", "source={source}"], "neither 'train.txt' nor a folder 'train'.*for research"),
         (["source={source}"], "classes: name them in order"),
         (["source={source}", "classes=[a,a]"], "classes: 'a' is the name of classes 0 and 1"),
-        (["source={source}", "classes=[a,b]", "values=[1]"], "values has 1 entries for 2 classes"),
+        (["source={source}", "classes=[a,b]", "values=[1]"], "values has 1 entries, classes 2"),
         (["source={source}", "classes=[a,b]", "colours=[[0,0],[1,1]]"], "give red, green and blue"),
         (["source={source}", "classes=[a,b,c]"], "has the values 255|no class's"),
         (["source={source}/images/x.jpg", "classes=[a,b]"], "neither a folder nor an archive"),
