@@ -102,13 +102,9 @@ def _read_sweep_folder(folder: Path) -> list[Trial]:
 
 
 def _open_store(uri: str | None) -> Store:
-    from fcnlab.tracking.address import store_uri
-    from fcnlab.tracking.database import require_database
-    from fcnlab.tracking.store import Store
+    from fcnlab.tracking.store import open_existing  # not at the top: it imports MLflow
 
-    uri = store_uri(uri)
-    require_database(uri)
-    return Store(uri)
+    return open_existing(uri)
 
 
 def _metric_of(monitor: str, trials: Sequence[Trial]) -> str:

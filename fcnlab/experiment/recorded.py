@@ -139,13 +139,9 @@ def _resumed_folder_of_run(run_id: str, uri: str | None) -> Path:
 
 def _open_store(uri: str | None) -> Store:
     # Not at the top: a command that names no run should not wait for MLflow.
-    from fcnlab.tracking.address import store_uri
-    from fcnlab.tracking.database import require_database
-    from fcnlab.tracking.store import Store
+    from fcnlab.tracking.store import open_existing
 
-    uri = store_uri(uri)
-    require_database(uri)
-    return Store(uri)
+    return open_existing(uri)
 
 
 def _wrong_run(key: str, run_id: str, error: TrackingError) -> ConfigError:

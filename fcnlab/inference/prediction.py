@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections import deque
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 
 from fcnlab.core.errors import ConfigError, DataError
-from fcnlab.core.files import replacing
+from fcnlab.core.files import replacing, sha256
 from fcnlab.data.channels import to_rgb
 from fcnlab.data.prefetch import map_ahead
 from fcnlab.data.unlabelled import UnlabelledFile, UnlabelledImage
@@ -138,12 +137,8 @@ class OutputFolder:
 
 
 def file_digest(path: Path) -> str:
-    """Return the digest of a file that may be large."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:32]
+    """Return the digest by which an output folder knows its checkpoint."""
+    return sha256(path)[:32]
 
 
 def list_images(

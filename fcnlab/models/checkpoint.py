@@ -191,16 +191,25 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
         CheckpointError: If the file is missing, damaged, of another kind or does not match the digest that it holds.
     """
+    if path.suffix == ".ckpt":
+        return read_ckpt(path), {}
     with readable(path):
-        if path.suffix == ".ckpt":
-            return _read_ckpt(path), {}
         verify(path)
         with safe_open(str(path), framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, metadata_of(file)  # noqa: SIM118
 
 
-def _read_ckpt(path: Path) -> dict[str, np.ndarray]:
-    content = path.read_bytes()
+def read_ckpt(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a MindSpore ``.ckpt`` by name, whatever the file is called.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another kind.
+    """
+    with readable(path):
+        return _parse_ckpt(path.read_bytes())
+
+
+def _parse_ckpt(content: bytes) -> dict[str, np.ndarray]:
     if content[-17:-10] == _CRC:
         content = content[:-17]
     message = Checkpoint()

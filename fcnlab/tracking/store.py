@@ -16,8 +16,8 @@ from PIL import Image
 
 from fcnlab.core.errors import RefusedError
 from fcnlab.recording.tags import JOURNAL_TAG, ROLE_TAG, SWEEP_TAG
-from fcnlab.tracking.address import artifact_location, misread_location
-from fcnlab.tracking.database import is_database
+from fcnlab.tracking.address import artifact_location, misread_location, store_uri
+from fcnlab.tracking.database import is_database, require_database
 from fcnlab.tracking.model_registry import register
 from fcnlab.tracking.run_reader import RunReader
 
@@ -252,3 +252,14 @@ class Store(RunReader):
 
     def _keeps_files(self) -> bool:
         return "://" not in self.uri or self.uri.startswith("file:")
+
+
+def open_existing(uri: str | None) -> Store:
+    """Open the store that an address means, as `store_uri` finds it; no database is made.
+
+    Raises:
+        TrackingError: If the database is not there, or the store cannot be reached.
+    """
+    uri = store_uri(uri)
+    require_database(uri)
+    return Store(uri)

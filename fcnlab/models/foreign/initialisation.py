@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from fcnlab.core.errors import CheckpointError
+from fcnlab.core.files import sha256
 from fcnlab.models.finite import is_finite
 from fcnlab.models.foreign.input_convention import InputConvention
 from fcnlab.models.foreign.layouts import (
@@ -135,7 +135,7 @@ def initialise(
         parameters[name].set_data(Tensor(np.ascontiguousarray(value, dtype=np.float32)))
     used = {name for row in rows for name in row.sources}
     rows += [Row(name, NOT_USED) for name in file.arrays if name not in used]
-    return Initialisation(path, _digest(path), f"{file.kind}, {found.layout}", found.convention, rows)
+    return Initialisation(path, sha256(path), f"{file.kind}, {found.layout}", found.convention, rows)
 
 
 def _fit_norms(entries: dict[str, Entry], parameters: Collection[str], source: str) -> None:
@@ -338,11 +338,3 @@ def _other_shape(source: str, name: str, entries: Mapping[str, Entry], parameter
 def _printable(name: str) -> str:
     """Return a name of a file without what could break a line or move a terminal's cursor."""
     return "".join(character if character.isprintable() else "?" for character in name)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(2**20):
-            digest.update(data)
-    return digest.hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lzma
 import struct
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from fcnlab.core.errors import CheckpointError, first_line
-from fcnlab.models.checkpoint import read_weights
+from fcnlab.models.checkpoint import read_ckpt
 from fcnlab.models.foreign import keras_file, numpy_file, protobuf, torch_file
 from fcnlab.models.foreign.caffe_file import LAYERS, read_caffe
 from fcnlab.models.foreign.onnx_file import read_onnx
@@ -79,7 +78,7 @@ def _read(path: Path) -> WeightsFile:
     if start.startswith(b"\x08"):  # field 1, a number: the version of ONNX
         return read_onnx(path.read_bytes())
     if _is_checkpoint(start):
-        return _read_checkpoint(path)
+        return WeightsFile("MindSpore", {name: as_float32(array) for name, array in read_ckpt(path).items()})
     if start.startswith(b"\n") or any(start.startswith(_key(number)) for number in LAYERS):
         return read_caffe(path.read_bytes())
     raise ValueError(f"known are {FORMATS}")
@@ -109,18 +108,3 @@ def _key(number: int) -> bytes:
     """Return how a field of a net that holds a layer begins."""
     key = number << 3 | protobuf.BYTES
     return bytes([key]) if key < 0x80 else bytes([key & 0x7F | 0x80, key >> 7])
-
-
-def _read_checkpoint(path: Path) -> WeightsFile:
-    """Read a MindSpore ``.ckpt`` by whatever name."""
-    if path.suffix == ".ckpt":
-        arrays, _ = read_weights(path)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            alias = Path(folder, "weights.ckpt")
-            alias.symlink_to(path.resolve())
-            try:
-                arrays, _ = read_weights(alias)
-            except CheckpointError as error:
-                raise CheckpointError(str(error).replace(str(alias), str(path))) from error
-    return WeightsFile("MindSpore", {name: as_float32(array) for name, array in arrays.items()})
