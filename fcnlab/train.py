@@ -93,10 +93,12 @@ def _hydra(overrides: Sequence[str]) -> None:
 def _command(node: DictConfig) -> float | None:
     """Train, and return the best value of the monitored metric, which a sweeper optimizes."""
     try:
-        config = configuration.from_node(node)
-        primary_config.check(config, HydraConfig.get().job.config_name)
-        start_sending_process(config)
         hydra_config = HydraConfig.get()
+        config = configuration.from_node(
+            node, [*hydra_config.overrides.hydra, *hydra_config.overrides.task], hydra_config.job.config_name
+        )
+        primary_config.check(config, hydra_config.job.config_name)
+        start_sending_process(config)
         result = train(config, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
     except FcnlabError as error:
         command.leave(command.EXIT_ERROR, str(error))

@@ -15,6 +15,7 @@ _HOMES = {
         "compose",
         "config_folder",
         "from_node",
+        "is_set",
         "override",
         "recorded_base",
         "recorded_roles",

@@ -18,6 +18,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -37,13 +38,15 @@ from fcnlab.config.schema import (
     role_of,
 )
 from fcnlab.config.validation import validate
-from fcnlab.core.errors import ConfigError
+from fcnlab.core.errors import ConfigError, FcnlabError
 from fcnlab.registry import REGISTRIES, TRANSFORMS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
 RECORD_FILE = "config.yaml"
 """The name of the file with a run's configuration, an artifact of the run and a file in its output folder."""
+
+MEAN = "dataset.mean"
 
 RECORDED = "from_run"
 """The name of the primary configuration that `recorded_base` makes, and of the option that it chooses in each group."""
@@ -103,13 +106,13 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             node = hydra_compose(config_name, overrides=list(overrides))
+            return from_node(node, overrides, config_name)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error, COMMANDS.get(config_name, Config))) from error
-    except ConfigError:  # a plug-in was chosen that is wrong
+    except FcnlabError:  # a plug-in was chosen that is wrong, or `from_node` refuses a value
         raise
     except Exception as error:
         raise wrong_override(overrides, error) from error
-    return from_node(node)
 
 
 def wrong_override(overrides: Sequence[str], error: Exception) -> ConfigError:
@@ -144,6 +147,11 @@ def override(key: str, value: object) -> str:
     return f"{key}='{quoted}'"
 
 
+def is_set(overrides: Sequence[str], key: str) -> bool:
+    """Whether overrides set a key, or an element of it, as ``dataset.mean[0]=0.4`` does."""
+    return any(re.match(rf"\+*{re.escape(key)}[=.\[]", override) for override in overrides)
+
+
 @contextmanager
 def recorded_base(recorded: DictConfig) -> Iterator[str]:
     """Compose on a recorded configuration in place of the choices and values of ``conf/train.yaml``.
@@ -172,7 +180,8 @@ def recorded_base(recorded: DictConfig) -> Iterator[str]:
         groups += chosen
     for group in groups:
         store.store(group=group, name=RECORDED, node=typed[group])
-    primary.update({key: typed[key] for key in recorded if key not in groups})
+    keys = [key for key in typed if key in recorded or not OmegaConf.is_config(typed._get_node(key))]
+    primary.update({key: typed[key] for key in keys if key not in groups})
     store.store(name=RECORDED, node=primary)
     try:
         yield RECORDED
@@ -233,8 +242,13 @@ def _roles(cls: type, prefix: str) -> Mapping[str, Role]:
     return {key: role_of(metadata) for key, _, metadata in leaves(cls(), prefix)}
 
 
-def from_node(node: DictConfig) -> Any:
+def from_node(node: DictConfig, overrides: Sequence[str] = (), config_name: str = "train") -> Any:
     """Turn a node that Hydra composed into a validated `Config`, or into another command's class.
+
+    Args:
+        node: The node.
+        overrides: The overrides that it was composed with.
+        config_name: The name of the primary configuration that it was composed on.
 
     Raises:
         ConfigError: If a value is missing, of the wrong type or out of range.
@@ -251,13 +265,46 @@ def from_node(node: DictConfig) -> Any:
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error)) from error
     if isinstance(config, Config):
-        config = settled(config)
+        config = _with_explicit_mean(settled(config), overrides, config_name)
     if isinstance(config, PrepareConfig):
         config.dataset.root = (config.root if config.check else config.source) or "."
     if getattr(getattr(config, "dataset", None), "name", None) == "folder":
         config.dataset = _described(config.dataset)
     validate(config)
     return config
+
+
+def _with_explicit_mean(config: Config, overrides: Sequence[str], config_name: str) -> Config:
+    """Set ``init_mean=false`` where the user gave ``dataset.mean``, which the weights' mean must not replace then.
+
+    The mean of a data set's own file or of a folder's ``dataset.yaml`` is not the user's.
+
+    Raises:
+        ConfigError: If overrides give both.
+    """
+    if not config.init_mean or config.init_from is None:
+        return config
+    if is_set(overrides, MEAN):
+        if is_set(overrides, "init_mean"):
+            raise ConfigError(f"{MEAN} and init_mean=true: give one; the weights of init_from would replace that mean")
+    elif not _file_sets_mean(overrides, config_name):
+        return config
+    return dataclasses.replace(config, init_mean=False)
+
+
+def _file_sets_mean(overrides: Sequence[str], config_name: str) -> bool:
+    """Whether an experiment, or a primary configuration of the user's own, sets ``dataset.mean``."""
+    loader = GlobalHydra.instance().config_loader()
+    # Hydra's public way to the files is without those of an override of hydra.searchpath.
+    _, files = loader._parse_overrides_and_create_caching_repo(config_name, list(overrides))
+    for item in loader.compute_defaults_list(config_name, list(overrides), RunMode.RUN).defaults:
+        if item.package or item.config_path is None:
+            continue
+        file = files.load_config(item.config_path)
+        is_class = file is None or file.path.startswith("structured:")
+        if not is_class and OmegaConf.select(file.config, MEAN, throw_on_missing=False) is not None:
+            return True
+    return False
 
 
 def _described(dataset: FolderConfig) -> FolderConfig:

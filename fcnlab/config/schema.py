@@ -396,6 +396,7 @@ class Config:
     seed: int = key(0, Role.FIXED, minimum=0, maximum=2**31 - 1)
     init_from: Optional[str] = key(None, Role.FIXED)
     init_partial: bool = key(False, Role.FIXED)
+    init_mean: bool = key(False, Role.FREE)  # what was recorded without this key had its mean from the data set
     from_run: Optional[str] = key(None, _START)
     resume: Optional[str] = key(None, _START)
 

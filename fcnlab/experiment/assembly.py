@@ -28,6 +28,7 @@ from fcnlab.drawing.palette import palette
 from fcnlab.metrics.names import class_names
 from fcnlab.models import build_model
 from fcnlab.models.foreign import Initialisation, initialise
+from fcnlab.models.foreign.layouts import FIRST
 from fcnlab.recording import journal
 from fcnlab.recording.inputs import Input
 from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
@@ -94,6 +95,8 @@ def build_network(config: Config) -> nn.Cell:
 def initialise_network(config: Config, network: nn.Cell) -> Initialisation | None:
     """Start the network from the weights of ``init_from``, if that is set, and log what became of them.
 
+    The images must then have the mean that `settle_mean` gives them.
+
     Raises:
         CheckpointError: If the file cannot be read or does not fit. The network has not changed then.
     """
@@ -105,21 +108,43 @@ def initialise_network(config: Config, network: nn.Cell) -> Initialisation | Non
         f"init_from={config.init_from}",
         mean=config.dataset.mean,
         std=config.dataset.std,
+        take_mean=config.init_mean,
         class_names=class_names(config.dataset.class_names, config.dataset.num_classes),
         partial=config.init_partial,
     )
     log.info("%s", done.table())
-    if done.convention is None:
+    expected = done.convention
+    if expected is None:
         log.warning(
             "init_from=%s: does not tell which images its weights expect; they are taken as they are", config.init_from
         )
-    elif config.dataset.channels == 3 and not np.allclose(done.convention.exact_mean, config.dataset.mean, atol=1e-3):
-        log.info(
-            "init_from=%s: its weights expect images of another mean and are converted, which is exact except at the "
-            "border; with dataset.mean=%s it is exact there, too",
-            *(config.init_from, done.convention.exact_mean),
-        )
+    elif config.dataset.channels == 3 and not np.allclose(expected.exact_mean, done.mean, atol=1e-3):
+        if done.converted_input:
+            log.info(
+                "init_from=%s: its weights expect images of another mean and are converted, which is exact except at "
+                "the border; with init_mean=true, or with dataset.mean=%s, it is exact there, too",
+                *(config.init_from, expected.exact_mean),
+            )
+        else:
+            log.warning(
+                "init_from=%s: its weights expect images of another mean, dataset.mean=%s, and are not converted, "
+                "since this network has no %s",
+                *(config.init_from, expected.exact_mean, FIRST),
+            )
     return done
+
+
+def settle_mean(config: Config, initialisation: Initialisation | None) -> Config:
+    """Set ``dataset.mean`` to the mean that a network was initialised for, so that this is recorded."""
+    dataset = config.dataset
+    if initialisation is None or list(initialisation.mean) == list(dataset.mean):
+        return config
+    log.info(
+        "dataset.mean=%s: the images' mean is what the weights of init_from expect, in place of %s; set "
+        "init_mean=false to keep that",
+        *(initialisation.mean, dataset.mean),
+    )
+    return replace(config, dataset=replace(dataset, mean=list(initialisation.mean)))
 
 
 def architecture(config: Config) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
+from fcnlab.config.composition import MEAN
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import flatten, leaves, role_of
 from fcnlab.core.errors import CheckpointError, ConfigError, DataError
@@ -35,6 +36,13 @@ class ResumePoint:
 
     folder: Path
     state: TrainingState | None
+
+    def with_recorded_mean(self, config: Config) -> Config:
+        """Return the configuration with the mean that the training began with, where ``init_from`` chose that."""
+        mean = (self._recorded_values() or {}).get(MEAN)
+        if mean is None or not _takes_mean(config):
+            return config
+        return replace(config, dataset=replace(config.dataset, mean=list(mean)))
 
     def check(self, config: Config, inputs: Sequence[Input]) -> None:
         """Refuse to resume a different training.
@@ -223,9 +231,16 @@ def _differences(values: Mapping[str, Any], config: Config) -> dict[str, tuple[R
         recorded = _recorded_value(values, key, value)
         if recorded == value or value == configuration.MEDIAN_FREQUENCY:  # the weights that it stood for are recorded
             continue
+        if key == MEAN and _takes_mean(config):
+            continue
         if Role.MACHINE not in role_of(metadata):
             found[key] = (role_of(metadata), recorded, value)
     return found
+
+
+def _takes_mean(config: Config) -> bool:
+    """Whether the weights of ``init_from`` choose ``dataset.mean``, whatever it is before they are read."""
+    return config.init_mean and config.init_from is not None
 
 
 def _recorded_value(values: Mapping[str, Any], key: str, value: Any) -> Any:

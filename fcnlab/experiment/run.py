@@ -68,7 +68,11 @@ def train(
     inputs = assembly.describe_inputs(config, data)
     network = assembly.build_network(config)
     has_state = point is not None and point.state is not None
-    initialisation = None if has_state else assembly.initialise_network(config, network)
+    if has_state:
+        config, initialisation = point.with_recorded_mean(config), None
+    else:
+        initialisation = assembly.initialise_network(config, network)
+        config = assembly.settle_mean(config, initialisation)
     parameters = sum(parameter.size for parameter in network.trainable_params())
     draw = sending_client.draw if config.tracking.name == "mlflow" else None
     recorder = Recorder(config, folder, inputs, parameters, overrides, point is not None, trial, draw, initialisation)

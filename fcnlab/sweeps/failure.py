@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -29,7 +30,7 @@ def record(node: DictConfig, result: TrialResult) -> None:
         result: The failed trial, which gets the id of the run.
     """
     folder = Path(result.folder)
-    if _holds_another(node, folder):
+    if _holds_another(node, result.overrides, folder):
         return
     try:
         tracking = OmegaConf.to_object(node.tracking)
@@ -50,11 +51,11 @@ def forget(task: Task) -> None:
         log.warning("%s", error)
 
 
-def _holds_another(node: DictConfig, folder: Path) -> bool:
+def _holds_another(node: DictConfig, overrides: Sequence[str], folder: Path) -> bool:
     """Return whether a folder's journal belongs to a training that the failed trial has nothing to say about."""
     if not (folder / journal.FILE).is_file():
         return False
     try:
-        return journal.is_finished(folder) or not resume.is_of(configuration.from_node(node), folder)
+        return journal.is_finished(folder) or not resume.is_of(configuration.from_node(node, overrides), folder)
     except FcnlabError:
         return True

@@ -71,7 +71,9 @@ def _run(node: DictConfig, hydra_config: DictConfig, sweep: Path) -> TrialResult
     try:
         begun = manifest.read(sweep)  # hydra.mode=MULTIRUN, unlike -m, starts no sweep of ours
         node.sweep.id = begun.id if begun else None
-        config = configuration.from_node(node)
+        config = configuration.from_node(
+            node, [*hydra_config.overrides.hydra, *hydra_config.overrides.task], hydra_config.job.config_name
+        )
         primary_config.check(config, hydra_config.job.config_name)
         config, folder = _remaining(config, folder, sweep)
         result.folder = str(folder.resolve())

@@ -122,6 +122,18 @@ def test_other_images_need_another_first_convolution(vgg_bn, norm):
     np.testing.assert_allclose(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1], rtol=1e-3, atol=1e-4)
 
 
+def test_images_of_the_expected_mean_make_it_exact_at_the_border_too(vgg_bn):
+    expected, found, grey = network(), network(), network(in_channels=1)
+    assert start(expected, vgg_bn).mean == MEAN
+    mean, std = [0.2, 0.6, 0.5], [0.5, 0.1, 0.25]
+    done = start(found, vgg_bn, mean=mean, std=std, take_mean=True)
+    assert done.mean == MEAN
+    ours = Tensor(PIXELS.asnumpy() * (np.array(STD) / std).astype(np.float32)[:, None, None])
+    for theirs, features in zip(expected.encoder(PIXELS), found.encoder(ours), strict=True):
+        np.testing.assert_allclose(features.asnumpy(), theirs.asnumpy(), rtol=1e-3, atol=1e-4)
+    assert start(grey, vgg_bn, mean=[0.3], std=[0.2], take_mean=True).mean == [0.3]
+
+
 def test_another_width_or_depth_is_refused(tmp_path, vgg):
     text = refusal(network(width=1 / 16), vgg)
     assert text.startswith("init_from=vgg16.pth: encoder.block1.conv1.weight has shape (2, 3, 3, 3)")

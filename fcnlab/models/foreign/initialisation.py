@@ -61,6 +61,7 @@ class Initialisation:
         sha256: The digest of the file.
         description: The format and the layout of the file, for people.
         convention: The images that the weights expect; None if it is not known.
+        mean: The mean that the network's images must be normalised with; None if it was not told.
         rows: A row for each parameter of the network, then one for each array that is not used.
     """
 
@@ -68,7 +69,13 @@ class Initialisation:
     sha256: str
     description: str
     convention: InputConvention | None
+    mean: Sequence[float] | None
     rows: Sequence[Row]
+
+    @property
+    def converted_input(self) -> bool:
+        """Whether the first convolution was converted for the network's images."""
+        return Row(FIRST, CONVERTED) in [Row(row.name, row.action) for row in self.rows]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -93,6 +100,7 @@ def initialise(
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    take_mean: bool = False,
     class_names: Sequence[str] = (),
     partial: bool = False,
 ) -> Initialisation:
@@ -108,6 +116,8 @@ def initialise(
         mean: The mean that the network's images are normalised with. The first convolution is converted for it where
             the layout tells which images the weights expect.
         std: The standard deviation, likewise.
+        take_mean: Whether the network's images will have the mean that the weights expect in place of ``mean``, so that
+            the converted network is exact at the border, too. Where that mean is not known, ``mean`` stays.
         class_names: The network's classes.
         partial: Whether the file may give less than the whole encoder, or layers of another shape.
 
@@ -121,7 +131,8 @@ def initialise(
     entries = dict(found.entries)
     _fit_norms(entries, parameters, source)
     _fit_scales(entries, parameters)
-    if found.convention is not None and mean is not None and std is not None:
+    if found.convention is not None and _can_convert(entries, parameters, mean, std):
+        mean = found.convention.exact_mean if take_mean else mean
         _convert_input(entries, parameters, found.convention, mean, std)
     rows, values, unfit = _match(entries, parameters, found.class_names, class_names)
     if not partial:
@@ -135,7 +146,7 @@ def initialise(
         parameters[name].set_data(Tensor(np.ascontiguousarray(value, dtype=np.float32)))
     used = {name for row in rows for name in row.sources}
     rows += [Row(name, NOT_USED) for name in file.arrays if name not in used]
-    return Initialisation(path, sha256(path), f"{file.kind}, {found.layout}", found.convention, rows)
+    return Initialisation(path, sha256(path), f"{file.kind}, {found.layout}", found.convention, mean, rows)
 
 
 def _fit_norms(entries: dict[str, Entry], parameters: Collection[str], source: str) -> None:
@@ -187,6 +198,19 @@ def _fit_scales(entries: dict[str, Entry], parameters: Collection[str]) -> None:
             entries[score] = Entry(array, (*weight.sources, *scale.sources), CONVERTED)
 
 
+def _can_convert(
+    entries: Mapping[str, Entry],
+    parameters: Mapping[str, Parameter],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> bool:
+    """Whether the file's first convolution can be converted: it, the network and its images have three channels."""
+    first = entries.get(FIRST)
+    if first is None or FIRST not in parameters or first.array.ndim != 4 or mean is None or std is None:
+        return False
+    return first.array.shape[1] == parameters[FIRST].shape[1] == len(mean) == len(std) == 3
+
+
 def _convert_input(
     entries: dict[str, Entry],
     parameters: Mapping[str, Parameter],
@@ -194,11 +218,8 @@ def _convert_input(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None:
-    first = entries.get(FIRST)
-    if first is None or FIRST not in parameters or first.array.ndim != 4:
-        return
-    if not first.array.shape[1] == parameters[FIRST].shape[1] == len(mean) == len(std) == 3:
-        return
+    """Convert the first convolution for images of a mean and a standard deviation."""
+    first = entries[FIRST]
     converted = convention.convert(first.array, mean, std)
     if converted is None:
         return

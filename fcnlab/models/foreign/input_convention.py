@@ -30,7 +30,9 @@ class InputConvention:
 
         The colour of the padding is the mean.
         """
-        return [round(float(value) / self.scale, 6) for value in self._as_rgb(self.mean)]
+        mean = self._as_rgb(self.mean).tolist()
+        # A millionth is far below what a picture's 8 bits tell apart, and such a mean can be read and typed.
+        return mean if self.scale == 1 else [round(value / self.scale, 6) for value in mean]
 
     def convert(
         self, weight: np.ndarray, mean: Sequence[float], std: Sequence[float]
