@@ -11,7 +11,7 @@ import pytest
 
 from fcnlab import compose
 from fcnlab.core.cache_folder import cache_folder
-from fcnlab.core.errors import ConfigError
+from fcnlab.core.errors import CheckpointError, ConfigError
 from fcnlab.core.locks import waited_for
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -105,6 +105,14 @@ def refused(compose, *words):
     text = str(caught.value)
     assert "\n" not in text
     return text
+
+
+def refusal(function, *arguments):
+    """Return the one line in which a file of weights is refused."""
+    with pytest.raises(CheckpointError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.fixture

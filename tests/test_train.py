@@ -5,14 +5,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import cv2
 import numpy as np
 import pytest
-from conftest import user_environment
 from mlflow import MlflowClient
+from training_command import finish, run, start
 
 import fcnlab
 from fcnlab.config import config_folder
@@ -21,23 +20,6 @@ from fcnlab.experiment import assembly
 from fcnlab.recording import journal
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.state import StateFolder
-
-
-def command(folder, *overrides, **popen):
-    return subprocess.Popen(
-        [sys.executable, "-m", "fcnlab.train", *overrides],
-        cwd=folder,
-        env=user_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **popen,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=180)
-    return process.returncode, out, err
 
 
 def wait_for_steps(folder, process):
@@ -55,7 +37,7 @@ def runs(folder):
 
 
 def test_the_command_trains_and_shows_a_table(tmp_path, tiny_overrides):
-    code, out, err = finish(command(tmp_path, "arch=fcn32s", *tiny_overrides))
+    code, out, err = run(tmp_path, "arch=fcn32s", *tiny_overrides)
     assert code == 0, err
     assert "mean iou" in out
     assert "membrane" in out
@@ -70,11 +52,15 @@ def test_the_command_trains_and_shows_a_table(tmp_path, tiny_overrides):
 
 @pytest.mark.usefixtures("own_store")
 @pytest.mark.parametrize(
-    ("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+    ("signal_number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, 143, id="sigterm", marks=pytest.mark.slow),  # tests/core/test_interrupts.py has it
+    ],
 )
 def test_an_interrupted_run_is_killed(tmp_path, tiny_overrides, signal_number, code):
     overrides = ["arch=fcn32s", "trainer.max_steps=100000", "trainer.eval_every=100000"]
-    process = command(tmp_path, *tiny_overrides, *overrides)
+    process = start(tmp_path, *tiny_overrides, *overrides)
     wait_for_steps(tmp_path, process)
     process.send_signal(signal_number)
     returned, _, err = finish(process)  # long before the last step, which is an hour away
@@ -90,7 +76,7 @@ def test_an_interrupted_run_is_killed(tmp_path, tiny_overrides, signal_number, c
 @pytest.mark.slow  # for the clock: another test's process may take the core
 @pytest.mark.usefixtures("own_store")
 def test_an_interrupted_run_ends_within_ten_seconds(tmp_path, tiny_overrides):
-    process = command(tmp_path, *tiny_overrides, "trainer.max_steps=100000", "trainer.eval_every=100000")
+    process = start(tmp_path, *tiny_overrides, "trainer.max_steps=100000", "trainer.eval_every=100000")
     wait_for_steps(tmp_path, process)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -106,12 +92,14 @@ def test_an_interrupted_run_ends_within_ten_seconds(tmp_path, tiny_overrides):
         (["arch.width=abc"], ["arch.width", "abc"]),
         (["trainer.epochs=0"], ["trainer.epochs=0"]),
         (["hydra.run.dir=file/below"], ["file"]),
-        (["arch.width=0.03125", "init_from=nowhere.safetensors"], ["nowhere.safetensors"]),
+        pytest.param(
+            *(["arch.width=0.03125", "init_from=nowhere.safetensors"], ["nowhere.safetensors"]), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_run(tmp_path, overrides, words):
     (tmp_path / "file").write_text("")
-    code, _, err = finish(command(tmp_path, *overrides))
+    code, _, err = run(tmp_path, *overrides)
     assert code == 1
     assert len(err.strip().splitlines()) == 1, err
     assert all(word in err for word in words), err
@@ -192,7 +180,7 @@ def test_a_deleted_output_folder_ends_the_training_in_one_line(tiny, tmp_path, o
 @pytest.mark.slow
 def test_rm_of_the_output_folder_ends_the_command_in_one_line(tmp_path, tiny_overrides):
     overrides = ["arch=fcn32s", "trainer.epochs=100000", "trainer.eval_every=5", "trainer.checkpoint_minutes=0.01"]
-    process = command(tmp_path, *tiny_overrides, *overrides, "hydra.run.dir=out")
+    process = start(tmp_path, *tiny_overrides, *overrides, "hydra.run.dir=out")
     for line in process.stdout:
         if "val/loss" in line:
             break
@@ -223,7 +211,7 @@ def test_init_from_starts_from_the_weights(tiny):
 
 
 def test_help_names_every_group(tmp_path):
-    code, out, _ = finish(command(tmp_path, "--help"))
+    code, out, _ = run(tmp_path, "--help")
     assert code == 0
     for group in (path.name for path in config_folder().iterdir() if path.is_dir() and path.name != "hydra"):
         assert f"{group}: " in out

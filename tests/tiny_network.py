@@ -75,3 +75,8 @@ def compile_once(patch):
         return loaded[key]
 
     patch.setattr(loading, "read_network", shared)
+
+
+def arrays(network):
+    """Return the values of a network's parameters by name."""
+    return {name: parameter.asnumpy() for name, parameter in network.parameters_dict().items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,15 +14,16 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Replace a file by one that is written within the block; if the block fails, nothing is replaced.
 
-    The new content and its name are on the disk afterwards, so that a power cut loses neither.
+    The new content and its name are on the disk afterwards, so that a power cut loses neither. Of several processes
+    that replace the same file at once, the last one to end prevails.
 
     Yields:
-        The path to write to, beside the file. Missing folders are made.
+        The path to write to, beside the file and for this call alone. Missing folders are made.
 
     Raises:
         OSError: If the folder cannot be made or the file cannot be replaced.
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")  # the file's own name may be as long as is allowed
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary

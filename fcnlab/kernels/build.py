@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fcnlab.core.cache_folder import cache_folder
+from fcnlab.core.files import replacing
 from fcnlab.core.processor import cpu_flags, describe_cpu
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ FLAGS = (
 )
 MAX_LIBRARIES = 8
 """The largest number of libraries in the cache, from which the oldest are removed; each takes about 400 KiB."""
+
+_SEAL_SIZE = hashlib.sha256().digest_size
 
 _SECONDS = 300
 """The time after which a compiler is considered to hang."""
@@ -48,15 +52,18 @@ def build(folder: Path | None = None) -> Path:
     compiler = find_compiler()
     folder = folder or cache_folder("kernels")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_foreign(folder)
         library = folder / f"{_digest(compiler)}.so"
-        if not library.exists():
+        if not _is_whole(library):
             _compile(compiler, sources, library)
             _prune(folder)
         else:
             with suppress(OSError):  # a cache that can be read alone is good enough
                 os.utime(library)
-    except OSError:  # there is no folder that can be written: compile for this process alone
+    except OSError as error:  # there is no folder that can be used: compile for this process alone
+        if isinstance(error, _ForeignError):
+            log.warning("operators are compiled for this process alone: %s", error)
         temporary = Path(tempfile.mkdtemp(prefix="fcnlab-kernels-"))
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         library = temporary / f"{_digest(compiler)}.so"
@@ -76,6 +83,47 @@ def find_compiler() -> str:
         if found:
             return found
     raise BuildError(f"no C++ compiler ({', '.join(candidates)}); install g++, as in apt install g++")
+
+
+class _ForeignError(PermissionError):
+    """A folder of libraries that others may write."""
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that another user may write, since this process runs what is in it.
+
+    The own folder is closed to others where it is open to them, as with a umask of 002.
+
+    Raises:
+        OSError: If the folder cannot be looked at, or others may write it.
+    """
+    if _is_open_to_others(folder) and folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
+    if _is_open_to_others(folder):
+        raise _ForeignError(f"others may write {folder}; remove it, or set XDG_CACHE_HOME to a folder of your own")
+
+
+def _is_open_to_others(path: Path) -> bool:
+    found = path.stat()
+    return found.st_uid not in (0, os.geteuid()) or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library is there, was written to its end, and by nobody else: loading a cut one ends the process."""
+    try:
+        content = library.read_bytes()
+    except FileNotFoundError:
+        return False
+    code, seal = content[:-_SEAL_SIZE], content[-_SEAL_SIZE:]
+    return hashlib.sha256(code).digest() == seal and not _is_open_to_others(library)
+
+
+def _seal(library: Path) -> None:
+    """Append the digest of a library to it, where the loader does not look."""
+    with library.open("r+b") as file:
+        digest = hashlib.sha256(file.read()).digest()
+        file.write(digest)
+    library.chmod(0o755)
 
 
 def _digest(compiler: str) -> str:
@@ -101,7 +149,9 @@ def _compile(compiler: str, sources: list[Path], library: Path) -> None:
             ctypes.CDLL(str(temporary))
         except OSError as error:
             raise BuildError(f"what {compiler} made cannot be loaded: {error}") from error
-        temporary.replace(library)
+        _seal(temporary)
+        with replacing(library) as partial:  # which waits for the disk
+            temporary.replace(partial)
     log.debug("compiled in %.1f s", time.perf_counter() - began)
 
 

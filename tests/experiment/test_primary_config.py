@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import EntryPoint
 
 import pytest
+import training_command
 from conftest import refused
 from hydra.core.config_store import ConfigStore
 from mlflow import MlflowClient
@@ -348,12 +349,6 @@ def test_a_run_is_found_in_the_store_that_is_named(store, monkeypatch, tmp_path)
     assert all(word in refusal(f"from_run={empty}") for word in (empty, "config.yaml"))
 
 
-def command(*overrides):
-    return subprocess.run(
-        [sys.executable, "-m", "fcnlab.train", *overrides], capture_output=True, text=True, timeout=180, check=False
-    )
-
-
 @pytest.mark.slow
 def test_the_same_losses_again(tiny_overrides, tmp_path):
     """The training is in graph mode, with dropout, augmentation and batches in random order."""
@@ -362,8 +357,8 @@ def test_the_same_losses_again(tiny_overrides, tmp_path):
 
     def losses(*overrides):
         before = {run.info.run_id for run in client.search_runs([experiment])}
-        process = command(*overrides)
-        assert process.returncode == 0, process.stderr
+        code, _, err = training_command.run(tmp_path, *overrides)
+        assert code == 0, err
         (run,) = (run for run in client.search_runs([experiment]) if run.info.run_id not in before)
         history = client.get_metric_history(run.info.run_id, "train/loss")
         return run, [(metric.step, metric.value) for metric in history]
@@ -385,10 +380,10 @@ def test_the_same_losses_again(tiny_overrides, tmp_path):
 
 @pytest.mark.usefixtures("old")
 def test_from_run_beside_a_config_name_is_refused():
-    process = command("--config-name", "train", "from_run=old")
-    assert process.returncode == 1
-    assert process.stderr.count("\n") == 1
-    assert "--config-name" in process.stderr
+    code, _, err = training_command.run(".", "--config-name", "train", "from_run=old")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "--config-name" in err
 
 
 def test_a_command_without_it_does_not_wait_for_mlflow():

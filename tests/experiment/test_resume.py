@@ -4,15 +4,15 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, user_environment
+from conftest import TINY
 from mlflow import MlflowClient
+from training_command import start
 
 import fcnlab
 from fcnlab.core.errors import CheckpointError, ConfigError, DataError, TrackingError
@@ -119,17 +119,6 @@ def test_interrupted_within_an_epoch_it_ends_as_if_it_had_not_been(whole, tmp_pa
         fcnlab.train(fcnlab.compose([f"resume={out}"]))
 
 
-def command(folder, *overrides):
-    return subprocess.Popen(
-        [sys.executable, "-m", "fcnlab.train", *overrides],
-        cwd=folder,
-        env=user_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def steps_recorded(folder):
     path = folder / journal.FILE
     return path.read_bytes().count(b'"train/loss"') if path.exists() else 0
@@ -162,10 +151,10 @@ def train_through_kills(folder, overrides, moments, chance):
     """Run the same command again and again, and return how often it was killed while it wrote."""
     torn, overrides = 0, [*overrides, "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
     for number, moment in enumerate(moments):
-        process = command(folder, *overrides)
+        process = start(folder, *overrides)
         assert kill(process, folder / "out", moment, chance), f"it ended after {number} kills: {process.returncode}"
         torn += bool(partial(folder / "out"))
-    process = command(folder, *overrides)
+    process = start(folder, *overrides)
     _, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     assert not partial(folder / "out")
@@ -195,7 +184,7 @@ def test_killed_thirty_times_it_ends_as_if_it_had_not_been(tmp_path):
         "tracking.overlays=1",
         "dataset.crops_per_image=4",
     ]
-    process = command(tmp_path, *overrides, "hydra.run.dir=whole")
+    process = start(tmp_path, *overrides, "hydra.run.dir=whole")
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     moments = chance.choices(["steps", "writing", "starting"], [1, 2, 1], k=30)
@@ -253,15 +242,15 @@ def test_after_a_full_disk_it_ends_as_if_it_had_not_been(whole, tmp_path, overri
     mount("-t", "tmpfs", "-o", "size=16m", "none", str(tmp_path))
     try:
         overrides = [*whole[0], *overrides, "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
-        process = command(tmp_path, *overrides)
+        process = start(tmp_path, *overrides)
         train_for(process, tmp_path / "out", 12)
         with filled(tmp_path, process):
             assert_one_line(process, "No space left on device")
             state = StateFolder(tmp_path / "out" / "checkpoints").newest()
             assert state.progress.steps >= 11
             assert not partial(tmp_path / "out")
-            assert_one_line(command(tmp_path, *overrides), "No space left on device")
-        process = command(tmp_path, *overrides)
+            assert_one_line(start(tmp_path, *overrides), "No space left on device")
+        process = start(tmp_path, *overrides)
         assert process.communicate(timeout=120)[1] == ""
         assert_same_end(tmp_path / "out", whole[1] / "whole")
         history = journal.history(tmp_path / "out" / journal.FILE)
@@ -275,7 +264,7 @@ def test_after_a_read_only_folder_it_ends_as_if_it_had_not_been(whole, tmp_path)
     """A mount with an open journal cannot become read-only, so the folder is mounted a second time over itself."""
     out = tmp_path / "out"
     overrides = [*whole[0], "tracking=none", "hydra.run.dir=out", "resume=auto", "trainer.checkpoint_minutes=0"]
-    process = command(tmp_path, *overrides)
+    process = start(tmp_path, *overrides)
     train_for(process, out, 12)
     try:
         mount("--bind", str(out), str(out))
@@ -286,10 +275,10 @@ def test_after_a_read_only_folder_it_ends_as_if_it_had_not_been(whole, tmp_path)
         mount("-o", "remount,bind,ro", str(out))
         assert_one_line(process, "Read-only file system")
         assert StateFolder(out / "checkpoints").newest().progress.steps >= 11
-        assert_one_line(command(tmp_path, *overrides), "Read-only file system")
+        assert_one_line(start(tmp_path, *overrides), "Read-only file system")
     finally:
         subprocess.run(["umount", "--lazy", str(out)], check=True)
-    process = command(tmp_path, *overrides)
+    process = start(tmp_path, *overrides)
     assert process.communicate(timeout=120)[1] == ""
     assert_same_end(out, whole[1] / "whole")
 
@@ -297,9 +286,9 @@ def test_after_a_read_only_folder_it_ends_as_if_it_had_not_been(whole, tmp_path)
 @pytest.mark.slow
 def test_a_sweep_resumes_where_it_was_interrupted(tmp_path):
     overrides = ["-m", *TINY, *MORE, "seed=0,1", "resume=auto", "hydra.sweep.dir=sweep"]
-    whole = command(tmp_path, *overrides[:-1], "hydra.sweep.dir=whole", "tracking=none")
+    whole = start(tmp_path, *overrides[:-1], "hydra.sweep.dir=whole", "tracking=none")
     assert whole.communicate(timeout=120)[1] == ""
-    process = command(tmp_path, *overrides)
+    process = start(tmp_path, *overrides)
     train_for(process, tmp_path / "sweep" / "1", 11)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -307,7 +296,7 @@ def test_a_sweep_resumes_where_it_was_interrupted(tmp_path):
     journals = [tmp_path / "sweep" / number / journal.FILE for number in "01"]
     first = journals[0].read_bytes()
     overrides[overrides.index("seed=0,1")] = "seed=0,1,2"
-    process = command(tmp_path, *overrides)
+    process = start(tmp_path, *overrides)
     assert process.communicate(timeout=120)[1] == ""
     assert journals[0].read_bytes() == first  # the trial was finished
     for number in "01":
@@ -317,7 +306,7 @@ def test_a_sweep_resumes_where_it_was_interrupted(tmp_path):
     ended = [(run.info.status, run.data.params["seed"]) for run in trials]
     assert sorted(ended) == [("FINISHED", "0"), ("FINISHED", "1"), ("FINISHED", "2")]
     overrides[overrides.index("seed=0,1,2")] = "seed=3,2"  # its folder 0 is the one of seed 0
-    process = command(tmp_path, *overrides)
+    process = start(tmp_path, *overrides)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     (line,) = err.splitlines()

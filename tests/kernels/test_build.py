@@ -47,6 +47,40 @@ def test_keeps_the_newest_libraries(compiler, tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.glob("*.so")} == {"a.so", newest.name}
 
 
+@pytest.mark.parametrize("cut", [0, 100, -100, -1])
+def test_a_library_that_a_power_cut_left_half_is_made_anew(compiler, tmp_path, cut):
+    library = build(tmp_path)
+    whole = library.read_bytes()
+    library.write_bytes(whole[:cut])
+    assert build(tmp_path) == library
+    assert library.read_bytes() == whole
+    assert compiler() == 2
+
+
+def test_a_library_that_others_may_write_is_made_anew(compiler, tmp_path):
+    library = build(tmp_path)
+    library.chmod(0o777)
+    assert build(tmp_path) == library
+    assert library.stat().st_mode & 0o777 == 0o755
+    assert compiler() == 2
+
+
+def test_the_own_folder_is_closed_to_others(compiler, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o775)
+    assert build(tmp_path / "cache").parent == tmp_path / "cache"
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_folder_of_another_user_is_not_used(compiler, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    if tmp_path.stat().st_uid == 0:
+        os.chown(tmp_path, 12346, -1)
+    assert build(tmp_path).parent != tmp_path
+    assert compiler() == 1
+    assert f"others may write {tmp_path}; remove it, or set XDG_CACHE_HOME" in caplog.text
+
+
 def test_a_folder_that_cannot_be_made_costs_the_reuse_alone(compiler, tmp_path):
     (tmp_path / "file").touch()
     library = build(tmp_path / "file" / "cache")

@@ -64,7 +64,7 @@ class Training:
         return np.array(losses), moved
 
 
-@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("norm", ["batch", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_training_step(norm):
     """Compiled operators have at most ten times the effect of weights that differ by some roundings, 2e-6."""
     compiled, stock = (Training(network) for network in networks(norm))

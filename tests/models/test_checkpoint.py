@@ -3,6 +3,8 @@
 import mindspore as ms
 import numpy as np
 import pytest
+from conftest import refusal
+from tiny_network import arrays
 
 from fcnlab.core.checkpoint_header import read_metadata
 from fcnlab.core.errors import CheckpointError
@@ -13,17 +15,6 @@ from fcnlab.models.weights import load_weights
 
 def network(seed=0):
     return build_model("fcn32s", num_classes=2, width=1 / 64, seed=seed)
-
-
-def arrays(net):
-    return {name: parameter.asnumpy() for name, parameter in net.parameters_dict().items()}
-
-
-def refusal(function, *arguments):
-    with pytest.raises(CheckpointError) as caught:
-        function(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_round_trip(tmp_path):

@@ -2,25 +2,15 @@
 
 import numpy as np
 import pytest
+from conftest import refusal
+from tiny_network import arrays
 
-from fcnlab.core.errors import CheckpointError
 from fcnlab.models import build_model
 from fcnlab.models.weights import load_weights
 
 
 def network(name="fcn32s", num_classes=2, seed=0, width=1 / 64, **options):
     return build_model(name, num_classes=num_classes, width=width, seed=seed, **options)
-
-
-def arrays(net):
-    return {name: parameter.asnumpy() for name, parameter in net.parameters_dict().items()}
-
-
-def refusal(function, *arguments):
-    with pytest.raises(CheckpointError) as caught:
-        function(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_another_width_or_class_count_is_refused():

@@ -34,7 +34,7 @@ def trained(tmp_path_factory, empty_store):
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         config = compose_tiny(
-            *("trainer.mode=graph", "seed=3", "dataset.seed=5"),
+            *("seed=3", "dataset.seed=5"),
             *("tracking.experiment=study", "tracking.overlays=1", "tracking.register_as=study"),
         )
         result = fcnlab.train(config, folder / "out", ["seed=3"])

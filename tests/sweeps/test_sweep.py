@@ -13,10 +13,12 @@ from pathlib import Path
 import hydra
 import psutil
 import pytest
-from conftest import TINY, user_environment
+import training_command
+from conftest import TINY
 from hydra import initialize_config_dir
 from mlflow import MlflowClient
 from omegaconf import read_write
+from training_command import finish
 
 from fcnlab.comparison.trials import read_folder
 from fcnlab.config import config_folder, register_schemas
@@ -46,22 +48,9 @@ def nothing_is_left():
 
 
 def start(folder, *words):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fcnlab.train", *words],
-        cwd=folder,
-        env=user_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = training_command.start(folder, *words, start_new_session=True)
     _started.append(process)
     return process
-
-
-def finish(process, seconds=240):
-    out, err = process.communicate(timeout=seconds)
-    return process.returncode, out, err
 
 
 def run(folder, *words):

@@ -51,6 +51,7 @@ def test_what_is_left_is_said_with_the_command_that_sends_it(tiny, tmp_path, uri
     assert f"send the rest with `python -m fcnlab.track sync {folder}`" in caplog.text
 
 
+@pytest.mark.slow  # which package may import MLflow is checked with the style
 def test_a_training_does_not_wait_for_mlflow_to_be_imported(tmp_path, uri, tiny_overrides):
     """MindSpore holds Python's lock while it compiles, so that no thread could import meanwhile."""
     overrides = [*tiny_overrides, "trainer.mode=pynative", f"tracking.uri={uri}"]

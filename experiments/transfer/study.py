@@ -1,0 +1,137 @@
+"""Train FCNs on CamVid from published and from random weights, measure them, and draw what came of it.
+
+    python experiments/transfer/study.py CamVid vgg16_imagenet.onnx results
+
+The first argument is the folder of CamVid in SegNet's layout, the second a file of VGG-16's weights, the third a folder
+for everything that is written. A study that was interrupted goes on when it is called again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from fcnlab.recording import journal
+
+STARTS = {
+    "ImageNet": [],
+    "random": ["arch.norm=batch", "optimizer.lr=1e-3"],  # without batch norm it learns hardly anything in this time
+}
+TRAININGS = [
+    *((start, "fcn8s", 0) for start in STARTS),
+    *((start, architecture, 0) for architecture in ("fcn32s", "fcn16s") for start in STARTS),
+    *((start, "fcn8s", 1) for start in STARTS),
+]
+"""(start, architecture, seed) triples, in the order in which they are trained."""
+
+SMOOTHING = 5
+"""The number of steps of the running mean over the loss."""
+
+
+def main(root: str, weights: str, output: str) -> None:
+    """Do what is missing of the study, and write the table and the figure anew."""
+    folder = Path(output)
+    for training in TRAININGS:
+        train(training, root, weights, folder / name(*training))
+    for training in TRAININGS:
+        evaluate(root, folder / name(*training))
+    write_table(folder)
+    draw_curves(folder)
+
+
+def name(start: str, architecture: str, seed: int) -> str:
+    """Return the name of a training's folder."""
+    return f"{architecture}-{start.lower()}-seed{seed}"
+
+
+def train(training: tuple[str, str, int], root: str, weights: str, folder: Path) -> None:
+    """Train, or continue an interrupted training, unless it is finished."""
+    start, architecture, seed = training
+    if folder.is_dir() and journal.is_finished(folder):
+        return
+    words = [f"arch={architecture}", f"seed={seed}", f"dataset.root={root}", f"hydra.run.dir={folder}", "resume=auto"]
+    if start == "ImageNet":
+        words.append(f"init_from={weights}")
+    _run("train", "experiment=transfer", *STARTS[start], *words)
+
+
+def evaluate(root: str, folder: Path) -> None:
+    """Measure the last weights on the test images, unless that is done."""
+    if not (folder / "test" / "metrics.json").exists():
+        words = [f"checkpoint={folder}", "dataset=camvid", f"dataset.root={root}", "dataset.val_set=test"]
+        _run("evaluate", *words, f"output={folder / 'test'}")
+
+
+def _run(command: str, *words: str) -> None:
+    subprocess.run([sys.executable, "-m", f"fcnlab.{command}", *words], check=True)
+
+
+def write_table(folder: Path) -> None:
+    """Write ``table.md``: a row for each training, with its metrics on both splits, its classes and its time."""
+    rows = []
+    for training in TRAININGS:
+        start, architecture, seed = training
+        own = folder / name(*training)
+        history = journal.history(own / journal.FILE)
+        metrics = json.loads((own / "test" / "metrics.json").read_text())["metrics"]
+        with (own / "test" / "classes.csv").open() as file:
+            classes = {row["class"]: float(row["iou"]) for row in csv.DictReader(file)}
+        rates = [value for _, value in history["train/images_per_second"]]
+        cells = [
+            architecture,
+            start,
+            seed,
+            history["val/mean_iou"][-1][1],
+            metrics["mean_iou"],
+            metrics["pixel_accuracy"],
+        ]
+        cells += [*classes.values(), f"{4 / np.median(rates[1:]):.1f}", round(max(_memory(history)) / 1024, 1)]
+        rows.append([f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells])
+    header = ["network", "start", "seed", "val mean IoU", "test mean IoU", "test pixel accuracy"]
+    header += [*classes, "seconds a step", "GiB"]
+    lines = [header, ["---"] * len(header), *rows]
+    (folder / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+
+
+def _memory(history: dict[str, list[tuple[int, float]]]) -> list[float]:
+    return [value for _, value in history.get("system/process_memory_megabytes", [(0, float("nan"))])]
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw the training loss of every training and the test IoU of every class."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", width_ratios=(2, 3))
+    for index, training in enumerate(TRAININGS):
+        start, architecture, seed = training
+        own = folder / name(*training)
+        losses = [value for _, value in journal.history(own / journal.FILE)["train/loss"]]
+        mean = np.convolve(losses, np.ones(SMOOTHING) / SMOOTHING, mode="valid")
+        style = {"color": f"C{('fcn32s', 'fcn16s', 'fcn8s').index(architecture)}"}
+        style["linestyle"] = "-" if start == "ImageNet" else ":"
+        label = f"{architecture}, {start}" if seed == 0 else None
+        left.plot(np.arange(SMOOTHING, len(losses) + 1), mean, label=label, **style)
+        with (own / "test" / "classes.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        places = np.arange(len(rows)) + (index - len(TRAININGS) / 2) / (len(TRAININGS) + 2)
+        fill = style["color"] if start == "ImageNet" else "none"
+        ious = [float(row["iou"]) for row in rows]
+        right.bar(places, ious, 1 / (len(TRAININGS) + 2), color=fill, edgecolor=style["color"], align="edge")
+    right.set_xticks(np.arange(len(rows)), [row["class"] for row in rows], rotation=45, ha="right")
+    left.set(xlabel="step", ylabel=f"train/loss, mean of {SMOOTHING} steps")
+    right.set(ylabel="test IoU")
+    left.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3, axis="y")
+    figure.savefig(folder / "curves.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
