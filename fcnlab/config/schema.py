@@ -302,11 +302,18 @@ MEDIAN_FREQUENCY = "median_frequency"
 
 
 @dataclass
-class CrossEntropyConfig(LossConfig):
+class WeightedLossConfig(LossConfig):
+    """The keys of every loss of this package."""
+
+    class_weights: Any = key(None, Role.FREE, minimum=0)  # free, since the weights are an input of the graph
+
+
+@dataclass
+class CrossEntropyConfig(WeightedLossConfig):
     """The keys of the pixel-wise cross-entropy."""
 
     name: str = key("cross_entropy", _NETWORK)
-    class_weights: Any = key(None, Role.FREE, minimum=0)  # free, since the weights are an input of the graph
+    reduction: str = key("mean", Role.SHAPES_GRAPH, choices=("mean", "sum"))
 
 
 @dataclass
@@ -318,14 +325,14 @@ class FocalConfig(CrossEntropyConfig):
 
 
 @dataclass
-class DiceConfig(CrossEntropyConfig):
+class DiceConfig(WeightedLossConfig):
     """The keys of the soft Dice loss."""
 
     name: str = key("dice", _NETWORK)
 
 
 @dataclass
-class CombinedConfig(CrossEntropyConfig):
+class CombinedConfig(WeightedLossConfig):
     """The keys of the weighted sum of a cross-entropy or focal loss and a Dice loss."""
 
     name: str = key("combined", _NETWORK)
