@@ -216,6 +216,7 @@ class AnyOptimizerConfig:
 
     name: str = key(MISSING, _NETWORK)
     lr: float = key(1e-3, Role.FREE, above=0)
+    freeze: list[str] = key([], _NETWORK)
 
 
 @dataclass
@@ -223,6 +224,7 @@ class OptimizerConfig(AnyOptimizerConfig):
     """The keys of every optimizer of this package."""
 
     weight_decay: float = key(0.0, Role.SHAPES_GRAPH, minimum=0, below=1)
+    groups: list[Any] = key([], Role.SHAPES_GRAPH)
 
 
 @dataclass

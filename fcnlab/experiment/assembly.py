@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from fcnlab import kernels
 from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import ArchConfig
+from fcnlab.core.errors import ConfigError
 from fcnlab.core.processor import describe_cpu
 from fcnlab.data.cached_checks import CachedChecks
 from fcnlab.data.class_balance import median_frequency, repeat_factors
@@ -34,6 +36,7 @@ from fcnlab.recording.inputs import Input
 from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.evaluation import Compiler, Evaluator
+from fcnlab.training.freezing import freeze
 from fcnlab.training.step import TrainStep
 from fcnlab.training.trainer import Trainer
 
@@ -155,8 +158,19 @@ def architecture(config: Config) -> dict[str, Any]:
 
 
 def build_step(config: Config, network: nn.Cell) -> TrainStep:
-    """Build the training step from the loss, the optimizer and the network."""
-    optimizer = OPTIMIZERS.get(config.optimizer.name)(network.trainable_params(), **options(config.optimizer, "lr"))
+    """Build the training step from the loss, the optimizer and the network, part of which it may freeze.
+
+    Raises:
+        ConfigError: If a pattern of ``optimizer.freeze`` or ``optimizer.groups`` does not fit the network.
+    """
+    freeze(network, config.optimizer.freeze)
+    factory = OPTIMIZERS.get(config.optimizer.name)
+    own = options(config.optimizer, "lr", "freeze", "groups")
+    if groups := getattr(config.optimizer, "groups", None):
+        if "groups" not in signature(factory).parameters:
+            raise ConfigError(f"optimizer.groups: optimizer={config.optimizer.name} takes no groups; leave them out")
+        own["groups"] = groups
+    optimizer = factory(network.trainable_params(), **own)
     return TrainStep(
         network, build_loss(config), optimizer, config.trainer.clip_norm, config.trainer.skip_nonfinite > 0
     )
