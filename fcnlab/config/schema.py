@@ -349,6 +349,7 @@ class TrainerConfig:
     epochs: int = key(20, Role.FREE, minimum=1)
     max_steps: Optional[int] = key(None, Role.FREE, minimum=1)
     batch_size: int = key(8, _NETWORK, minimum=1)
+    accumulate: int = key(1, _NETWORK, minimum=1)
     eval_every: int = key(5, Role.FREE, minimum=1)
     mode: str = key("graph", Role.SHAPES_GRAPH, choices=("graph", "pynative"))
     device: str = key("auto", Role.SHAPES_GRAPH, choices=("auto", "cpu", "ascend"))

@@ -34,6 +34,7 @@ from fcnlab.models.foreign.layouts import FIRST
 from fcnlab.recording import journal
 from fcnlab.recording.inputs import Input
 from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
+from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.evaluation import Compiler, Evaluator
 from fcnlab.training.freezing import freeze
@@ -157,13 +158,14 @@ def architecture(config: Config) -> dict[str, Any]:
     return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **own, **channels}
 
 
-def build_step(config: Config, network: nn.Cell) -> TrainStep:
+def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep:
     """Build the training step from the loss, the optimizer and the network, part of which it may freeze.
 
     Raises:
-        ConfigError: If a pattern of ``optimizer.freeze`` or ``optimizer.groups`` does not fit the network.
+        ConfigError: If a pattern of ``optimizer.freeze`` or ``optimizer.groups`` does not fit the network, the
+            optimizer takes no groups, or the gradients of the loss cannot be accumulated.
     """
-    freeze(network, config.optimizer.freeze)
+    frozen = freeze(network, config.optimizer.freeze)
     factory = OPTIMIZERS.get(config.optimizer.name)
     own = options(config.optimizer, "lr", "freeze", "groups")
     if groups := getattr(config.optimizer, "groups", None):
@@ -171,9 +173,9 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep:
             raise ConfigError(f"optimizer.groups: optimizer={config.optimizer.name} takes no groups; leave them out")
         own["groups"] = groups
     optimizer = factory(network.trainable_params(), **own)
-    return TrainStep(
-        network, build_loss(config), optimizer, config.trainer.clip_norm, config.trainer.skip_nonfinite > 0
-    )
+    trainer = config.trainer
+    step = TrainStep if trainer.accumulate == 1 else AccumulatedStep
+    return step(network, build_loss(config), optimizer, trainer.clip_norm, trainer.skip_nonfinite > 0, frozen)
 
 
 def build_loss(config: Config) -> nn.Cell:
@@ -221,6 +223,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         seed=config.seed,
         num_workers=dataset.num_workers,
         repeats=_repeats(config, data),
+        batches_per_step=config.trainer.accumulate,
         **pixels,
     )
     names = class_names(dataset.class_names, dataset.num_classes)

@@ -12,10 +12,10 @@ from fcnlab.training.name_patterns import matching, near
 
 log = logging.getLogger(__name__)
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # of which `nn.BatchNorm3d` holds one
 
 
-def freeze(network: nn.Cell, patterns: Sequence[str]) -> None:
+def freeze(network: nn.Cell, patterns: Sequence[str]) -> frozenset[str]:
     """Exclude parameters from training, by their names: no gradient is computed for them.
 
     A batch normalisation whose scale and shift are both frozen normalises with its moving statistics, in training, too,
@@ -26,12 +26,15 @@ def freeze(network: nn.Cell, patterns: Sequence[str]) -> None:
         network: The network, which is changed.
         patterns: Patterns of names, as ``optimizer.freeze`` has them.
 
+    Returns:
+        The names of the frozen parameters, including those of moving statistics.
+
     Raises:
         ConfigError: If a pattern matches nothing that is trained, or if nothing is left to train. The network has not
             changed then.
     """
     if not patterns:
-        return
+        return frozenset()
     trained = [parameter.name for parameter in network.trainable_params()]
     everything = [parameter.name for parameter in network.get_parameters()]
     frozen: set[str] = set()
@@ -53,7 +56,9 @@ def freeze(network: nn.Cell, patterns: Sequence[str]) -> None:
         )
     for parameter in network.trainable_params():
         parameter.requires_grad = parameter.name not in frozen
+    log.info("optimizer.freeze: %d of %d parameters stay as they are", len(frozen), len(trained))
     for _, cell in network.cells_and_names():
         if isinstance(cell, _NORMS) and {cell.gamma.name, cell.beta.name} <= frozen:
             cell.use_batch_statistics = False
-    log.info("optimizer.freeze: %d of %d parameters stay as they are", len(frozen), len(trained))
+            frozen |= {cell.moving_mean.name, cell.moving_variance.name}
+    return frozenset(frozen)

@@ -6,41 +6,19 @@ import mindspore as ms
 import numpy as np
 import pytest
 from conftest import refused
-from mindspore import Tensor, nn
+from mindspore import Tensor
+from small_network import small_network
 
 import fcnlab
 from fcnlab import compose
 from fcnlab.core.errors import ConfigError, TrainingError
 from fcnlab.losses import CrossEntropy
 from fcnlab.models import build_model
-from fcnlab.models.vgg import vgg_block
 from fcnlab.training.freezing import freeze
 from fcnlab.training.optimizers import SGD
 from fcnlab.training.step import TrainStep
 
 MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
-
-
-class Small(nn.Cell):
-    """Two blocks of the encoder and a score layer at a quarter of the resolution, which compile within seconds."""
-
-    def __init__(self, norm="batch"):
-        super().__init__()
-        self.block1 = vgg_block(3, 4, 1, norm)
-        self.block2 = vgg_block(4, 4, 1, norm)
-        self.score = nn.Conv2d(4, 2, 1, has_bias=True, bias_init="zeros")
-
-    def construct(self, images):
-        return self.score(self.block2(self.block1(images)))
-
-
-def network(norm="batch"):
-    made = Small(norm)
-    generator = np.random.default_rng(1)
-    for parameter in made.trainable_params():
-        if parameter.ndim == 4:
-            parameter.set_data(Tensor(generator.standard_normal(parameter.shape, dtype=np.float32)))
-    return made
 
 
 def batch():
@@ -57,7 +35,7 @@ def values(cell):
 def test_frozen_layers_compute_the_same_function_after_steps_as_before(mode):
     """Their scale, shift, weights and moving statistics stay, and normalise the training's batches."""
     ms.set_context(mode=mode, device_target="CPU")
-    made = network()
+    made = small_network()
     freeze(made, ["block1.*"])
     frozen = {name for name in values(made) if name.startswith("block1.")}
     assert any(name.endswith("moving_mean") for name in frozen)
@@ -80,12 +58,12 @@ def test_frozen_layers_compute_the_same_function_after_steps_as_before(mode):
 
 
 @MODES
-def test_the_other_gradients_are_those_of_the_whole_network(mode):
+def test_the_other_gradients_are_those_of_the_whole_small_network(mode):
     ms.set_context(mode=mode, device_target="CPU")
     images, labels = batch()
     after = []
     for patterns in ([], ["block1.*", "block2.conv1.bias"]):
-        made = network(norm="none")
+        made = small_network(norm="none")
         freeze(made, patterns)
         step = TrainStep(made, CrossEntropy(255, 2), SGD(made.trainable_params()))
         step(images, labels, Tensor(0.1, ms.float32))
@@ -98,7 +76,7 @@ def test_the_other_gradients_are_those_of_the_whole_network(mode):
 
 
 def test_a_norm_of_which_only_a_part_is_frozen_goes_on_learning_its_statistics():
-    made = network()
+    made = small_network()
     freeze(made, ["block1.norm1.gamma"])
     assert made.block1.norm1.use_batch_statistics is None
 
@@ -119,7 +97,7 @@ def test_a_norm_of_which_only_a_part_is_frozen_goes_on_learning_its_statistics()
     ],
 )
 def test_a_pattern_that_does_not_fit_is_refused_and_changes_nothing(pattern, message):
-    made = network()
+    made = small_network()
     trained = made.trainable_params()
     with pytest.raises(ConfigError) as caught:
         freeze(made, [pattern])
