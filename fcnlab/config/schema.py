@@ -388,6 +388,7 @@ class SweepConfig:
     skip_finished: bool = key(False, _START)
     threads: Optional[int] = key(None, _START | Role.BESIDE_SWEEP, minimum=1)
     search_trial: Optional[int] = key(None, _START, minimum=0)
+    starts_from: Optional[int] = key(None, _START, minimum=0)
 
 
 @dataclass
