@@ -46,12 +46,12 @@ def _sweep(overrides: Sequence[str]) -> None:
     Raises:
         SystemExit: If a trial failed.
     """
-    from fcnlab.sweeps import search, sweep
+    from fcnlab.sweeps import sweep, sweepers
 
     resume.hydra_overrides(overrides)  # refuses to resume a single training
     manifest, overrides = command_line.begin(overrides)
     sweep.current = sweep.Sweep(manifest)
-    search.register()
+    sweepers.register()
     try:
         _hydra(overrides)
     except BaseException as error:

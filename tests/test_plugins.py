@@ -212,7 +212,12 @@ def test_a_required_key_is_asked_for(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("group", "kept"),
-    [("schedule", set()), ("optimizer", {"lr"}), ("loss", set()), ("arch", {"width", "stride", "norm", "dropout"})],
+    [
+        ("schedule", set()),
+        ("optimizer", {"lr", "freeze"}),
+        ("loss", set()),
+        ("arch", {"width", "stride", "norm", "dropout"}),
+    ],
 )
 def test_what_declares_no_keys_is_given_none_of_ours(group, kept):
     registry = REGISTRIES[group]

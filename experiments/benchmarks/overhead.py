@@ -84,15 +84,17 @@ def train_bare(config: Config, root: Path) -> None:
 
     from fcnlab.core import device
     from fcnlab.experiment import assembly
+    from fcnlab.training.dropout import DropoutMasks
 
     device.configure("cpu")
     data, network = assembly.build_data(config), assembly.build_network(config)
     trainer = assembly.build_trainer(config, network, data, root / "unused", [])
+    draw_masks = DropoutMasks(network, config.seed)
     steps, step, epoch = config.trainer.max_steps, 0, 0
     while step < steps:
         for batch in trainer.loader.epoch(epoch):
             arrays = (batch.images, batch.labels, np.float32(trainer.learning_rate(step, steps)))
-            masks = trainer.masks(step, batch.images.shape)
+            masks = draw_masks(step, batch.images.shape)
             float(trainer.step(*map(Tensor, arrays), *masks).asnumpy())
             step += 1
             if step == steps:

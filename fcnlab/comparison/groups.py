@@ -95,7 +95,7 @@ def group_trials(trials: Sequence[Trial], monitor: str) -> tuple[list[str], list
     axes = _axes(trials)
     by_settings: dict[tuple[str, ...], list[Trial]] = {}
     for trial in trials:
-        by_settings.setdefault(tuple(trial.params.get(axis, "") for axis in axes), []).append(trial)
+        by_settings.setdefault(tuple(trial.setting(axis) for axis in axes), []).append(trial)
     groups = [
         Group(
             {axis: parse(value) for axis, value in zip(axes, settings, strict=True)},
@@ -163,7 +163,7 @@ def _keys_of_the_machine(trials: Sequence[Trial]) -> set[str]:
 
 
 def _settings(trials: Sequence[Trial], axes: Sequence[str]) -> set[tuple[str, ...]]:
-    return {tuple(trial.params.get(axis, "") for axis in axes) for trial in trials}
+    return {tuple(trial.setting(axis) for axis in axes) for trial in trials}
 
 
 def _natural(axis: str, value: Any) -> tuple[int, float, str]:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from fcnlab.core.errors import TrackingError
 from fcnlab.metrics.names import higher_is_better, read_all
 from fcnlab.recording import journal
-from fcnlab.recording.tags import OVERRIDES_TAG, PARAMETERS_TAG, PRUNED_TAG, REASON_TAG, ROLE_TAG, SWEEP_TAG
+from fcnlab.recording.tags import (
+    OVERRIDES_TAG,
+    PARAMETERS_TAG,
+    PRUNED_TAG,
+    REASON_TAG,
+    ROLE_TAG,
+    STARTS_FROM_TAG,
+    SWEEP_TAG,
+)
 from fcnlab.recording.training_time import TrainingTime
 
 if TYPE_CHECKING:
@@ -72,7 +80,19 @@ class Trial:
         except ValueError:  # the tag was cut in the middle of an override
             return set()
         keys = {override.lstrip("+~").partition("=")[0] for override in overrides}
+        if STARTS_FROM_TAG in self.tags:  # its sweep has set this
+            keys.discard("init_from")
         return {key if key in self.params else f"{key}.name" for key in keys}
+
+    def setting(self, key: str) -> str:
+        """Return the value of a key by which trainings are compared; empty if the training has none.
+
+        Trials of a later stage of a sweep started from trials that differ in their seeds, as they do, and so have equal
+        settings.
+        """
+        if key == "init_from" and STARTS_FROM_TAG in self.tags:
+            return "the stage before"
+        return self.params.get(key, "")
 
     @property
     def parameters(self) -> int | None:

@@ -216,6 +216,7 @@ class AnyOptimizerConfig:
 
     name: str = key(MISSING, _NETWORK)
     lr: float = key(1e-3, Role.FREE, above=0)
+    freeze: list[str] = key([], _NETWORK)
 
 
 @dataclass
@@ -223,6 +224,7 @@ class OptimizerConfig(AnyOptimizerConfig):
     """The keys of every optimizer of this package."""
 
     weight_decay: float = key(0.0, Role.SHAPES_GRAPH, minimum=0, below=1)
+    groups: list[Any] = key([], Role.SHAPES_GRAPH)
 
 
 @dataclass
@@ -302,11 +304,18 @@ MEDIAN_FREQUENCY = "median_frequency"
 
 
 @dataclass
-class CrossEntropyConfig(LossConfig):
+class WeightedLossConfig(LossConfig):
+    """The keys of every loss of this package."""
+
+    class_weights: Any = key(None, Role.FREE, minimum=0)  # free, since the weights are an input of the graph
+
+
+@dataclass
+class CrossEntropyConfig(WeightedLossConfig):
     """The keys of the pixel-wise cross-entropy."""
 
     name: str = key("cross_entropy", _NETWORK)
-    class_weights: Any = key(None, Role.FREE, minimum=0)  # free, since the weights are an input of the graph
+    reduction: str = key("mean", Role.SHAPES_GRAPH, choices=("mean", "sum"))
 
 
 @dataclass
@@ -318,14 +327,14 @@ class FocalConfig(CrossEntropyConfig):
 
 
 @dataclass
-class DiceConfig(CrossEntropyConfig):
+class DiceConfig(WeightedLossConfig):
     """The keys of the soft Dice loss."""
 
     name: str = key("dice", _NETWORK)
 
 
 @dataclass
-class CombinedConfig(CrossEntropyConfig):
+class CombinedConfig(WeightedLossConfig):
     """The keys of the weighted sum of a cross-entropy or focal loss and a Dice loss."""
 
     name: str = key("combined", _NETWORK)
@@ -340,6 +349,7 @@ class TrainerConfig:
     epochs: int = key(20, Role.FREE, minimum=1)
     max_steps: Optional[int] = key(None, Role.FREE, minimum=1)
     batch_size: int = key(8, _NETWORK, minimum=1)
+    accumulate: int = key(1, _NETWORK, minimum=1)
     eval_every: int = key(5, Role.FREE, minimum=1)
     mode: str = key("graph", Role.SHAPES_GRAPH, choices=("graph", "pynative"))
     device: str = key("auto", Role.SHAPES_GRAPH, choices=("auto", "cpu", "ascend"))
@@ -378,6 +388,7 @@ class SweepConfig:
     skip_finished: bool = key(False, _START)
     threads: Optional[int] = key(None, _START | Role.BESIDE_SWEEP, minimum=1)
     search_trial: Optional[int] = key(None, _START, minimum=0)
+    starts_from: Optional[int] = key(None, _START, minimum=0)
 
 
 @dataclass

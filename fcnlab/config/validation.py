@@ -109,6 +109,31 @@ def _check_relations(config: Config) -> None:
     for name in config.augment.extra:
         TRANSFORMS.check(name)
     _check_class_weights(getattr(config.loss, "class_weights", None), dataset.num_classes)
+    freeze = config.optimizer.freeze
+    if not all(isinstance(pattern, str) for pattern in freeze):
+        raise ConfigError(f"optimizer.freeze={freeze}: give a list of patterns of names, as in ['encoder.block1.*']")
+    for index, group in enumerate(getattr(config.optimizer, "groups", [])):
+        _check_group(f"optimizer.groups[{index}]", group)
+
+
+_GROUP = {"lr": {"minimum": 0}, "weight_decay": {"minimum": 0, "below": 1}}
+"""The numbers that a group of parameters may have beside its pattern, and their ranges."""
+
+
+def _check_group(key: str, group: Any) -> None:
+    if not isinstance(group, dict) or not isinstance(group.get("pattern"), str):
+        raise ConfigError(f"{key}={group}: give a group of parameters, as in {{pattern: '*.bias', lr: 2.0}}")
+    for name in group:
+        if name not in ("pattern", *_GROUP):
+            raise ConfigError(f"{key}.{name}: no such key; a group of parameters has pattern, {' and '.join(_GROUP)}")
+    if len(group) == 1:
+        raise ConfigError(f"{key}: changes nothing; give it {' or '.join(_GROUP)}")
+    for name, metadata in _GROUP.items():
+        if name not in group:
+            continue
+        if isinstance(group[name], bool) or not isinstance(group[name], int | float):
+            raise ConfigError(f"{key}.{name}={group[name]}: give a number")
+        _check_value(f"{key}.{name}", group[name], metadata)
 
 
 def _check_class_weights(weights: Any, num_classes: int) -> None:

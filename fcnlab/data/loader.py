@@ -68,6 +68,8 @@ class TrainLoader:
         num_workers: The number of background threads; each makes whole batches.
         prefetch: The number of batches that are made ahead.
         repeats: How much more often each sample is drawn than one of factor 1; if None, all are drawn equally often.
+        batches_per_step: The number of batches that a step takes. Together they hold the samples, in the same order, of
+            the one batch of a loader with a batch as large as all of them.
 
     Raises:
         DataError: If the data set is empty.
@@ -86,12 +88,14 @@ class TrainLoader:
         num_workers: int,
         prefetch: int = 4,
         repeats: np.ndarray | None = None,
+        batches_per_step: int = 1,
     ) -> None:
         if len(dataset) == 0:
             raise DataError("the training split is empty: there is nothing to make batches of")
         self._dataset = dataset
         self._transform = transform
         self.batch_size = batch_size
+        self._batches_per_step = batches_per_step
         self._crops_per_image = crops_per_image
         self._mean = tuple(mean)
         self._std = tuple(std)
@@ -102,40 +106,40 @@ class TrainLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """The number of full batches in an epoch; at least 1, which repeats samples if need be."""
-        return max(1, len(self._dataset) * self._crops_per_image // self.batch_size)
+        """The number of steps with full batches in an epoch; at least 1, which repeats samples if need be."""
+        return max(1, len(self._dataset) * self._crops_per_image // (self._batches_per_step * self.batch_size))
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch.
 
         Each sample comes ``crops_per_image`` times, or with ``repeats`` on average by its share. Crops that do not fill
-        a last batch are dropped, those of other samples in each epoch. Closing or dropping the iterator ends its
-        threads.
+        the batches of a last step are dropped, those of other samples in each epoch. Closing or dropping the iterator
+        ends its threads.
 
         Args:
             number: The epoch, from 0.
-            start_step: The number of batches to skip at the beginning; they are not made.
+            start_step: The number of steps to skip at the beginning; their batches are not made.
 
         Raises:
             DataError: At its turn, for a sample that cannot be read.
         """
         items = self._order(number)
 
-        def make(step: int) -> Batch:
-            positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        def make(index: int) -> Batch:
+            positions = range(index * self.batch_size, (index + 1) * self.batch_size)
             crops = (
                 self._transform(self._dataset[int(items[position])], self._generator(number, position))
                 for position in positions
             )
             return _collate(crops, len(positions), self._mean, self._std)
 
-        steps = range(start_step, self.steps_per_epoch)
-        return map_ahead(make, steps, workers=self._num_workers, ahead=self._prefetch)
+        indices = range(start_step * self._batches_per_step, self.steps_per_epoch * self._batches_per_step)
+        return map_ahead(make, indices, workers=self._num_workers, ahead=self._prefetch)
 
     def _order(self, number: int) -> np.ndarray:
         """Return the index of the sample at each position of an epoch."""
         generator, count = self._generator(number), len(self._dataset)
-        positions = self.steps_per_epoch * self.batch_size
+        positions = self.steps_per_epoch * self._batches_per_step * self.batch_size
         if self._shares is not None:
             return generator.choice(count, positions, p=self._shares)
         return np.resize(generator.permutation(count * self._crops_per_image), positions) % count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from fcnlab import kernels
 from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import ArchConfig
+from fcnlab.core.errors import ConfigError
 from fcnlab.core.processor import describe_cpu
 from fcnlab.data.cached_checks import CachedChecks
 from fcnlab.data.class_balance import median_frequency, repeat_factors
@@ -32,8 +34,10 @@ from fcnlab.models.foreign.layouts import FIRST
 from fcnlab.recording import journal
 from fcnlab.recording.inputs import Input
 from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
+from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.evaluation import Compiler, Evaluator
+from fcnlab.training.freezing import freeze
 from fcnlab.training.step import TrainStep
 from fcnlab.training.trainer import Trainer
 
@@ -154,12 +158,24 @@ def architecture(config: Config) -> dict[str, Any]:
     return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **own, **channels}
 
 
-def build_step(config: Config, network: nn.Cell) -> TrainStep:
-    """Build the training step from the loss, the optimizer and the network."""
-    optimizer = OPTIMIZERS.get(config.optimizer.name)(network.trainable_params(), **options(config.optimizer, "lr"))
-    return TrainStep(
-        network, build_loss(config), optimizer, config.trainer.clip_norm, config.trainer.skip_nonfinite > 0
-    )
+def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep:
+    """Build the training step from the loss, the optimizer and the network, part of which it may freeze.
+
+    Raises:
+        ConfigError: If a pattern of ``optimizer.freeze`` or ``optimizer.groups`` does not fit the network, the
+            optimizer takes no groups, or the gradients of the loss cannot be accumulated.
+    """
+    frozen = freeze(network, config.optimizer.freeze)
+    factory = OPTIMIZERS.get(config.optimizer.name)
+    own = options(config.optimizer, "lr", "freeze", "groups")
+    if groups := getattr(config.optimizer, "groups", None):
+        if "groups" not in signature(factory).parameters:
+            raise ConfigError(f"optimizer.groups: optimizer={config.optimizer.name} takes no groups; leave them out")
+        own["groups"] = groups
+    optimizer = factory(network.trainable_params(), **own)
+    trainer = config.trainer
+    step = TrainStep if trainer.accumulate == 1 else AccumulatedStep
+    return step(network, build_loss(config), optimizer, trainer.clip_norm, trainer.skip_nonfinite > 0, frozen)
 
 
 def build_loss(config: Config) -> nn.Cell:
@@ -207,6 +223,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         seed=config.seed,
         num_workers=dataset.num_workers,
         repeats=_repeats(config, data),
+        batches_per_step=config.trainer.accumulate,
         **pixels,
     )
     names = class_names(dataset.class_names, dataset.num_classes)

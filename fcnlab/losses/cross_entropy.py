@@ -1,4 +1,4 @@
-"""Softmax cross-entropy, plain and focal."""
+"""Softmax cross-entropy, plain and focal, as a mean or a sum over pixels."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from fcnlab.core.errors import ConfigError
 from fcnlab.losses.class_weights import weights_parameter
+
+REDUCTIONS = ("mean", "sum")
 
 
 class _PixelLoss(nn.Cell):
-    """The base class of losses that are a weighted mean over pixels."""
+    """The base class of losses that are a weighted mean, or a weighted sum, over pixels."""
 
-    def __init__(self, ignore_index: int, num_classes: int, class_weights: Sequence[float] | None) -> None:
+    def __init__(
+        self, ignore_index: int, num_classes: int, class_weights: Sequence[float] | None, reduction: str
+    ) -> None:
         super().__init__()
+        if reduction not in REDUCTIONS:
+            raise ConfigError(f"loss.reduction={reduction}: choose one of {', '.join(REDUCTIONS)}")
         self.ignore_index = ignore_index
         self.class_weights = weights_parameter(class_weights, num_classes)
+        self.is_sum = reduction == "sum"
 
     def pixels(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return each pixel's cross-entropy and its weight in the mean, 0 if it is void, both N x H x W."""
@@ -34,8 +42,10 @@ class _PixelLoss(nn.Cell):
         chosen = ops.gather_elements(shifted, 1, classes.expand_dims(1)).squeeze(1)
         return normaliser - chosen, weights
 
-    def mean(self, losses: Tensor, weights: Tensor) -> Tensor:
-        """Return the weighted mean of what `pixels` has returned, or 0 if all weights are 0."""
+    def reduce(self, losses: Tensor, weights: Tensor) -> Tensor:
+        """Return the weighted mean of what `pixels` has returned, or 0 if all weights are 0; or the weighted sum."""
+        if self.is_sum:
+            return (losses * weights).sum()
         total = weights.sum()
         total = total + (total == 0).astype(mstype.float32)
         return (losses * (weights / total)).sum()
@@ -46,23 +56,27 @@ class _PixelLoss(nn.Cell):
         return ops.stack(((losses * weights).sum(), weights.sum()))
 
     def from_sums(self, sums: np.ndarray) -> float:
-        """Return the weighted mean, or 0 if all weights were 0."""
-        losses, weights = sums
-        return float(losses / (weights or 1.0))
+        """Return the weighted mean, or 0 if all weights were 0; or the weighted sum."""
+        return float(sums[0] / self.divisor(sums))
+
+    def divisor(self, sums: np.ndarray) -> float:
+        """Return what the sum of the losses is divided by; see `fcnlab.losses.AccumulatedLoss`."""
+        return 1.0 if self.is_sum else float(sums[1]) or 1.0
 
 
 class CrossEntropy(_PixelLoss):
     """The mean of the pixels' softmax cross-entropy over all pixels that are not void.
 
     With class weights it is the weighted mean, ``sum(w[label] * loss) / sum(w[label])``, like PyTorch's
-    ``cross_entropy(weight=..., ignore_index=...)``. The paper sums instead (CVPR 2015, section 4.3: "unnormalized
-    loss"); with the mean, the step size does not depend on the image size. A batch of void pixels alone has the loss 0
-    and the gradient 0, where PyTorch returns NaN.
+    ``cross_entropy(weight=..., ignore_index=...)``. The step size then does not depend on the size of the images. A
+    batch of void pixels alone has the loss 0 and the gradient 0, where PyTorch returns NaN. The paper sums instead
+    (CVPR 2015, section 4.3: "unnormalized loss"), ``sum(w[label] * loss)``.
 
     Args:
         ignore_index: The label of void pixels.
         num_classes: The number of classes C.
         class_weights: A weight for each class, at least 0 and not all 0; with None all weigh the same.
+        reduction: ``"mean"`` or ``"sum"`` over the pixels of all images of a batch.
 
     Inputs:
         - **logits** - N x C x H x W, float32.
@@ -72,16 +86,22 @@ class CrossEntropy(_PixelLoss):
         A scalar, float32.
 
     Raises:
-        ConfigError: If the class weights do not fit.
+        ConfigError: If the class weights do not fit, or the reduction is another one.
     """
 
-    def __init__(self, ignore_index: int, num_classes: int, class_weights: Sequence[float] | None = None) -> None:
-        super().__init__(ignore_index, num_classes, class_weights)
+    def __init__(
+        self,
+        ignore_index: int,
+        num_classes: int,
+        class_weights: Sequence[float] | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(ignore_index, num_classes, class_weights, reduction)
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss."""
+        """Return the mean loss, or the sum."""
         losses, weights = self.pixels(logits, labels)
-        return self.mean(losses, weights)
+        return self.reduce(losses, weights)
 
 
 class Focal(_PixelLoss):
@@ -96,11 +116,12 @@ class Focal(_PixelLoss):
         num_classes: The number of classes C.
         class_weights: A weight for each class, at least 0 and not all 0; with None all weigh the same.
         gamma: The power, at least 0; the larger, the less easy pixels count. The paper's is 2.
+        reduction: ``"mean"`` or ``"sum"`` over the pixels of all images of a batch.
 
     Inputs and outputs are those of `CrossEntropy`.
 
     Raises:
-        ConfigError: If the class weights do not fit.
+        ConfigError: If the class weights do not fit, or the reduction is another one.
     """
 
     def __init__(
@@ -109,8 +130,9 @@ class Focal(_PixelLoss):
         num_classes: int,
         class_weights: Sequence[float] | None = None,
         gamma: float = 2.0,
+        reduction: str = "mean",
     ) -> None:
-        super().__init__(ignore_index, num_classes, class_weights)
+        super().__init__(ignore_index, num_classes, class_weights, reduction)
         self.gamma = gamma
 
     def pixels(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,6 +143,6 @@ class Focal(_PixelLoss):
         return wrong**self.gamma * losses, weights
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss."""
+        """Return the mean loss, or the sum."""
         losses, weights = self.pixels(logits, labels)
-        return self.mean(losses, weights)
+        return self.reduce(losses, weights)

@@ -1,4 +1,4 @@
-"""Losses of many images from sums over each of them, so that an evaluation can take one image at a time."""
+"""Losses of many images from sums over each of them, so that they can be computed one image, or batch, at a time."""
 
 from __future__ import annotations
 
@@ -36,5 +36,23 @@ class SummedLoss(Protocol):
 
         Args:
             sums: The total of the images' sums, K numbers, float64.
+        """
+        ...
+
+
+@runtime_checkable
+class AccumulatedLoss(SummedLoss, Protocol):
+    """A loss whose gradient over several batches follows from a gradient for each of them, added up.
+
+    Of its sums, the first alone depends on the logits, and the loss is that sum, divided by a number that follows from
+    the others: ``loss.from_sums(sums) == sums[0] / loss.divisor(sums)``. A weighted mean over pixels is such a loss.
+    The Dice loss is not, since the divisors of its quotients depend on the logits, too.
+    """
+
+    def divisor(self, sums: np.ndarray) -> float:
+        """Return the number, not 0, that the first sum is divided by.
+
+        Args:
+            sums: The total of the batches' sums, K numbers, float64.
         """
         ...

@@ -45,7 +45,8 @@ class NormRelu(nn.BatchNorm2d):
     """Batch normalisation, ReLU and perhaps 2x2 max-pooling; compiled operators where `fcnlab.kernels` has them.
 
     Training normalises with the batch's statistics, evaluation with running means: each step takes 0.9 of the old and
-    0.1 of the batch's, with the unbiased variance.
+    0.1 of the batch's, with the unbiased variance. Where the attribute ``use_batch_statistics`` is False, training
+    normalises with the running means, too, and does not change them.
 
     Args:
         channels: The number of channels C.
@@ -73,7 +74,7 @@ class NormRelu(nn.BatchNorm2d):
         if self.stock:
             features = self.relu(super().construct(features))
             return features if self.pool is None else self.pool(features)
-        if not self.training:
+        if not self.training or self.use_batch_statistics is False:  # frozen layers have the latter
             running = ops.stack((self.moving_mean, self.moving_variance))
             return self.by_constants(features, running, self.gamma, self.beta)
         statistics = ops.stop_gradient(self.statistics(features))

@@ -23,7 +23,15 @@ from fcnlab.recording.inputs import Input
 from fcnlab.recording.journal import Journal
 from fcnlab.recording.overlays import write_overlays
 from fcnlab.recording.system_metrics import SystemMetrics
-from fcnlab.recording.tags import FOLDER_TAG, INITIALISED_TAG, PARAMETERS_TAG, SWEEP_TAG, TRIAL_TAG
+from fcnlab.recording.tags import (
+    FOLDER_TAG,
+    INITIAL_RUN_TAG,
+    INITIALISED_TAG,
+    PARAMETERS_TAG,
+    STARTS_FROM_TAG,
+    SWEEP_TAG,
+    TRIAL_TAG,
+)
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationEvent, Plan, Status, StepEvent
 
 if TYPE_CHECKING:
@@ -156,10 +164,13 @@ class Recorder(Callback):
             self._journal.close()
 
     def _record_run(self, command: Sequence[str], git: provenance.GitState | None) -> None:
-        sweep = {SWEEP_TAG: self.config.sweep.id, TRIAL_TAG: self.trial}
+        own = self.config.sweep
+        sweep = {SWEEP_TAG: own.id, TRIAL_TAG: self.trial, STARTS_FROM_TAG: own.starts_from}
         start = {}
         if self.initialisation is not None:
             start[INITIALISED_TAG] = f"{self.initialisation.description}, sha256:{self.initialisation.sha256}"
+            if run := journal.sent_to(self.initialisation.path.resolve().parent.parent):
+                start[INITIAL_RUN_TAG] = run
         self._journal.append(
             "run",
             journal=uuid.uuid4().hex,

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from hydra.core.plugins import Plugins
 
 from fcnlab.training.callbacks import Callback
 
@@ -29,14 +25,6 @@ FILE = "search.journal"
 """The name of the study's file in the sweep's folder."""
 _NAME = "sweep"
 _PRUNER = "pruner"
-_PLUGINS = str(Path(__file__).parent / "plugins")
-
-
-def register() -> None:
-    """Make ``hydra/sweeper=search`` known to Hydra."""
-    if _PLUGINS not in sys.path:
-        sys.path.append(_PLUGINS)
-    Plugins.instance().register(import_module("hydra_plugins.fcnlab_search").Search)
 
 
 class Reporter(Callback):

@@ -25,7 +25,7 @@ from fcnlab.recording import journal, provenance
 from fcnlab.recording.journal import Journal
 from fcnlab.recording.tags import BEST_TAG, FOLDER_TAG, REASON_TAG, ROLE_TAG, SWEEP_TAG
 from fcnlab.sweeps import result as results
-from fcnlab.sweeps import stop_request, summary
+from fcnlab.sweeps import stages, stop_request, summary
 from fcnlab.sweeps.axes import axes_of, planned
 from fcnlab.sweeps.launcher import is_sequential
 from fcnlab.sweeps.manifest import SweepManifest
@@ -80,8 +80,12 @@ class Sweep:
         tracking: TrackingConfig = OmegaConf.to_object(config.tracking)
         check_tracking(tracking)
         self.monitor = config.trainer.monitor
-        self.axes = axes_of(config.hydra.overrides.task, config.hydra.sweeper.get("params"))
-        self._planned = planned(self.axes, config.hydra.sweeper)
+        if stages.is_staged(config.hydra.sweeper):
+            plan = stages.read(config.hydra.sweeper, config.hydra.overrides.task)
+            self.axes, self._planned = dict(plan.axes), plan.planned()
+        else:
+            self.axes = axes_of(config.hydra.overrides.task, config.hydra.sweeper.get("params"))
+            self._planned = planned(self.axes, config.hydra.sweeper)
         with read_write(config.hydra):  # from which Hydra composes every job, perhaps in another directory
             config.hydra.overrides.hydra.append(override("hydra.sweep.dir", self.folder))
         self._open_journal(tracking)

@@ -13,6 +13,7 @@ from fcnlab.core import interrupts
 from fcnlab.core.errors import CheckpointError, TrainingError
 from fcnlab.models.checkpoint import read_weights, save_ckpt, save_weights
 from fcnlab.models.finite import first_nonfinite
+from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import CallbackList, CheckpointKind
 from fcnlab.training.nonfinite import refuse_nonfinite
 from fcnlab.training.state import Progress, StateFolder, TrainingState
@@ -46,7 +47,7 @@ class Checkpoints:
     def __init__(
         self,
         folder: Path,
-        step: TrainStep,
+        step: TrainStep | AccumulatedStep,
         steps_per_epoch: int,
         config: TrainerConfig,
         metadata: Mapping[str, Any],

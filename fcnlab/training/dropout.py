@@ -1,4 +1,4 @@
-"""Dropout masks that depend on the seed and the step alone, so that any step can be computed again."""
+"""Dropout masks that depend on the seed, the step and the batch in it alone, so that any step can be computed again."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ class DropoutMasks:
         self._draw = getattr(network, "dropout_masks", None)
         self._seed = seed
 
-    def __call__(self, step: int, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    def __call__(self, step: int, shape: tuple[int, ...], part: int = 0) -> tuple[Tensor, ...]:
         """Return what the network is called with in this step in addition to its images.
 
         Args:
             step: The number of the step, from 0.
-            shape: The shape of the step's images.
+            shape: The shape of the batch's images.
+            part: The number of the batch in the step, from 0.
         """
         if self._draw is None:
             return ()
-        sequence = np.random.SeedSequence([self._seed, _STREAM], spawn_key=(step,))
+        sequence = np.random.SeedSequence([self._seed, _STREAM], spawn_key=(step, part) if part else (step,))
         masks = self._draw(shape, np.random.Generator(np.random.SFC64(sequence)))
         return () if masks is None else (Tensor(masks),)

@@ -16,25 +16,25 @@ from fcnlab.training.state import Progress
 log = logging.getLogger(__name__)
 
 
-def skip_batch(loss: float, names: Sequence[str], progress: Progress, limit: int, checkpoint: Path | None) -> None:
-    """Count a batch whose loss or gradient is not finite as skipped, or end the training.
+def skip_step(loss: float, names: Sequence[str], progress: Progress, limit: int, checkpoint: Path | None) -> None:
+    """Count a step whose loss or gradient is not finite as skipped, or end the training.
 
     Args:
         loss: The loss of the step that made no update.
-        names: The names of the batch's images.
+        names: The names of the images of the batch at fault.
         progress: How far the training is, before this step is counted.
-        limit: The largest number of batches that may be skipped, ``trainer.skip_nonfinite``.
+        limit: The largest number of steps that may be skipped, ``trainer.skip_nonfinite``.
         checkpoint: The newest good checkpoint, for the message.
 
     Raises:
-        TrainingError: If as many batches as are allowed were skipped already.
+        TrainingError: If as many steps as are allowed were skipped already.
     """
     what = "the loss" if math.isinf(loss) else "the loss or a gradient"  # a gradient turns the loss into NaN alone
     where = f"{what} is {loss} at step {progress.steps + 1} on {', '.join(dict.fromkeys(names))}"
     if progress.skipped >= limit:
         raise _diverged(f"{where}{f', after {limit} skipped ones' if limit else ''}", checkpoint)
     progress.skipped += 1
-    log.warning("%s: batch skipped (%d of at most %d)", where, progress.skipped, limit)
+    log.warning("%s: step skipped (%d of at most %d)", where, progress.skipped, limit)
 
 
 def refuse_nonfinite(parameters: Mapping[str, Parameter], steps: int, checkpoint: Path | None) -> None:

@@ -1,5 +1,7 @@
 """The training loop.
 
+A step is one update of the parameters, from one batch or from ``trainer.accumulate`` batches.
+
 No parameter that is not finite is kept as if it were good. The step detects what is not finite in the loss and in the
 gradients that flow backward. What does not flow, as in a layer whose ReLU turns NaN into 0, is found by looking at all
 parameters, moments and moving statistics before each evaluation and before each checkpoint.
@@ -10,29 +12,27 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mindspore as ms
-import numpy as np
-from mindspore import Tensor
-
 from fcnlab.core import interrupts
 from fcnlab.core.errors import ConfigError
+from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import Callback, CallbackList, EvaluationEvent, Plan, Status, StepEvent
 from fcnlab.training.checkpoints import Checkpoints
 from fcnlab.training.dropout import DropoutMasks
 from fcnlab.training.evaluation import Compiler, Evaluator, is_better, metric_names
-from fcnlab.training.nonfinite import skip_batch
+from fcnlab.training.nonfinite import skip_step
 from fcnlab.training.state import Progress, TrainingState
 from fcnlab.training.step import TrainStep
+from fcnlab.training.updates import AccumulatedUpdates, SingleUpdates, Updates
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import TrainerConfig
-    from fcnlab.data.loader import Batch, TrainLoader
+    from fcnlab.data.loader import TrainLoader
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,8 @@ class Trainer:
     """Trains a network and keeps its checkpoints.
 
     Args:
-        step: The compiled update.
-        loader: The training batches.
+        step: The compiled update, of one batch or of several.
+        loader: The training batches, as many for each step as the update takes.
         evaluator: Called every ``eval_every`` epochs and at the end.
         learning_rate: A function from the step, counted from 0, and the total number of steps to the learning rate.
         config: How long to train, and what to keep.
@@ -84,7 +84,7 @@ class Trainer:
 
     def __init__(
         self,
-        step: TrainStep,
+        step: TrainStep | AccumulatedStep,
         loader: TrainLoader,
         evaluator: Evaluator,
         learning_rate: Callable[[int, int], float],
@@ -104,7 +104,7 @@ class Trainer:
         self.config = config
         self.callbacks = CallbackList(callbacks)
         self.checkpoints = Checkpoints(folder, step, loader.steps_per_epoch, config, metadata, self.callbacks)
-        self.masks = DropoutMasks(step.network, metadata.get("seed", 0))
+        self.updates = self._make_updates(metadata.get("seed", 0))
         self.progress = Progress()
         total_steps = config.max_steps or config.epochs * loader.steps_per_epoch
         self.plan = Plan(
@@ -115,6 +115,12 @@ class Trainer:
         )
         self._compiler = compiler
         self._in_step = False
+
+    def _make_updates(self, seed: int) -> Updates:
+        masks, ignore_index = DropoutMasks(self.step.network, seed), self.evaluator.ignore_index
+        if isinstance(self.step, AccumulatedStep):
+            return AccumulatedUpdates(self.step, masks, ignore_index)
+        return SingleUpdates(self.step, masks, ignore_index, self.config.skip_nonfinite > 0)
 
     def fit(self) -> TrainResult:
         """Train to the end.
@@ -142,6 +148,8 @@ class Trainer:
         except KeyboardInterrupt:
             status = "killed"
             with interrupts.deferred():
+                if not self._in_step:
+                    self.updates.abandon()
                 self.checkpoints.save_interrupted(self.progress, within_step=self._in_step)
             raise
         finally:
@@ -151,43 +159,44 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         progress, plan = self.progress, self.plan
         start_step = progress.steps - (epoch - 1) * plan.steps_per_epoch
-        began = time.perf_counter()
-        for batch in islice(self.loader.epoch(epoch - 1, start_step), plan.total_steps - progress.steps):
-            received = time.perf_counter()
-            with interrupts.deferred():  # an update is made, counted and reported, or none of these
-                self._in_step = True
-                learning_rate = self.learning_rate(progress.steps, plan.total_steps)
-                loss = self._update(batch, learning_rate)
-                seconds = time.perf_counter() - began
-                progress.steps += 1
-                progress.losses.append(loss)
-                self._in_step = False
+        batches = self.loader.epoch(epoch - 1, start_step)
+        for _ in range(min(plan.steps_per_epoch - start_step, plan.total_steps - progress.steps)):
+            began, waited, images = time.perf_counter(), 0.0, 0
+            for _ in range(self.config.accumulate):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                images += len(batch.names)
+                with self._step_whole():
+                    self.updates.add(batch, progress.steps)
+            with interrupts.deferred():
+                with self._step_whole():
+                    learning_rate = self.learning_rate(progress.steps, plan.total_steps)
+                    outcome = self.updates.finish(learning_rate)
+                    if not math.isfinite(outcome.loss):
+                        limit, checkpoint = self.config.skip_nonfinite, self.checkpoints.newest_good
+                        skip_step(outcome.loss, outcome.names, progress, limit, checkpoint)
+                    seconds = time.perf_counter() - began
+                    progress.steps += 1
+                    progress.losses.append(outcome.loss)
                 event = StepEvent(
                     step=progress.steps,
                     epoch=epoch,
-                    loss=loss,
+                    loss=outcome.loss,
                     learning_rate=learning_rate,
-                    images_per_second=len(batch.names) / seconds,
-                    data_wait_fraction=(received - began) / seconds,
+                    images_per_second=images / seconds,
+                    data_wait_fraction=waited / seconds,
                 )
                 self.callbacks.notify("on_step", event)
                 self.checkpoints.after_step(progress)
-            began = time.perf_counter()
 
-    def _update(self, batch: Batch, learning_rate: float) -> float:
-        """Make one step and return its loss; a batch of void pixels alone changes nothing and has a loss of 0."""
-        if _is_void(batch.labels, self.evaluator.ignore_index):
-            return 0.0
-        statistics = self.step.statistics() if self.config.skip_nonfinite else {}
-        masks = self.masks(self.progress.steps, batch.images.shape)
-        loss = self.step(Tensor(batch.images), Tensor(batch.labels), Tensor(learning_rate, ms.float32), *masks)
-        loss = float(loss.asnumpy())
-        interrupts.halt_if_exiting()
-        if not math.isfinite(loss):
-            limit, checkpoint = self.config.skip_nonfinite, self.checkpoints.newest_good
-            skip_batch(loss, batch.names, self.progress, limit, checkpoint)
-            self.step.set_statistics(statistics)
-        return loss
+    @contextmanager
+    def _step_whole(self) -> Iterator[None]:
+        """Defer interrupts: what changes parameters is done and counted, or none of it."""
+        with interrupts.deferred():
+            self._in_step = True
+            yield
+            self._in_step = False
 
     def _is_evaluation_due(self, epoch: int) -> bool:
         steps = self.progress.steps
@@ -269,16 +278,4 @@ class Trainer:
             return
         log.info("compiling the training step")
         channels, height, width = image_shape
-        images = (self.loader.batch_size, channels, height, width)
-        labels = (self.loader.batch_size, height, width)
-        self._compiler(
-            self.step,
-            Tensor(np.zeros(images, np.float32)),
-            Tensor(np.zeros(labels, np.int32)),
-            Tensor(0.0, ms.float32),
-            *self.masks(0, images),
-        )
-
-
-def _is_void(labels: np.ndarray, ignore_index: int) -> bool:
-    return labels.flat[0] == ignore_index and bool((labels == ignore_index).all())
+        self.updates.compile(self._compiler, (self.loader.batch_size, channels, height, width))

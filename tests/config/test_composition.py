@@ -127,7 +127,12 @@ def test_flatten_and_options_name_every_leaf():
     assert flat["arch.name"] == "fcn16s"
     assert flat["seed"] == 0
     assert not any(isinstance(value, dict) for value in flat.values())
-    assert configuration.options(config.optimizer, "lr").keys() == {"weight_decay", "beta1", "beta2", "epsilon"}
+    assert configuration.options(config.optimizer, "lr", "freeze", "groups").keys() == {
+        "weight_decay",
+        "beta1",
+        "beta2",
+        "epsilon",
+    }
 
 
 def test_yaml_says_everything_and_composes_to_the_same():

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fcnlab.core.errors import ConfigError
-from fcnlab.sweeps import search
+from fcnlab.sweeps import search, sweepers
 from fcnlab.sweeps.result import TrialResult
 
 optuna = pytest.importorskip("optuna")
@@ -44,7 +44,7 @@ class Launcher:
 
 @pytest.fixture
 def sweep(tmp_path):
-    search.register()
+    sweepers.register()
     from hydra_plugins.fcnlab_search import Search
 
     def run(launcher, overrides=RANGES, monitor="val/mean_iou", **settings):

@@ -253,6 +253,39 @@ def test_what_cannot_be_composed_is_one_line_and_a_failed_sweep(tmp_path):
     assert "arch.width" in parent.data.tags["fcnlab.reason"]
 
 
+def test_a_sweep_whose_second_stage_is_killed_goes_on_there(tmp_path):
+    words = [*TINY, "tracking=none", "trainer.mode=pynative", "trainer.eval_every=100", "trainer.checkpoint_epochs=1"]
+    two = "hydra.sweeper.stages=[{arch:fcn32s,trainer.max_steps:2},{arch:fcn16s,trainer.max_steps:20}]"
+    process = start(tmp_path, "-m", *words, "hydra/sweeper=stages", two)
+    wait_for(lambda: list((tmp_path / "multirun").glob("*/*/1/checkpoints/state_*")))
+    (child,) = psutil.Process(process.pid).children()
+    child.kill()
+    code, _, err = finish(process)
+    assert code == 1, err
+    folder = sweep_folder(tmp_path)
+    assert [trial.status for trial in result.read_all(folder)] == ["finished", "failed"]
+    assert steps_of(folder / "1")[-1] < 20
+    code, out, err = run(tmp_path, f"sweep.resume={folder.relative_to(tmp_path)}")
+    assert code == 0, err
+    assert out.count("is finished already") == 1
+    assert steps_of(folder / "0") == [1, 2]
+    assert steps_of(folder / "1") == list(range(1, 21))
+    first, second = (read_folder(folder / name) for name in "01")
+    assert second.tags["fcnlab.starts_from"] == "0"
+    assert second.params["init_from"] == f"{folder.relative_to(tmp_path)}/0/checkpoints/best.safetensors"
+    assert "taken" in (folder / "1" / "init_from.txt").read_text()
+    assert "fcnlab.starts_from" not in first.tags
+    assert read_folder(folder).params["arch"] == "fcn32s,fcn16s"
+
+
+def test_what_a_stage_cannot_compose_is_refused_before_the_first_begins(tmp_path):
+    two = "hydra.sweeper.stages=[{arch:fcn32s},{arch:fcn16s,optimizer.lr:-1}]"
+    code, _, err = run(tmp_path, "-m", *TINY, "tracking=none", "hydra/sweeper=stages", two)
+    assert code == 1
+    assert err.strip().splitlines()[-1] == "fcnlab: optimizer.lr=-1.0: must be above 0"
+    assert not list((tmp_path / "multirun").rglob("journal.jsonl"))[1:]  # only that of the sweep
+
+
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_as_a_whole_ends_as_one_that_was_not(tmp_path):
     words = [*SMALL, "trainer.epochs=60", "trainer.eval_every=20", "trainer.checkpoint_epochs=5", "seed=1,2,3"]

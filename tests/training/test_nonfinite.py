@@ -36,7 +36,7 @@ def test_batches_with_a_loss_that_is_no_number_are_skipped_up_to_a_limit(tmp_pat
     trainer, _ = make(tmp_path, Scripted([10] * 9), step=Step(losses), epochs=3, eval_every=1, skip_nonfinite=2)
     with pytest.raises(TrainingError, match=r"nan at step 6 on e2s1, b, after 2 skipped ones: .*state_00000002"):
         trainer.fit()
-    assert "the loss or a gradient is nan at step 2 on e0s1, b: batch skipped (1 of at most 2)" in caplog.text
+    assert "the loss or a gradient is nan at step 2 on e0s1, b: step skipped (1 of at most 2)" in caplog.text
     trainer, _ = make(tmp_path, Scripted([10] * 9), step=Step(losses), epochs=3, eval_every=1, skip_nonfinite=3)
     result = trainer.fit()
     assert result.skipped == 3

@@ -1,7 +1,7 @@
 """``hydra/sweeper=search``: Optuna proposes what to try next.
 
 Hydra takes plug-ins only from the package ``hydra_plugins``, which includes this folder after a call of
-`fcnlab.sweeps.search.register`.
+`fcnlab.sweeps.sweepers.register`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,164 @@
+"""An update of the training loop, from one batch or from several, until it is made or given up."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from fcnlab.core import interrupts
+from fcnlab.training.accumulation import AccumulatedStep
+from fcnlab.training.dropout import DropoutMasks
+from fcnlab.training.step import TrainStep
+
+if TYPE_CHECKING:
+    from fcnlab.data.loader import Batch
+    from fcnlab.training.evaluation import Compiler
+
+
+class Outcome(NamedTuple):
+    """The outcome of an update.
+
+    Attributes:
+        loss: The loss before the update; 0 where all pixels are void. If it is not finite, a guarded step has changed
+            nothing.
+        names: The names of the images; if the loss is not finite, of the batch at fault.
+    """
+
+    loss: float
+    names: tuple[str, ...]
+
+
+class Updates(Protocol):
+    """Makes one update after another: `add` as often as it takes batches, then `finish`."""
+
+    def add(self, batch: Batch, number: int) -> None:
+        """Take a batch into the update.
+
+        Args:
+            batch: The batch.
+            number: The number of the update, from 0, on which its dropout masks depend.
+        """
+
+    def finish(self, learning_rate: float) -> Outcome:
+        """Make the update. A batch of void pixels alone changes nothing."""
+
+    def abandon(self) -> None:
+        """Leave the parameters as they were before the first batch of an update that is not finished."""
+
+    def compile(self, compiler: Compiler, images: tuple[int, int, int, int]) -> None:
+        """Compile everything for batches of images of a shape."""
+
+
+class SingleUpdates:
+    """Makes each update from one batch, in one graph.
+
+    Args:
+        step: The update of a batch.
+        masks: Draws the dropout masks.
+        ignore_index: The label of void pixels.
+        guarded: Whether the step makes no update where something is not finite.
+    """
+
+    def __init__(self, step: TrainStep, masks: DropoutMasks, ignore_index: int, guarded: bool) -> None:
+        self._step = step
+        self._masks = masks
+        self._ignore_index = ignore_index
+        self._guarded = guarded
+
+    def add(self, batch: Batch, number: int) -> None:
+        self._batch, self._number = batch, number
+
+    def finish(self, learning_rate: float) -> Outcome:
+        batch = self._batch
+        if _is_void(batch.labels, self._ignore_index):
+            return Outcome(0.0, batch.names)
+        statistics = self._step.statistics() if self._guarded else {}
+        masks = self._masks(self._number, batch.images.shape)
+        loss = self._step(Tensor(batch.images), Tensor(batch.labels), Tensor(learning_rate, ms.float32), *masks)
+        loss = float(loss.asnumpy())
+        interrupts.halt_if_exiting()
+        if not math.isfinite(loss):
+            self._step.set_statistics(statistics)
+        return Outcome(loss, batch.names)
+
+    def abandon(self) -> None:
+        pass  # nothing has changed before `finish`
+
+    def compile(self, compiler: Compiler, images: tuple[int, int, int, int]) -> None:
+        compiler(self._step, *_examples(images), Tensor(0.0, ms.float32), *self._masks(0, images))
+
+
+class AccumulatedUpdates:
+    """Makes each update from several batches, as if these were one.
+
+    If the loss or the gradient of a batch is not finite, there is no update from the others either: that of the large
+    batch would not be finite.
+
+    Args:
+        step: The update of several batches.
+        masks: Draws the dropout masks; each batch of an update gets its own.
+        ignore_index: The label of void pixels.
+    """
+
+    def __init__(self, step: AccumulatedStep, masks: DropoutMasks, ignore_index: int) -> None:
+        self._step = step
+        self._masks = masks
+        self._ignore_index = ignore_index
+        self._begin()
+
+    def _begin(self) -> None:
+        self._statistics: dict[str, np.ndarray] | None = None
+        self._sums: np.ndarray | None = None
+        self._names: tuple[str, ...] = ()
+        self._batches = 0
+        self._at_fault: Outcome | None = None
+
+    def add(self, batch: Batch, number: int) -> None:
+        part, self._batches = self._batches, self._batches + 1
+        self._names += batch.names
+        if self._at_fault is not None or _is_void(batch.labels, self._ignore_index):
+            return
+        if self._statistics is None:
+            self._statistics = self._step.statistics()
+        masks = self._masks(number, batch.images.shape, part)
+        sums = self._step.add(Tensor(batch.images), Tensor(batch.labels), *masks)
+        interrupts.halt_if_exiting()
+        if not np.isfinite(sums).all():
+            self._at_fault = Outcome(float(sums[0]), batch.names)
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def finish(self, learning_rate: float) -> Outcome:
+        outcome = self._at_fault
+        if outcome is None and self._sums is None:
+            outcome = Outcome(0.0, self._names)
+        elif outcome is None:
+            outcome = Outcome(self._step.apply(self._sums, learning_rate), self._names)
+            interrupts.halt_if_exiting()
+        if math.isfinite(outcome.loss):
+            self._begin()
+        else:
+            self.abandon()
+        return outcome
+
+    def abandon(self) -> None:
+        if self._statistics is not None:
+            self._step.set_statistics(self._statistics)
+            self._step.forget()
+        self._begin()
+
+    def compile(self, compiler: Compiler, images: tuple[int, int, int, int]) -> None:
+        compiler(self._step.addition, *_examples(images), *self._masks(0, images))
+        compiler(self._step.application, *(Tensor(number, ms.float32) for number in (0.0, 1.0, 0.0)))
+
+
+def _examples(images: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+    batch, _, height, width = images
+    return Tensor(np.zeros(images, np.float32)), Tensor(np.zeros((batch, height, width), np.int32))
+
+
+def _is_void(labels: np.ndarray, ignore_index: int) -> bool:
+    return labels.flat[0] == ignore_index and bool((labels == ignore_index).all())
