@@ -1,7 +1,12 @@
 """The networks that FCN's authors published, by their definition, in numpy."""
 
+import mindspore as ms
 import numpy as np
+from mindspore import Tensor
 from numpy.lib.stride_tricks import sliding_window_view
+
+from fcnlab.kernels import stock_operators
+from fcnlab.models import build_model
 
 STRIDES = {"fcn32s": 32, "fcn16s": 16, "fcn8s": 8, "fcn8s_atonce": 8, "fcn_alexnet": 32}
 
@@ -87,3 +92,21 @@ def normalised(features, gamma, beta, mean, variance):
     """Batch normalisation as it computes in evaluation."""
     gamma, beta, mean, variance = (part[:, None, None] for part in (gamma, beta, mean, variance))
     return (features - mean) / np.sqrt(variance + 1e-5) * gamma + beta
+
+
+def random_network(name):
+    """Return a network without dropout of random weights, also in its biases, scores and upsampling."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    with stock_operators():
+        network = build_model(f"paper/{name}", num_classes=3, width=1 / 32, dropout=0, seed=1)
+    random = np.random.default_rng(2)
+    for key, parameter in network.parameters_dict().items():
+        noise = random.standard_normal(parameter.shape)
+        if key.startswith("upsample"):
+            noise = parameter.asnumpy() + 0.05 * noise
+        elif key.endswith("bias"):
+            noise = np.abs(0.1 * noise)  # so that few ReLUs are dead
+        elif not key.startswith("score"):
+            continue
+        parameter.set_data(Tensor(noise.astype(np.float32)))
+    return network

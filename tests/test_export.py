@@ -55,6 +55,27 @@ def check_description(read):
     assert json.loads(read("fcnlab"))["arch"]["num_classes"] == 3
 
 
+def published_checkpoint(path, name):
+    return save_checkpoint(path, {"name": f"paper/{name}", "num_classes": 3, "width": 1 / 32, "dropout": 0.5})
+
+
+@pytest.mark.parametrize("name", ["fcn8s_atonce", "fcn_alexnet"])
+def test_onnx_of_a_published_network_computes_the_same_at_any_size(tmp_path, name):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    checkpoint = published_checkpoint(tmp_path / "best.safetensors", name)
+    path = run(checkpoint, "onnx", tmp_path / "published.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    compare(checkpoint, lambda images: session.run(["logits"], {"images": images})[0])
+
+
+@pytest.mark.parametrize("name", ["fcn16s", pytest.param("fcn_alexnet", marks=pytest.mark.slow)])
+def test_mindir_of_a_published_network_computes_the_same_at_any_size(tmp_path, name):
+    checkpoint = published_checkpoint(tmp_path / "best.safetensors", name)
+    path = run(checkpoint, "mindir", tmp_path / "published.mindir")
+    cell = nn.GraphCell(ms.load(str(path)))
+    compare(checkpoint, lambda images: cell(Tensor(images)).asnumpy())
+
+
 @pytest.mark.parametrize(
     ("stride", "norm"),
     [(8, "batch"), (2, "none"), *(pytest.param(stride, "batch", marks=pytest.mark.slow) for stride in (32, 16, 4, 2))],

@@ -4,9 +4,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
-from published_definition import STRIDES, published
+from published_definition import STRIDES, published, random_network
 
-from fcnlab.kernels import stock_operators
 from fcnlab.models import build_model
 
 NAMES = ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce", "fcn_alexnet")
@@ -46,24 +45,6 @@ def test_offsets_are_those_of_the_definitions():
     assert -crop_offset(POOL, FC6, deconvolution(2)) == 5
     assert -crop_offset(POOL, POOL, FC6, deconvolution(2), deconvolution(2)) == 9
     assert crop_offset(*ALEXNET, deconvolution(32, 63)) == 18
-
-
-def random_network(name):
-    """Return a network without dropout of random weights, also in its biases, scores and upsampling."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    with stock_operators():
-        network = build_model(f"paper/{name}", num_classes=3, width=1 / 32, dropout=0, seed=1)
-    random = np.random.default_rng(2)
-    for key, parameter in network.parameters_dict().items():
-        noise = random.standard_normal(parameter.shape)
-        if key.startswith("upsample"):
-            noise = parameter.asnumpy() + 0.05 * noise
-        elif key.endswith("bias"):
-            noise = np.abs(0.1 * noise)  # so that few ReLUs are dead
-        elif not key.startswith("score"):
-            continue
-        parameter.set_data(Tensor(noise.astype(np.float32)))
-    return network
 
 
 def arrays(network):

@@ -94,6 +94,7 @@ class Initialisation:
         return "\n".join(lines)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the result is checked
 def initialise(
     network: nn.Cell,
     path: Path,
@@ -189,8 +190,7 @@ def _fold_norm(entries: dict[str, Entry], layer: str, norm: str) -> None:
     weight, bias = entries[f"{layer}.weight"], entries.get(f"{layer}.bias")
     parts = {part: entries.pop(f"{norm}.{part}") for part in NORM_PARTS}
     gamma, beta, mean, variance = (parts[part].array.astype(np.float64) for part in NORM_PARTS)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        factor = gamma / np.sqrt(variance + _EPSILON)
+    factor = gamma / np.sqrt(variance + _EPSILON)
     kernel = (weight.array * factor[:, None, None, None]).astype(np.float32)
     grows = (beta + ((0 if bias is None else bias.array) - mean) * factor).astype(np.float32)
     scaling = (*parts["gamma"].sources, *parts["moving_variance"].sources)
