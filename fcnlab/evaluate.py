@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fcnlab import command
@@ -96,7 +97,7 @@ def evaluate(config: EvaluateConfig) -> Measurement:
 @hydra.main(version_base="1.3", config_path=str(configuration.config_folder()), config_name="evaluate")
 def _command(node: DictConfig) -> None:
     try:
-        evaluate(configuration.from_node(node))
+        evaluate(configuration.from_node(node, HydraConfig.get().overrides.task))
     except FcnlabError as error:
         command.leave(command.EXIT_ERROR, str(error))
 

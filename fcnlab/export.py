@@ -28,14 +28,15 @@ def export(config: ExportConfig) -> Path:
     configuration.validate(config)
     # Not at the top: `--help` and a wrong key should not wait for MindSpore.
     from fcnlab.core import device
-    from fcnlab.experiment.exporting import default_path, export_network
+    from fcnlab.experiment.exporting import check_layout, default_path, export_network
     from fcnlab.experiment.loading import load
     from fcnlab.kernels import stock_operators
 
+    check_layout(config.format, config.layout)
     device.configure(config.device, key="device")
     path = Path(config.output).expanduser() if config.output else default_path(config.checkpoint, config.format)
     with stock_operators():  # other programs do not have ours
-        export_network(load(config.checkpoint, config.tracking.uri), path, config.format)
+        export_network(load(config.checkpoint, config.tracking.uri), path, config.format, config.layout)
     return path
 
 

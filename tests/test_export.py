@@ -4,6 +4,7 @@ import json
 
 import mindspore as ms
 import numpy as np
+import published_definition as definition
 import pytest
 from mindspore import Tensor, nn
 from safetensors import safe_open
@@ -12,9 +13,11 @@ from tiny_network import ARCH, MEAN, METADATA, STD, save_checkpoint
 import fcnlab
 from fcnlab import config as configuration
 from fcnlab.core import device
-from fcnlab.core.errors import ConfigError, ExportError
+from fcnlab.core.errors import CheckpointError, ConfigError, ExportError
 from fcnlab.experiment import exporting
 from fcnlab.export import export
+from fcnlab.models.foreign import initialise
+from fcnlab.models.foreign.reading import read
 
 SIZES = ((32, 32), (97, 130), (64, 200))
 
@@ -31,8 +34,8 @@ def checkpoint(tmp_path_factory):
     return save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.safetensors")
 
 
-def run(checkpoint, file_format, output):
-    overrides = [f"checkpoint={checkpoint}", f"format={file_format}", f"output={output}"]
+def run(checkpoint, file_format, output, *more):
+    overrides = [f"checkpoint={checkpoint}", f"format={file_format}", f"output={output}", *more]
     return export(configuration.compose(overrides, "export"))
 
 
@@ -50,6 +53,27 @@ def check_description(read):
     assert json.loads(read("palette")) == METADATA["palette"]
     assert (json.loads(read("mean")), json.loads(read("std"))) == (MEAN, STD)
     assert json.loads(read("fcnlab"))["arch"]["num_classes"] == 3
+
+
+def published_checkpoint(path, name):
+    return save_checkpoint(path, {"name": f"paper/{name}", "num_classes": 3, "width": 1 / 32, "dropout": 0.5})
+
+
+@pytest.mark.parametrize("name", ["fcn8s_atonce", "fcn_alexnet"])
+def test_onnx_of_a_published_network_computes_the_same_at_any_size(tmp_path, name):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    checkpoint = published_checkpoint(tmp_path / "best.safetensors", name)
+    path = run(checkpoint, "onnx", tmp_path / "published.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    compare(checkpoint, lambda images: session.run(["logits"], {"images": images})[0])
+
+
+@pytest.mark.parametrize("name", ["fcn16s", pytest.param("fcn_alexnet", marks=pytest.mark.slow)])
+def test_mindir_of_a_published_network_computes_the_same_at_any_size(tmp_path, name):
+    checkpoint = published_checkpoint(tmp_path / "best.safetensors", name)
+    path = run(checkpoint, "mindir", tmp_path / "published.mindir")
+    cell = nn.GraphCell(ms.load(str(path)))
+    compare(checkpoint, lambda images: cell(Tensor(images)).asnumpy())
 
 
 @pytest.mark.parametrize(
@@ -85,6 +109,160 @@ def test_safetensors_is_a_checkpoint_again(checkpoint, tmp_path):
     assert fcnlab.load(path).class_names == METADATA["class_names"]
 
 
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+CAFFE = [122.67892 / 255, 116.66877 / 255, 104.00699 / 255]
+"""The mean of red, green and blue that FCN's authors subtract."""
+
+
+def torchvision_logits(arrays, pixels, stride):
+    """Compute the logits of one image, C x H x W, by the names of torchvision's VGG-16 and of the layers after it.
+
+    Args:
+        arrays: The weights. A place of ``features`` without weights is a ReLU or, where it is expected, a pooling.
+        pixels: The image as torchvision prepares it, 3 x H x W.
+        stride: The stride of the network.
+    """
+    has_norm = "features.1.running_mean" in arrays
+    height, width = pixels.shape[1:]
+    features = np.pad(pixels, ((0, 0), (0, -height % 32), (0, -width % 32)))
+    pools, place = [], 0
+    for depth in (2, 2, 3, 3, 3):
+        for _ in range(depth):
+            weight, bias = (arrays[f"features.{place}.{part}"] for part in ("weight", "bias"))
+            features = definition.convolve(features, weight, bias, padding=1)
+            if has_norm:
+                parts = ("weight", "bias", "running_mean", "running_var")
+                features = definition.normalised(features, *(arrays[f"features.{place + 1}.{part}"] for part in parts))
+            features = definition.relu(features)
+            place += 3 if has_norm else 2
+        features = definition.pool(features, 2)
+        pools.append(features)
+        place += 1
+
+    def dense(name, features, side):
+        matrix = arrays[f"{name}.weight"]
+        kernel = matrix.reshape(len(matrix), -1, side, side)
+        return definition.relu(definition.convolve(features, kernel, arrays[f"{name}.bias"], padding=side // 2))
+
+    def scored(name, features):
+        return definition.convolve(features, arrays[f"{name}.weight"], arrays[f"{name}.bias"])
+
+    def up(name, features, factor):
+        padding = factor // 2
+        return definition.deconvolve(features, arrays[f"{name}.weight"], factor)[:, padding:-padding, padding:-padding]
+
+    score = scored("score", dense("classifier.3", dense("classifier.0", features, 7), 1))
+    for pool, factor in ((4, 16), (3, 8), (2, 4), (1, 2)):
+        if stride <= factor:
+            score = up(f"upsample_pool{pool}", score, 2) + scored(f"score_pool{pool}", pools[pool - 1])
+    return up("upsample", score, stride)[:, :height, :width]
+
+
+@pytest.mark.parametrize(("stride", "norm", "file_format"), [(8, "batch", "torch"), (2, "none", "safetensors")])
+def test_torchvisions_names_and_images(tmp_path, stride, norm, file_format):
+    mean, std = IMAGENET[0], STD
+    arch = {**ARCH, "name": f"fcn{stride}s", "norm": norm}
+    checkpoint = save_checkpoint(tmp_path / "best.safetensors", arch, {"normalisation": {"mean": mean, "std": std}})
+    path = tmp_path / ("out.pth" if file_format == "torch" else "out.safetensors")
+    run(checkpoint, file_format, path, "layout=torchvision")
+    arrays = {name: array.astype(np.float64) for name, array in read(path).arrays.items()}
+    picture = np.random.default_rng(0).random((3, 37, 70))
+    theirs, ours = (centred(picture, mean, deviation) for deviation in (IMAGENET[1], std))
+    expected = fcnlab.load(checkpoint)(Tensor(ours[None].astype(np.float32))).asnumpy()[0]
+    found = torchvision_logits(arrays, theirs, stride)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    assert ("features.1.num_batches_tracked" in arrays) == (norm == "batch")
+    assert (arrays["classifier.0.weight"].shape, arrays["classifier.3.weight"].shape) == ((128, 16 * 49), (128, 128))
+
+
+def centred(picture, mean, std):
+    """The picture, from 0 to 1, as a network takes it."""
+    return (picture - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+
+
+def test_images_of_another_mean_are_the_same_but_for_the_border(checkpoint, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        path = run(checkpoint, "torch", tmp_path / "out.pth", "layout=torchvision")
+    assert (
+        "near their border, where the network was trained with a padding of the colour [0.5, 0.4, 0.3]" in caplog.text
+    )
+    arrays = read(path).arrays
+    picture = np.random.default_rng(0).random((3, 32, 32))
+    network = fcnlab.load(checkpoint)
+    layer = network.network.encoder.block1.conv1
+    ours = layer(Tensor(centred(picture, MEAN, STD)[None].astype(np.float32))).asnumpy()[0]
+    theirs = definition.convolve(
+        centred(picture, *IMAGENET), arrays["features.0.weight"], arrays["features.0.bias"], padding=1
+    )
+    difference = np.abs(ours - theirs).max(axis=0)
+    assert difference[1:-1, 1:-1].max() < 1e-4 < 1e-2 < difference[0].max()
+
+
+TORCHFCN = {
+    **{f"conv{block}_{index}": f"encoder.block{block}.conv{index}" for block in range(1, 6) for index in range(1, 4)},
+    **{"fc6": "fc6", "fc7": "fc7", "score_fr": "score", "score_pool4": "score_pool4", "score_pool3": "score_pool3"},
+    **{"upscore2": "upsample_pool4", "upscore_pool4": "upsample_pool3"},
+    **dict.fromkeys(("upscore", "upscore16", "upscore8"), "upsample"),
+}
+
+
+@pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce"])
+def test_torchfcns_names_and_images(tmp_path, name):
+    arch = {"name": f"paper/{name}", "num_classes": 3, "width": 1 / 32, "dropout": 0.5}
+    checkpoint = save_checkpoint(tmp_path / "best.safetensors", arch, {"normalisation": {"mean": CAFFE, "std": STD}})
+    path = run(checkpoint, "torch", tmp_path / "out.pth", "layout=torchfcn")
+    arrays = {}
+    for key, array in read(path).arrays.items():
+        layer, _, part = key.rpartition(".")
+        arrays[f"{TORCHFCN[layer]}.{part}"] = array.astype(np.float64)
+    upsampling = {"fcn32s": "upscore", "fcn16s": "upscore16"}.get(name, "upscore8")
+    assert f"{upsampling}.weight" in read(path).arrays
+    picture = np.random.default_rng(0).random((3, 33, 41))
+    ours = centred(picture, CAFFE, STD)[None].astype(np.float32)
+    expected = fcnlab.load(checkpoint)(Tensor(ours)).asnumpy()[0]
+    theirs = 255 * picture[::-1] - np.reshape([104.00699, 116.66877, 122.67892], (3, 1, 1))
+    found = definition.published(name, arrays, theirs)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_a_file_of_another_layout_says_what_it_takes(checkpoint, tmp_path):
+    path = run(checkpoint, "safetensors", tmp_path / "out.safetensors", "layout=torchvision")
+    with safe_open(str(path), framework="numpy") as file:
+        metadata = file.metadata()
+    assert (json.loads(metadata["mean"]), json.loads(metadata["std"])) == IMAGENET
+    assert "RGB, (1 * pixel / 255 - mean) / std" in metadata["input"]
+    assert json.loads(metadata["class_names"]) == METADATA["class_names"]
+    with pytest.raises(CheckpointError, match=r"does not say which network it is of; use build_model.* and init_from"):
+        fcnlab.load(path)
+    network = fcnlab.build_model(**{**ARCH, "num_classes": 2})
+    done = initialise(network, path, "init_from", mean=MEAN, std=STD, class_names=["Hülle", "sky"])
+    assert {row.name: row.action for row in done.rows}["score.weight"] == "converted"  # of the class that both name
+
+
+@pytest.mark.parametrize(
+    ("arch", "words", "text"),
+    [
+        ({}, ["torch"], r"format=torch: set layout=torchvision, or layout=torchfcn for arch=paper/\.\.\., too"),
+        ({}, ["onnx", "layout=torchvision"], "layout=torchvision: goes with format=torch and format=safetensors, not"),
+        ({}, ["torch", "layout=torchfcn"], r"layout=torchfcn: has FCN-32s, 16s and 8s as they were published"),
+        ({"name": "paper/fcn_alexnet"}, ["torch", "layout=torchvision"], "is for networks with a VGG as encoder"),
+        ({"in_channels": 5}, ["torch", "layout=torchvision"], "is for RGB images, .* have dataset.channels=5"),
+    ],
+)
+def test_a_layout_without_such_a_network_is_refused(tmp_path, arch, words, text):
+    arch = {**ARCH, **arch}
+    if arch["name"].startswith("paper"):
+        del arch["norm"]
+    channels = arch.get("in_channels", 3)
+    more = {"normalisation": {"mean": [0.5] * channels, "std": [0.2] * channels}}
+    checkpoint = save_checkpoint(tmp_path / "best.safetensors", arch, more)
+    path = tmp_path / ("out.pth" if words[0] == "torch" else f"out.{words[0]}")
+    with pytest.raises(ExportError, match=text) as caught:
+        run(checkpoint, words[0], path, *words[1:])
+    assert "\n" not in str(caught.value)
+    assert not path.exists()
+
+
 def test_an_export_that_differs_is_not_left_behind(checkpoint, tmp_path, monkeypatch):
     path = tmp_path / "cells.safetensors"
     path.write_text("an older one")
@@ -106,8 +284,9 @@ def test_a_file_without_a_name_is_named_after_the_checkpoint():
     )
     assert str(exporting.default_path("models:/cells@champion", "mindir")) == "cells-champion.mindir"
     assert str(exporting.default_path("some/where/best.safetensors", "onnx")) == "best.onnx"
+    assert str(exporting.default_path("some/where/best.safetensors", "torch")) == "best.pth"
 
 
-def test_the_format_is_one_of_three():
-    with pytest.raises(ConfigError, match="format=tflite: choose one of mindir, onnx, safetensors"):
+def test_the_format_is_one_of_four():
+    with pytest.raises(ConfigError, match="format=tflite: choose one of mindir, onnx, safetensors, torch"):
         configuration.compose(["checkpoint=a", "format=tflite"], "export")

@@ -34,6 +34,7 @@ from fcnlab.data.label_files import read_label
 from fcnlab.experiment import recorded
 from fcnlab.models import build_model, foreign
 from fcnlab.models.checkpoint import read_weights, save_weights
+from fcnlab.models.finite import first_nonfinite
 from fcnlab.training.state import Progress, StateFolder, read_state
 
 MANY = {
@@ -45,6 +46,7 @@ MANY = {
     "records": 500,
     "checkpoints": 2500,
     "weights": 2500,
+    "layouts": 1000,
     "requests": 1000,
 }
 """The number of inputs of each kind in the slow tests, 12,500 in all."""
@@ -58,6 +60,7 @@ FEW = {
     "records": 12,
     "checkpoints": 150,
     "weights": 400,
+    "layouts": 40,
     "requests": 50,
 }
 
@@ -452,6 +455,58 @@ def test_weights_of_other_packages(fenced, inputs, weights):
             foreign.recognise(file, "weights")
 
     run(damaged(weights), check, inputs)
+
+
+def published_layouts():
+    """Arrays under the names of torchvision, of FCN's authors, of Caffe's AlexNet and of this package."""
+    vgg = weight_files.vgg_convolutions(width=1 / 64)
+    caffe = {f"conv{block}_{index}": layer for (block, index), layer in vgg.items()} | weight_files.vgg_dense(1 / 64)
+    alexnet = {f"conv{number}": (np.zeros((4, 2, 3, 3)), np.zeros(4)) for number in range(1, 6)}
+    heads = {
+        **{"score_fr": (np.zeros((2, 64, 1, 1)), np.zeros(2)), "upscore2": (np.zeros((2, 2, 4, 4)), np.zeros(2))},
+        **{"score_pool4": (np.zeros((2, 8, 1, 1)), np.zeros(2)), "scale_pool4": (np.zeros(8), np.zeros(1))},
+    }
+    own = build_model("fcn16s", 2, width=1 / 64, norm="batch").parameters_dict()
+    layered = [
+        {f"{name}.{part}": array for name, layer in layers.items() for part, array in zip(("weight", "bias"), layer)}  # noqa: B905
+        for layers in (caffe | heads, alexnet | heads)
+    ]
+    torchvision = [weight_files.torchvision_vgg(norm=norm, width=1 / 64) for norm in (False, True)]
+    return [*layered, *torchvision, {name: parameter.asnumpy() for name, parameter in own.items()}]
+
+
+@st.composite
+def misshapen(draw, originals):
+    """Draw arrays of a known layout, of which some are absent, of another shape or not finite."""
+    arrays = dict(draw(st.sampled_from(originals)))
+    for _ in range(draw(st.integers(0, 4))):
+        name = draw(st.sampled_from(sorted(arrays)))
+        kind = draw(st.sampled_from(["absent", "shape", "nan", "turned"]))
+        if kind == "absent":
+            del arrays[name]
+        elif kind == "nan":
+            arrays[name] = np.full(arrays[name].shape, draw(st.sampled_from([np.nan, np.inf, 3e38])), np.float32)
+        elif kind == "turned":
+            arrays[name] = arrays[name].T
+        else:
+            arrays[name] = np.zeros(draw(st.lists(st.sampled_from([0, 1, 2, 3, 8]), max_size=5)), np.float32)
+    return arrays
+
+
+@hostile("layouts")
+def test_arrays_of_known_names_and_other_shapes(fenced, inputs):
+    names = ("fcn16s", "fcn8s", "paper/fcn16s", "paper/fcn_alexnet")
+    networks = [build_model(name, 2, width=1 / 64, **({} if "/" in name else {"norm": "none"})) for name in names]
+    networks.append(build_model("fcn16s", 2, width=1 / 64, norm="batch"))
+
+    def check(arrays):
+        np.savez(fenced / "a.npz", **arrays)
+        for network, partial in zip(networks, (True, False, True, True, True), strict=True):
+            with one_line(CheckpointError):
+                foreign.initialise(network, fenced / "a.npz", "weights", mean=[0.5] * 3, std=[0.2] * 3, partial=partial)
+            assert first_nonfinite(network.parameters_dict()) is None
+
+    run(misshapen(published_layouts()), check, inputs)
 
 
 @pytest.mark.parametrize("name", ["best.safetensors", "state_00000001.safetensors"])

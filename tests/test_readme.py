@@ -1,18 +1,30 @@
-"""The README's example of a trained network runs as it is printed."""
+"""The README's examples of a trained network run as they are printed."""
 
 import re
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tiny_network import METADATA, save_checkpoint, some_image
+import pytest
+from mindspore import Tensor
+from tiny_network import ARCH, METADATA, save_checkpoint, some_image
+
+import fcnlab
+from fcnlab import config as configuration
+from fcnlab.export import export
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_example_of_a_trained_network_runs(tmp_path, monkeypatch, capsys):
+def example_with(words):
+    """Return the README's block of Python that holds some words."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    [example] = [block for block in blocks if "network.predict(image)" in block]
+    [example] = [block for block in blocks if words in block]
+    return example
+
+
+def test_the_example_of_a_trained_network_runs(tmp_path, monkeypatch, capsys):
+    example = example_with("network.predict(image)")
     monkeypatch.chdir(tmp_path)
     save_checkpoint(tmp_path / "outputs" / "..." / "checkpoints" / "best.safetensors")
     image = some_image(64, 96)
@@ -23,3 +35,22 @@ def test_the_example_of_a_trained_network_runs(tmp_path, monkeypatch, capsys):
     shown = cv2.imread("labels.png")[..., ::-1]
     np.testing.assert_array_equal(shown, np.array(METADATA["palette"])[variables["labels"]])
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == METADATA["class_names"]
+
+
+@pytest.mark.slow  # the network of width 1 has 134 million parameters
+def test_the_example_in_pytorch_computes_the_same(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    monkeypatch.chdir(tmp_path)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    more = {"normalisation": {"mean": mean, "std": std}, "class_names": [], "palette": []}
+    checkpoint = save_checkpoint(tmp_path / "best.safetensors", {**ARCH, "num_classes": 21, "width": 1.0}, more)
+    words = [f"checkpoint={checkpoint}", "format=torch", "layout=torchvision"]
+    export(configuration.compose(words, "export"))
+    variables = {}
+    exec(compile(example_with("torchvision.models.vgg16_bn()"), str(README), "exec"), variables)
+    images = np.random.default_rng(0).standard_normal((1, 3, 97, 130), np.float32)
+    expected = fcnlab.load(checkpoint)(Tensor(images)).asnumpy()
+    with torch.no_grad():
+        found = variables["network"](torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max() / 10)

@@ -268,8 +268,9 @@ def from_node(node: DictConfig, overrides: Sequence[str] = (), config_name: str 
         config = _with_explicit_mean(settled(config), overrides, config_name)
     if isinstance(config, PrepareConfig):
         config.dataset.root = (config.root if config.check else config.source) or "."
-    if getattr(getattr(config, "dataset", None), "name", None) == "folder":
-        config.dataset = _described(config.dataset)
+    is_recorded = config_name == RECORDED and value_of(overrides, "dataset") in (None, RECORDED)
+    if getattr(getattr(config, "dataset", None), "name", None) == "folder" and not is_recorded:
+        config.dataset = _described(config.dataset, overrides)
     validate(config)
     return config
 
@@ -307,15 +308,20 @@ def _file_sets_mean(overrides: Sequence[str], config_name: str) -> bool:
     return False
 
 
-def _described(dataset: FolderConfig) -> FolderConfig:
-    """Apply the ``dataset.yaml`` of a folder to its configuration."""
+def _described(dataset: FolderConfig, overrides: Sequence[str]) -> FolderConfig:
+    """Apply the ``dataset.yaml`` of a folder to its configuration, but for keys that overrides set.
+
+    A recorded configuration has had it applied: what its run was trained with counts, not what the file says today.
+    """
     from fcnlab.data import description
 
     described = keys_with(Role.DESCRIBED, FolderConfig())
     types = {item.name: str(item.type) for item in dataclasses.fields(FolderConfig) if item.name in described}
     files = ("base_dataset", "base_folders", "dataset/folder")  # in the order of the last one's defaults list
     defaults = OmegaConf.merge(*(OmegaConf.load(config_folder() / f"{name}.yaml") for name in files))
-    return description.apply(dataset, types, OmegaConf.to_container(defaults))
+    untouched = {key: value for key, value in OmegaConf.to_container(defaults).items()
+                 if not is_set(overrides, f"dataset.{key}")}  # fmt: skip
+    return description.apply(dataset, types, untouched)
 
 
 def to_yaml(config: Config) -> str:

@@ -459,7 +459,8 @@ class ExportConfig:
     """The configuration of ``python -m fcnlab.export``."""
 
     checkpoint: Optional[str] = key(None, required=True)
-    format: Optional[str] = key(None, required=True, choices=("mindir", "onnx", "safetensors"))
+    format: Optional[str] = key(None, required=True, choices=("mindir", "onnx", "safetensors", "torch"))
+    layout: str = key("fcnlab", choices=("fcnlab", "torchvision", "torchfcn"))
     output: Optional[str] = None
     device: str = key("auto", choices=("auto", "cpu", "ascend"))
     tracking: StoreConfig = field(default_factory=StoreConfig)

@@ -71,7 +71,7 @@ def apply(config: FolderConfig, types: Mapping[str, str], defaults: Mapping[str,
     Args:
         config: The configuration as composed.
         types: The keys that a description may set; see `read`.
-        defaults: The default of every key.
+        defaults: The default of every key that the user has not set.
 
     Raises:
         DataError: As `read` does.
@@ -79,7 +79,8 @@ def apply(config: FolderConfig, types: Mapping[str, str], defaults: Mapping[str,
     if not config.root:
         return config
     root = Path(config.root).expanduser()
-    found = {key: value for key, value in read(root, types).items() if getattr(config, key) == defaults.get(key)}
+    described = read(root, types).items()
+    found = {key: value for key, value in described if key in defaults and getattr(config, key) == defaults[key]}
     for key in ("train_list", "val_list"):
         if key in found:
             found[key] = str(root / found[key])  # A list of the same name in the working directory is not meant.

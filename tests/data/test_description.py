@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fcnlab import compose
+from fcnlab.config import to_yaml
 from fcnlab.core.errors import DataError
 from fcnlab.registry import DATASETS
 
@@ -44,6 +45,24 @@ def test_it_takes_the_place_of_the_defaults(root):
 def test_a_word_on_the_command_line_wins(root):
     found = composed(root, "dataset.mean=[0.9,0.9,0.9]", "dataset.class_names=[a,b,c]")
     assert (found.mean, found.class_names, found.num_classes) == ([0.9] * 3, ["a", "b", "c"], 3)
+
+
+def test_a_default_on_the_command_line_wins_too(root):
+    found = composed(root, "dataset.mean=[0.485,0.456,0.406]", "dataset.num_classes=2", "dataset.class_names=[]",
+                     "dataset.palette=[]", "dataset.val_list=null")  # fmt: skip
+    assert (found.mean, found.num_classes, found.class_names) == ([0.485, 0.456, 0.406], 2, [])
+    assert (found.palette, found.val_list, found.std) == ([], None, [0.4, 0.5, 0.6])
+
+
+def test_a_reproduction_takes_what_was_recorded_and_not_what_the_file_says_today(root, tmp_path):
+    recorded = tmp_path / "run"
+    recorded.mkdir()
+    words = ("dataset.mean=[0.485,0.456,0.406]", "dataset.std=[0.7,0.7,0.7]")
+    composed_then = compose(["dataset=folder", f"dataset.root={root}", *words])
+    (recorded / "config.yaml").write_text(to_yaml(composed_then))
+    assert compose([f"from_run={recorded}"]).dataset == composed_then.dataset
+    other = compose([f"from_run={recorded}", "dataset=folder", f"dataset.root={root}"]).dataset
+    assert other == composed(root)
 
 
 def test_other_data_sets_and_folders_without_one_stay(tmp_path):

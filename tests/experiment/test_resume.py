@@ -432,3 +432,15 @@ def test_all_states_damaged_is_one_line(copied):
     for state in (copied[1] / "checkpoints").glob("state_*"):
         state.write_bytes(state.read_bytes()[:-1])
     assert "not a readable checkpoint" in refusal([f"resume={copied[1]}"], CheckpointError)
+
+
+@pytest.mark.parametrize("arch", ["paper/fcn8s_atonce", pytest.param("paper/fcn_alexnet", marks=pytest.mark.slow)])
+def test_a_published_network_resumes_and_is_reproduced(tiny, tmp_path, arch):
+    few = ("dataset.num_train=1", "dataset.num_val=1", "dataset.crops_per_image=1", "trainer.batch_size=1")
+    config = tiny("tracking=none", f"arch={arch}", "arch.width=0.015625", *few)
+    fcnlab.train(config, tmp_path / "whole")
+    train_until(config, tmp_path / "resumed", 1)
+    fcnlab.train(fcnlab.compose([f"resume={tmp_path / 'resumed'}"]))
+    assert_same_end(tmp_path / "resumed", tmp_path / "whole")
+    fcnlab.train(fcnlab.compose([f"from_run={tmp_path / 'whole'}"]), tmp_path / "again")
+    assert_same_end(tmp_path / "again", tmp_path / "whole")

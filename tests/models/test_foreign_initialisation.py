@@ -80,6 +80,15 @@ def test_vgg_of_torchvision(vgg):
     assert "\nencoder.block2.conv1.bias    taken      features.5.bias\n" in text
 
 
+def test_a_checkpoint_of_several_networks_says_which_was_taken(tmp_path):
+    arrays = files.torchvision_vgg()
+    tensors = {f"module.{name}": files.torch_tensor(str(index), np.ascontiguousarray(array))
+               for index, (name, array) in enumerate(arrays.items())}  # fmt: skip
+    pickled = files.torch_dict({"model": files.torch_dict(tensors), "model_ema": files.torch_dict(tensors)})
+    done = start(network(), files.torch_file(tmp_path / "a.pth", arrays, pickled))
+    assert done.description == "PyTorch, VGG-16 of torchvision's names, its model and not its model_ema"
+
+
 def test_batch_norm_is_folded_or_taken_with_the_same_result(vgg_bn):
     folded, normed = network(norm="none"), network(norm="batch")
     without, within = start(folded, vgg_bn), start(normed, vgg_bn)

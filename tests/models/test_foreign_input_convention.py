@@ -44,6 +44,18 @@ def test_the_same_features_of_the_same_picture(convention, std):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-3)
 
 
+@pytest.mark.parametrize("convention", [TORCHVISION, FCN_CAFFE])
+def test_a_convolution_is_converted_back(convention):
+    mean, std = [0.3, 0.5, 0.6], [0.1, 0.5, 0.3]
+    expected = features(KERNEL, our_pixels(mean, std))
+    kernel, grows = convention.convert_back(KERNEL, mean, std)
+    found = features(kernel, their_pixels(convention)) + grows[:, None, None]
+    np.testing.assert_allclose(found[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], rtol=1e-5, atol=1e-4)
+    same, nothing = InputConvention(tuple(mean), tuple(std)).convert_back(KERNEL, mean, std)
+    np.testing.assert_array_equal(same, KERNEL)
+    assert not nothing.any()
+
+
 def test_images_as_the_weights_expect_them_need_nothing():
     assert TORCHVISION.convert(KERNEL, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) is None
     assert TORCHVISION.convert(KERNEL, [0.5, 0.456, 0.406], [0.229, 0.224, 0.225]) is not None

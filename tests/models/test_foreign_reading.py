@@ -74,6 +74,10 @@ def test_pytorch_by_pytorch_itself(tmp_path):
     assert check(tmp_path / "b", "PyTorch", expected).metadata == {"state_dict": "state_dict"}
     torch.save(tensors, tmp_path / "c", _use_new_zipfile_serialization=False)
     assert "before version 1.6" in refusal(tmp_path / "c")
+    torch.save(tensors, tmp_path / "c", _use_new_zipfile_serialization=False, pickle_protocol=4)
+    assert "before version 1.6" in refusal(tmp_path / "c")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "e")
+    assert "torch.save(torch.jit.load('script.pt').state_dict(), 'weights.pth')" in refusal(tmp_path / "e")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "d")
     assert "torch.nn.modules.linear.Linear" in refusal(tmp_path / "d")
 
@@ -216,6 +220,51 @@ def test_what_is_no_file_of_weights(tmp_path):
         archive.writestr("readme.txt", "x")
     assert "zip of something else" in refusal(tmp_path / "c.pth")
     assert "no weights" in refusal(write(tmp_path / "d.onnx", files.onnx_file([])))
+
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # of PyTorch before 1.6
+
+
+@pytest.mark.parametrize(
+    ("content", "way_out"),
+    [
+        (pickle.dumps(MAGIC_NUMBER, 2) + pickle.dumps(1001, 2), "torch.save(torch.load('old.pth'"),
+        (pickle.dumps(MAGIC_NUMBER, 4) + pickle.dumps(1001, 4), "torch.save(torch.load('old.pth'"),
+        (b"sys_info".ljust(257, b"\0") + b"ustar  \0".ljust(400, b"\0"), "torch.save(torch.load('old.pth'"),
+        (pickle.dumps(ARRAYS, 5), "is not opened; write its arrays with torch.save(state_dict, 'weights.pth')"),
+    ],
+)
+def test_what_pytorch_and_python_write_otherwise(tmp_path, content, way_out):
+    assert way_out in refusal(write(tmp_path / "a.pth", content))
+
+
+@pytest.mark.parametrize(
+    ("member", "way_out"),
+    [
+        ("archive/code/__torch__.py", "torch.save(torch.jit.load('script.pt').state_dict(), 'weights.pth')"),
+        ("archive/constants.pkl", "torch.save(torch.jit.load('script.pt').state_dict(), 'weights.pth')"),
+    ],
+)
+def test_a_program_is_not_a_file_of_weights(tmp_path, member, way_out):
+    path = files.torch_file(tmp_path / "a.pt", ARRAYS)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(member, "x")
+    assert way_out in refusal(path)
+    with zipfile.ZipFile(tmp_path / "b.pt2", "w") as archive:
+        archive.writestr("b/data/weights/weight_0", bytes(8))
+    assert "torch.save(torch.export.load('program.pt2').state_dict, 'weights.pth')" in refusal(tmp_path / "b.pt2")
+
+
+def test_a_checkpoint_of_several_networks_gives_the_first_and_says_so(tmp_path):
+    keys = {name: files.torch_tensor(str(index), array) for index, (name, array) in enumerate(ARRAYS.items())}
+    average = files.torch_dict({"conv.weight": keys["conv.weight"], "conv.bias": keys["conv.bias"]})
+    pickled = files.torch_dict({"small": files.torch_dict({"conv.bias": keys["conv.bias"]}),
+                                "model": files.torch_dict(keys), "average": average})  # fmt: skip
+    file = check(files.torch_file(tmp_path / "a", ARRAYS, pickled), "PyTorch")
+    assert file.metadata == {"state_dict": "model", "other_state_dicts": ["average"]}
+    pickled = files.torch_dict({"small": files.torch_dict({"conv.bias": keys["conv.bias"]}),
+                                "model": files.torch_dict(keys)})  # fmt: skip
+    assert check(files.torch_file(tmp_path / "a", ARRAYS, pickled), "PyTorch").metadata == {"state_dict": "model"}
 
 
 class Bomb:

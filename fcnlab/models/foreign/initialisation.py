@@ -26,6 +26,7 @@ from fcnlab.models.foreign.layouts import (
     recognise,
 )
 from fcnlab.models.foreign.reading import read
+from fcnlab.models.foreign.weights_file import WeightsFile
 
 INITIAL, NOT_USED = "initial", "not used"
 
@@ -93,6 +94,7 @@ class Initialisation:
         return "\n".join(lines)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # the result is checked
 def initialise(
     network: nn.Cell,
     path: Path,
@@ -146,7 +148,17 @@ def initialise(
         parameters[name].set_data(Tensor(np.ascontiguousarray(value, dtype=np.float32)))
     used = {name for row in rows for name in row.sources}
     rows += [Row(name, NOT_USED) for name in file.arrays if name not in used]
-    return Initialisation(path, sha256(path), f"{file.kind}, {found.layout}", found.convention, mean, rows)
+    description = f"{file.kind}, {found.layout}{_place(file)}"
+    return Initialisation(path, sha256(path), description, found.convention, mean, rows)
+
+
+def _place(file: WeightsFile) -> str:
+    """Say which of the networks in a checkpoint of PyTorch was taken; nothing of a file that holds one alone."""
+    if "state_dict" not in file.metadata or file.kind != "PyTorch":
+        return ""
+    others = file.metadata.get("other_state_dicts", ())
+    rather = f" and not its {', '.join(_printable(place) for place in others[:3])}" if others else ""
+    return f", its {_printable(file.metadata['state_dict'])}{rather}"
 
 
 def _fit_norms(entries: dict[str, Entry], parameters: Collection[str], source: str) -> None:
@@ -178,8 +190,7 @@ def _fold_norm(entries: dict[str, Entry], layer: str, norm: str) -> None:
     weight, bias = entries[f"{layer}.weight"], entries.get(f"{layer}.bias")
     parts = {part: entries.pop(f"{norm}.{part}") for part in NORM_PARTS}
     gamma, beta, mean, variance = (parts[part].array.astype(np.float64) for part in NORM_PARTS)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        factor = gamma / np.sqrt(variance + _EPSILON)
+    factor = gamma / np.sqrt(variance + _EPSILON)
     kernel = (weight.array * factor[:, None, None, None]).astype(np.float32)
     grows = (beta + ((0 if bias is None else bias.array) - mean) * factor).astype(np.float32)
     scaling = (*parts["gamma"].sources, *parts["moving_variance"].sources)

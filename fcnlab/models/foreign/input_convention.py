@@ -48,15 +48,36 @@ class InputConvention:
             The kernel and what the bias grows by, with which the convolution gives the same features of the same
             picture, but for those that the padding touches if ``mean`` is not `exact_mean`. None if nothing changes.
         """
-        mean, std = np.array(mean, np.float64), np.array(std, np.float64)
-        file_mean, file_std = self._as_rgb(self.mean), self._as_rgb(self.std)
-        factor = self.scale * std / file_std
-        offset = (self.scale * mean - file_mean) / file_std
+        factor, offset = self._change(mean, std)
         if self.order == "RGB" and (factor == 1).all() and (offset == 0).all():
             return None
         kernel = weight if self.order == "RGB" else weight[:, ::-1]
         grows = np.einsum("ocij,c->o", kernel, offset)
         return (kernel * factor[:, None, None]).astype(np.float32), grows.astype(np.float32)
+
+    def convert_back(
+        self, weight: np.ndarray, mean: Sequence[float], std: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Convert a first convolution for images of this convention, as `convert` does the other way round.
+
+        Args:
+            weight: The kernel for images that are RGB, from 0 to 1, minus ``mean`` and divided by ``std``.
+            mean: The mean of red, green and blue.
+            std: The standard deviation of red, green and blue.
+
+        Returns:
+            The kernel, O x 3 x height x width, and what the bias grows by, both float32.
+        """
+        factor, offset = self._change(mean, std)
+        kernel = weight / factor[:, None, None]
+        grows = -np.einsum("ocij,c->o", kernel, offset)
+        return (kernel if self.order == "RGB" else kernel[:, ::-1]).astype(np.float32), grows.astype(np.float32)
+
+    def _change(self, mean: Sequence[float], std: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the factor and the offset that make this convention's red, green and blue of normalised ones."""
+        file_mean, file_std = self._as_rgb(self.mean), self._as_rgb(self.std)
+        factor = self.scale * np.array(std, np.float64) / file_std
+        return factor, (self.scale * np.array(mean, np.float64) - file_mean) / file_std
 
     def _as_rgb(self, values: Sequence[float]) -> np.ndarray:
         return np.array(values if self.order == "RGB" else values[::-1], np.float64)

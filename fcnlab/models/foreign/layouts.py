@@ -27,6 +27,9 @@ FIRST = "encoder.block1.conv1.weight"
 VGG_DEPTHS = {8: (1, 1, 2, 2, 2), 10: (2, 2, 2, 2, 2), 13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
 """The convolutions in each block of VGG-11, 13, 16 and 19, by their number."""
 
+HEAD_LAYER = r"(score|upsample)(_pool[1-4])?\.(weight|bias)|scale_pool[1-4]"
+"""A pattern of the parameters that no encoder has, whose names torchvision's layout takes from this package."""
+
 PARTS = {
     **{name: name for name in ("weight", "bias", "gamma", "beta", "moving_mean", "moving_variance")},
     "running_mean": "moving_mean",
@@ -107,9 +110,14 @@ def _own(file: WeightsFile, names: Collection[str]) -> Recognised | None:
     convention = None
     if isinstance(normalisation, dict):
         convention = _convention(normalisation.get("mean"), normalisation.get("std"))
+    entries = {name: _taken(file, name) for name in file.arrays}
+    return Recognised("this package", entries, convention, _class_names(file))
+
+
+def _class_names(file: WeightsFile) -> list[str]:
+    """Return the classes that a file of this package names; none if it names none."""
     classes = file.metadata.get("class_names")
-    classes = classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else []
-    return Recognised("this package", {name: _taken(file, name) for name in file.arrays}, convention, classes)
+    return classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else []
 
 
 def _convention(mean: object, std: object) -> InputConvention | None:
@@ -139,7 +147,10 @@ def _torchvision(file: WeightsFile) -> Recognised | None:
         weight, bias = named.get(f"{layer}.weight"), named.get(f"{layer}.bias")
         if weight is not None and bias is not None:
             entries |= _dense(file, ours, weight, bias, _channels(entries))
-    return Recognised(f"VGG-{_depth(convolutions)} of torchvision's names", entries, TORCHVISION)
+    heads = {name: _taken(file, original) for name, original in named.items() if re.fullmatch(HEAD_LAYER, name)}
+    kind = "FCN with VGG" if heads else "VGG"
+    layout = f"{kind}-{_depth(convolutions)} of torchvision's names"
+    return Recognised(layout, entries | heads, TORCHVISION, _class_names(file))
 
 
 def _norm_parts(layer: Mapping[str, str]) -> dict[str, str]:

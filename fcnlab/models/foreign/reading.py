@@ -63,25 +63,20 @@ def _read(path: Path) -> WeightsFile:
     if size > LARGEST:
         raise ValueError(f"it has {size} bytes, and {LARGEST} is the most")
     with path.open("rb") as file:
-        start = file.read(64)
+        start = file.read(512)
     if start.startswith(b"PK"):
         return _read_zip(path)
     if start.startswith(keras_file.MAGIC):
         return keras_file.read_keras(path)
-    if start.startswith(torch_file.LEGACY_MAGIC):
-        raise ValueError(
-            "PyTorch wrote it in the way of before version 1.6; write it again: "
-            "torch.save(torch.load('old.pth', map_location='cpu'), 'new.pth')"
-        )
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return read_safetensors(path)
     if start.startswith(b"\x08"):  # field 1, a number: the version of ONNX
         return read_onnx(path.read_bytes())
-    if _is_checkpoint(start):
+    if _is_checkpoint(start[:64]):
         return WeightsFile("MindSpore", {name: as_float32(array) for name, array in read_ckpt(path).items()})
     if start.startswith(b"\n") or any(start.startswith(_key(number)) for number in LAYERS):
         return read_caffe(path.read_bytes())
-    raise ValueError(f"known are {FORMATS}")
+    raise ValueError(torch_file.why_no_zip(start) or f"known are {FORMATS}")
 
 
 def _read_zip(path: Path) -> WeightsFile:
@@ -91,6 +86,11 @@ def _read_zip(path: Path) -> WeightsFile:
         return torch_file.read_torch(path)
     if any(name.endswith(numpy_file.ENDING) for name in names):
         return numpy_file.read_npz(path)
+    if any("/data/weights/" in name for name in names):
+        raise ValueError(
+            "it is a program of torch.export; write its weights alone: "
+            "torch.save(torch.export.load('program.pt2').state_dict, 'weights.pth')"
+        )
     raise ValueError(f"it is a zip of something else; known are {FORMATS}")
 
 

@@ -16,10 +16,13 @@ from fcnlab.models.foreign.archive import read_member
 from fcnlab.models.foreign.pickled import Global, Opaque, unpickle
 from fcnlab.models.foreign.weights_file import WeightsFile, as_float32, check_size, from_bfloat16
 
-LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-"""The beginning of a file that PyTorch before 1.6 wrote: the pickle of its magic number."""
-
 PICKLE = "data.pkl"
+
+_LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+"""The magic number that a file of PyTorch before 1.6 begins with, as pickles of any protocol hold it."""
+
+_TAR_MAGIC = (257, b"ustar")
+"""The place and the text by which a tar archive is known, as PyTorch before 0.2 wrote it."""
 
 _LARGEST_PICKLE = 2**24  # bytes; that of VGG-16 has 3000
 _DEPTH = 8  # of containers in which a state_dict is looked for
@@ -62,11 +65,32 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+def why_no_zip(start: bytes) -> str | None:
+    """Return why a file is not read, and the way out, if it is one of PyTorch's or Python's other formats.
+
+    Args:
+        start: The first 512 bytes of the file.
+    """
+    place, text = _TAR_MAGIC
+    if _LEGACY_MAGIC in start[:64] or start[place : place + len(text)] == text:
+        return (
+            "PyTorch wrote it in the way of before version 1.6; write it again: "
+            "torch.save(torch.load('old.pth', map_location='cpu'), 'new.pth')"
+        )
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return (
+            "it is a pickle of Python, which can run anything and is not opened; write its arrays with "
+            "torch.save(state_dict, 'weights.pth') or numpy.savez('weights.npz', **arrays)"
+        )
+    return None
+
+
 def read_torch(path: Path) -> WeightsFile:
     """Read the tensors of a ``.pth`` or ``.pt`` file.
 
     Of a checkpoint that holds several state_dicts it is the one with the most tensors, as the optimizer keeps its own
-    for each parameter.
+    for each parameter; of several with as many, the first. The metadata tell its place in ``state_dict``, and the
+    places of the others with as many in ``other_state_dicts``.
 
     Raises:
         ValueError: If the file is damaged or holds more than tensors in plain containers. Others of Python's and
@@ -75,8 +99,13 @@ def read_torch(path: Path) -> WeightsFile:
     file_size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         prefix = next(name for name in archive.namelist() if name.rpartition("/")[2] == PICKLE).removesuffix(PICKLE)
+        if f"{prefix}constants.pkl" in archive.NameToInfo or f"{prefix}code/" in "\n".join(archive.namelist()):
+            raise ValueError(
+                "it is a TorchScript program; write its weights alone: "
+                "torch.save(torch.jit.load('script.pt').state_dict(), 'weights.pth')"
+            )
         root = unpickle(read_member(archive, prefix + PICKLE, _LARGEST_PICKLE), _find, _call, _load)
-        place, tensors = _state_dict(root)
+        (place, tensors), others = _state_dict(root)
         check_size((tensor.shape for tensor in tensors.values()), file_size)
         order = "<"
         if f"{prefix}byteorder" in archive.NameToInfo and read_member(archive, f"{prefix}byteorder", 16) == b"big":
@@ -88,7 +117,8 @@ def read_torch(path: Path) -> WeightsFile:
             if storage.key not in read or read[storage.key][0] != storage:
                 read[storage.key] = storage, _read_storage(archive, prefix, storage, order)
             arrays[name] = _view(tensor, read[storage.key][1])
-    return WeightsFile("PyTorch", arrays, {"state_dict": place} if place else {})
+    metadata = {"state_dict": place} if place else {}
+    return WeightsFile("PyTorch", arrays, metadata | ({"other_state_dicts": others} if others else {}))
 
 
 def _find(name: Global) -> Any:
@@ -143,9 +173,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _state_dict(root: Any) -> tuple[str, dict[str, _Tensor]]:
-    """Return the dict with the most tensors and where it is; each container is looked at once."""
+def _state_dict(root: Any) -> tuple[tuple[str, dict[str, _Tensor]], list[str]]:
+    """Return the first dict with the most tensors and its place, and the places of the others with as many.
+
+    Each container is looked at once.
+    """
     best: tuple[str, dict[str, _Tensor]] = "", {}
+    others: list[str] = []
     waiting, seen = deque([("", 0, root)]), set()
     while waiting:
         place, depth, container = waiting.popleft()
@@ -154,8 +188,11 @@ def _state_dict(root: Any) -> tuple[str, dict[str, _Tensor]]:
         seen.add(id(container))
         if isinstance(container, dict):
             tensors = {key: value for key, value in container.items() if isinstance(value, _Tensor)}
-            if len(tensors) > len(best[1]) and all(isinstance(key, str) for key in tensors):
-                best = place, tensors
+            if tensors and len(tensors) >= len(best[1]) and all(isinstance(key, str) for key in tensors):
+                if len(tensors) > len(best[1]):
+                    best, others = (place, tensors), []
+                else:
+                    others.append(place)
             children = container.items()
         else:
             children = enumerate(container)
@@ -166,7 +203,7 @@ def _state_dict(root: Any) -> tuple[str, dict[str, _Tensor]]:
         raise ValueError(
             "it holds no tensors by name; save a state_dict: torch.save(model.state_dict(), 'weights.pth')"
         )
-    return best
+    return best, others
 
 
 def _read_storage(archive: zipfile.ZipFile, prefix: str, storage: _Storage, order: str) -> np.ndarray:

@@ -1,0 +1,140 @@
+"""From the names of an `FCN` to those that PyTorch's packages give its layers: what `layouts` does, the other way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fcnlab.core.errors import ExportError
+from fcnlab.models.fcn import FCN
+from fcnlab.models.foreign.input_convention import FCN_CAFFE, TORCHVISION, InputConvention
+from fcnlab.models.foreign.layouts import FIRST, HEAD_LAYER, NORM_PARTS, VGG_DEPTHS, norm_of
+
+CONVENTIONS = {"torchvision": TORCHVISION, "torchfcn": FCN_CAFFE}
+"""The images that the networks of each package take, by the value of the key ``layout``."""
+
+_NORM = dict(zip(NORM_PARTS, ("weight", "bias", "running_mean", "running_var"), strict=True))
+"""PyTorch's names of the parts of a batch norm."""
+
+_TORCHFCN_SCALES = {"scale_pool4": np.float32(0.01), "scale_pool3": np.float32(0.0001)}
+"""The factors that stand in the code of torchfcn's FCN8sAtOnce."""
+
+
+class Renamed(NamedTuple):
+    """A network under the names of another package.
+
+    Attributes:
+        arrays: The arrays by those names: float32, and int64 for the batches that PyTorch's batch norms count.
+        convention: The images that they expect.
+    """
+
+    arrays: dict[str, np.ndarray]
+    convention: InputConvention
+
+
+def rename(network: FCN, layout: str, mean: Sequence[float], std: Sequence[float]) -> Renamed:
+    """Return a network's arrays under the names of another package, for the images of that package.
+
+    Args:
+        network: The network.
+        layout: ``"torchvision"`` or ``"torchfcn"``.
+        mean: The mean of red, green and blue, from 0 to 1, with which the network's images are normalised.
+        std: Their standard deviation.
+
+    Raises:
+        ExportError: If that package has no such network.
+    """
+    arrays = {name: parameter.asnumpy() for name, parameter in network.parameters_dict().items()}
+    convention = CONVENTIONS[layout]
+    depths = _vgg_depths(arrays, layout)
+    if layout == "torchfcn":
+        layers = _torchfcn_layers(network, arrays, depths)
+        for scale in [name for name in arrays if name in _TORCHFCN_SCALES]:
+            arrays[f"{scale.replace('scale', 'score')}.weight"] *= (
+                arrays.pop(scale) / _TORCHFCN_SCALES[scale]
+            )[:, None, None]  # fmt: skip
+    else:
+        layers = _torchvision_layers(arrays, depths)
+        for layer in ("fc6", "fc7"):  # which are dense there
+            arrays[f"{layer}.weight"] = arrays[f"{layer}.weight"].reshape(len(arrays[f"{layer}.bias"]), -1)
+    arrays[FIRST], grows = convention.convert_back(arrays[FIRST], mean, std)
+    bias = FIRST.replace("weight", "bias")
+    arrays[bias] = arrays.get(bias, 0) + grows
+
+    renamed: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        layer, _, part = name.rpartition(".")
+        if layer in layers:
+            renamed[f"{layers[layer]}.{_NORM.get(part, part)}"] = array
+            if part == "moving_mean":
+                renamed[f"{layers[layer]}.num_batches_tracked"] = np.zeros((), np.int64)
+            elif part == "weight" and layer.startswith("encoder.") and f"{layer}.bias" not in arrays:
+                renamed[f"{layers[layer]}.bias"] = np.zeros(len(array), np.float32)
+        elif layout == "torchvision" and re.fullmatch(HEAD_LAYER, name):
+            renamed[name] = array
+        else:
+            raise ExportError(f"layout={layout}: has no name for {name}; use layout=fcnlab")
+    return Renamed(renamed, convention)
+
+
+def _torchvision_layers(arrays: Mapping[str, np.ndarray], depths: Sequence[int]) -> dict[str, str]:
+    """Return torchvision's names of the layers of a VGG by ours; it has none for score and upsampling layers."""
+    has_norm = f"{norm_of(FIRST.removesuffix('.weight'))}.gamma" in arrays
+    layers, position = {"fc6": "classifier.0", "fc7": "classifier.3"}, 0
+    for block, depth in enumerate(depths, 1):
+        for index in range(1, depth + 1):
+            layer = f"encoder.block{block}.conv{index}"
+            layers |= {layer: f"features.{position}", norm_of(layer): f"features.{position + 1}"}
+            position += 3 if has_norm else 2
+        position += 1  # the pooling
+    return layers
+
+
+def _torchfcn_layers(network: FCN, arrays: Mapping[str, np.ndarray], depths: Sequence[int]) -> dict[str, str]:
+    """Return torchfcn's names of the layers of a published FCN by ours.
+
+    Raises:
+        ExportError: If the network is not as its authors published it.
+    """
+    if not network.published or depths != VGG_DEPTHS[13]:
+        raise ExportError(
+            "layout=torchfcn: has FCN-32s, 16s and 8s as they were published, which arch=paper/... trains; use "
+            "layout=torchvision"
+        )
+    layers = {
+        f"encoder.block{block}.conv{index}": f"conv{block}_{index}"
+        for block, depth in enumerate(depths, 1)
+        for index in range(1, depth + 1)
+    }
+    upsample = "upscore" if network.stride == 32 else f"upscore{network.stride}"
+    return {
+        **layers,
+        **{layer: layer for layer in ("fc6", "fc7", "score_pool4", "score_pool3")},
+        **{"score": "score_fr", "upsample_pool4": "upscore2", "upsample_pool3": "upscore_pool4", "upsample": upsample},
+    }
+
+
+def _vgg_depths(arrays: Mapping[str, np.ndarray], layout: str) -> tuple[int, ...]:
+    """Return the number of convolutions in each block of a VGG.
+
+    Raises:
+        ExportError: If the encoder is none, or has another normalisation than batch norm, or sees no RGB images.
+    """
+    layers = [re.fullmatch(r"encoder\.block(\d)\.conv\d\.weight", name) for name in arrays]
+    blocks = [int(match[1]) for match in layers if match and arrays[match[0]].shape[2:] == (3, 3)]
+    depths = tuple(blocks.count(block) for block in range(1, 6))
+    if depths not in VGG_DEPTHS.values() or "fc6.weight" not in arrays:
+        raise ExportError(
+            f"layout={layout}: is for networks with a VGG as encoder, which this is not; use layout=fcnlab"
+        )
+    norm = norm_of(FIRST.removesuffix(".weight"))
+    if f"{norm}.gamma" in arrays and f"{norm}.moving_mean" not in arrays:
+        raise ExportError(f"layout={layout}: is for arch.norm=batch and arch.norm=none; use layout=fcnlab")
+    channels = arrays[FIRST].shape[1]
+    if channels != 3:
+        raise ExportError(f"layout={layout}: is for RGB images, and this network's have dataset.channels={channels}; "
+                          "use layout=fcnlab")  # fmt: skip
+    return depths
