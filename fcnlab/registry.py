@@ -1,15 +1,16 @@
 """Named factories, open to other packages through entry points.
 
-A package adds an architecture, data set, loss, transform, optimizer or schedule by declaring an entry point::
+A package adds an architecture, encoder, data set, loss, transform, optimizer or schedule by declaring an entry point::
 
     [project.entry-points."fcnlab.datasets"]
     mitochondria = "their_package.data:Mitochondria"
 
 The object may have an attribute ``Config``: a dataclass with its configuration keys. ``dataset=mitochondria`` then
-selects it with these keys, without a YAML file; the keys of a transform stand below ``augment.<name>`` once
-``augment.extra`` names it. The dataclass need not derive from one of `fcnlab.config.schema`, whose keys it gets anyway.
-A key may state a role (``fcnlab.config.schema.key(2, Role.FREE)``); a key that does not is taken to shape the compiled
-graphs and to be fixed for a training's life.
+selects it with these keys, without a YAML file. The keys of a transform stand below ``augment.<name>`` once
+``augment.extra`` names it, and those of an encoder below ``arch.<name>`` once ``arch.encoder`` does. The dataclass need
+not derive from one of `fcnlab.config.schema`, whose keys it gets anyway. A key may state a role
+(``fcnlab.config.schema.key(2, Role.FREE)``); a key that does not is taken to shape the compiled graphs and to be fixed
+for a training's life.
 
 Names are listed without importing anything: the module of a plug-in is imported when its name is used.
 """
@@ -186,6 +187,7 @@ ARCHITECTURES = Registry(
             f"paper/{name}": f"fcnlab.models.fcn:paper_{name}"
             for name in ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce", "fcn_alexnet")
         },
+        **{f"torchvision/{name}": f"fcnlab.models.dilated:{name}" for name in ("fcn_resnet50", "fcn_resnet101")},
     },
 )
 """The architectures, called with ``num_classes``, ``seed``, ``in_channels`` if that is not 3, and their own keys.
@@ -193,6 +195,21 @@ ARCHITECTURES = Registry(
 The own keys are those of the ``Config`` without ``name`` and ``stride``; ``width``, ``norm`` and ``dropout`` are among
 them if the ``Config`` derives from `fcnlab.config.schema.ArchConfig` or there is none. An architecture returns the
 network: an ``nn.Cell`` from images (N x in_channels x H x W, float32) to logits (N x C x H x W, float32).
+"""
+
+ENCODERS = Registry(
+    "encoder",
+    "fcnlab.encoders",
+    {
+        **{f"vgg{depth}": f"fcnlab.models.vgg:VGG{depth}Encoder" for depth in (11, 13, 16, 19)},
+        "alexnet": "fcnlab.models.one_tower_alexnet:OneTowerAlexNetEncoder",
+        **{f"resnet{depth}": f"fcnlab.models.resnet:ResNet{depth}Encoder" for depth in (18, 34, 50, 101)},
+    },
+)
+"""The encoders of this package's FCNs, called with ``width``, ``norm``, ``in_channels`` and their own keys.
+
+The keys of an encoder with a ``Config`` stand below ``arch.<name>``. An encoder is an ``nn.Cell`` from images to the
+maps at strides 2 to 32: `fcnlab.models.encoders` says what else an FCN asks of it.
 """
 
 DATASETS = Registry(

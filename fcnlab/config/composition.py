@@ -24,13 +24,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab import __version__
 from fcnlab.config.messages import one_line
-from fcnlab.config.plugins import PluginNode, augment_class, option_class, root_schema, settled
+from fcnlab.config.plugins import (
+    PluginNode,
+    augment_class,
+    composed_class,
+    encoder_class,
+    option_class,
+    root_schema,
+    settled,
+)
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import (
     BASES,
     COMMANDS,
     SCHEMAS,
     Config,
+    FCNConfig,
     FolderConfig,
     PrepareConfig,
     keys_with,
@@ -39,7 +48,7 @@ from fcnlab.config.schema import (
 )
 from fcnlab.config.validation import validate
 from fcnlab.core.errors import ConfigError, FcnlabError
-from fcnlab.registry import REGISTRIES, TRANSFORMS
+from fcnlab.registry import ENCODERS, REGISTRIES, TRANSFORMS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -66,7 +75,7 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     # `validate` refuses a name that both this package and another have.
     others = {group: sorted({*registry.additional()} - {*registry.builtin()}) for group, registry in REGISTRIES.items()}
-    known = (others, TRANSFORMS.additional())
+    known = (others, TRANSFORMS.additional(), ENCODERS.additional())
     if _registered.get(store) == known:
         return
     store.store(name="config_schema", node=root_schema())
@@ -75,9 +84,9 @@ def register_schemas() -> None:
     for name, schema in COMMANDS.items():
         store.store(name=f"schema_{name}", node=schema)
     for group, options in SCHEMAS.items():
-        for name, schema in options.items():
+        for name in options:
             # Not a group of its own, which `--help` would list beside the real ones.
-            store.store(name=f"schema_{group}_{name}".replace("/", "_"), node=schema)
+            store.store(name=f"schema_{group}_{name}".replace("/", "_"), node=composed_class(group, name))
     for group, names in others.items():
         kept = {name: node for name, node in store.repo.get(group, {}).items() if not isinstance(node, PluginNode)}
         store.repo[group] = kept | {f"{name}.yaml": PluginNode(group, name) for name in names}
@@ -212,7 +221,10 @@ def _typed(recorded: DictConfig) -> DictConfig:
             name = OmegaConf.select(recorded, f"{group}.name")
             if name not in (None, *REGISTRIES[group].names()):
                 recorded[group] = {"name": name}  # a plug-in that is not installed: `validate` says so if it is used
-            sections[group] = option_class(group, name)()
+            sections[group] = composed_class(group, name)()
+        encoder = OmegaConf.select(recorded, "arch.encoder")
+        if encoder not in (None, *ENCODERS.names()):
+            recorded.arch.pop(encoder, None)  # the keys of a plug-in that is not installed, likewise
         return OmegaConf.merge(OmegaConf.structured(root_schema()(**sections)), recorded)
     except OmegaConfBaseException as error:
         raise ConfigError(one_line(error)) from error
@@ -231,6 +243,9 @@ def recorded_roles(params: Mapping[str, str]) -> dict[str, Role]:
     for group in BASES:
         with suppress(ConfigError):
             roles |= _roles(option_class(group, params.get(f"{group}.name")), f"{group}.")
+    with suppress(ConfigError):
+        if option_class("arch", params.get("arch.name")) is FCNConfig:
+            roles |= _roles(encoder_class(params.get("arch.encoder", FCNConfig.encoder)), "arch.")
     with suppress(ConfigError, ValueError, SyntaxError):
         roles |= _roles(augment_class(ast.literal_eval(params.get("augment.extra", "[]"))), "augment.")
     return roles

@@ -14,11 +14,11 @@ from hydra.core.config_store import ConfigNode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fcnlab.config.schema import BASES, RESERVED, SCHEMAS, UNDECLARED, AugmentConfig, Config
+from fcnlab.config.schema import BASES, RESERVED, SCHEMAS, UNDECLARED, AugmentConfig, Config, FCNConfig
 from fcnlab.core.errors import ConfigError, first_line
-from fcnlab.registry import REGISTRIES, TRANSFORMS, Registry
+from fcnlab.registry import ENCODERS, REGISTRIES, TRANSFORMS, Registry
 
-_AUGMENT, _ROOT, _SLOTTED = "augment", "root", "slotted"
+_AUGMENT, _ENCODER, _ROOT, _SLOTTED, _SLOTTED_ARCH = "augment", "encoder", "root", "slotted", "slotted_arch"
 
 
 def option_class(group: str, name: str | None) -> type:
@@ -52,21 +52,56 @@ def augment_class(names: Sequence[str]) -> type[AugmentConfig]:
     Raises:
         ConfigError: As `option_class` does, or if no section can have a transform's name.
     """
+    return _with_sections(_AUGMENT, AugmentConfig, _AUGMENT, TRANSFORMS, names, "augment.extra", "augment")
+
+
+def encoder_class(name: str) -> type[FCNConfig]:
+    """Return the class of the ``arch`` section of this package's networks where ``arch.encoder`` has this name.
+
+    The keys of an encoder with a ``Config`` are in a section of its name.
+
+    Raises:
+        ConfigError: As `option_class` does, or if no section can have the encoder's name.
+    """
+    return _with_sections(_ENCODER, FCNConfig, "arch.encoder", ENCODERS, [name], "arch.encoder", "arch")
+
+
+def _with_sections(
+    kind: str, base: type, group: str, registry: Registry, names: Sequence[str], chosen_by: str, section: str
+) -> type:
+    """Return a section's class with a section of its own for the keys of each plug-in that was chosen.
+
+    Args:
+        kind: The beginning of the class's name in this module.
+        base: The class of the section without plug-ins.
+        group: The key of `RESERVED`, which errors name, too.
+        registry: The registry of the plug-ins.
+        names: The names that were chosen.
+        chosen_by: The key that chooses them.
+        section: The name of the section.
+    """
     sections = {}
     for name in dict.fromkeys(names):
-        declared = _declared(_AUGMENT, TRANSFORMS, name) if name in TRANSFORMS.additional() else None
+        declared = _declared(group, registry, name) if name in registry.additional() else None
         if declared is not None:
-            if not name.isidentifier() or name in AugmentConfig.__dataclass_fields__:
+            if not name.isidentifier() or name in base.__dataclass_fields__:
                 raise ConfigError(
-                    f"augment.extra: the keys of {name} cannot stand below augment.{name}: a transform with keys needs "
-                    "a name of letters, digits and _ that is no key of augment"
+                    f"{chosen_by}: the keys of {name} cannot stand below {section}.{name}: a {registry.kind} with keys "
+                    f"needs a name of letters, digits and _ that is no key of {section}"
                 )
             sections[name] = declared
     if not sections:
-        return AugmentConfig
-    return _make_class(
-        ":".join((_AUGMENT, *sections)), (AugmentConfig,), tuple((name, cls, cls) for name, cls in sections.items())
-    )
+        return base
+    return _make_class(":".join((kind, *sections)), (base,), tuple((name, cls, cls) for name, cls in sections.items()))
+
+
+def composed_class(group: str, name: str | None) -> type:
+    """Return the class that Hydra composes an option against: that of `option_class`, with slots for further keys.
+
+    A slot takes any key of an installed encoder: `settled` checks the keys once it is known which encoder is used.
+    """
+    cls = option_class(group, name)
+    return _slotted_arch(tuple(_slot_names(ENCODERS, FCNConfig))) if cls is FCNConfig else cls
 
 
 def root_schema() -> type[Config]:
@@ -76,27 +111,47 @@ def root_schema() -> type[Config]:
     keys of each installed transform. A slot takes any key: `settled` checks the keys once it is known which transforms
     are used.
     """
-    return _root(tuple(_slot_names()))
+    return _root(tuple(_slot_names(TRANSFORMS, AugmentConfig)))
 
 
 def settled(config: Config) -> Config:
-    """Return a composed configuration with the keys of its transforms in their own classes.
+    """Return a composed configuration with the keys of its transforms and its encoder in their own classes.
 
     Raises:
-        ConfigError: If a key of a transform does not exist or is of the wrong type, or its transform is not used.
+        ConfigError: If such a key does not exist or is of the wrong type, or its transform or encoder is not used.
     """
-    augment = config.augment
+    augment, arch = config.augment, config.arch
     cls = augment_class(augment.extra)
+    found = {_AUGMENT: _settled_section(_AUGMENT, augment, AugmentConfig, cls, TRANSFORMS, augment.extra,
+                                        "augment.extra=[{}]")}  # fmt: skip
+    if type(arch) in (FCNConfig, _slotted_arch(tuple(_slot_names(ENCODERS, FCNConfig)))):
+        cls = encoder_class(arch.encoder)
+        found["arch"] = _settled_section("arch", arch, FCNConfig, cls, ENCODERS, [arch.encoder], "arch.encoder={}")
+    return Config(**{**_values(config), **found})
+
+
+def _settled_section(
+    key: str, section: Any, base: type, cls: type, registry: Registry, chosen: Sequence[str], choice: str
+) -> Any:
+    """Return a section with the keys of its plug-ins in their own classes.
+
+    Args:
+        key: The name of the section.
+        section: The section as it was composed.
+        base: The class of the section without plug-ins.
+        cls: The class of the section with the plug-ins that were chosen.
+        registry: The registry of the plug-ins.
+        chosen: The names that were chosen.
+        choice: The override that chooses a name, with ``{}`` in its place.
+    """
     known = _own_keys(cls)
-    for name in _slot_names():
-        given = getattr(augment, name, None)
+    for name in _slot_names(registry, base):
+        given = getattr(section, name, None)
         if given and name not in known:
-            key = next(iter(given))
-            why = "has no keys" if name in augment.extra else f"needs augment.extra=[{name}]"
-            raise ConfigError(f"augment.{name}.{key}: {name} {why}")
-    sections = {name: _typed(name, cls, getattr(augment, name, None)) for name in known - _own_keys(AugmentConfig)}
-    values = {name: getattr(augment, name) for name in _own_keys(AugmentConfig)}
-    return Config(**{**_values(config), _AUGMENT: cls(**values, **sections)})
+            why = "has no keys" if name in chosen else f"needs {choice.format(name)}"
+            raise ConfigError(f"{key}.{name}.{next(iter(given))}: {name} {why}")
+    sections = {name: _typed(key, name, cls, getattr(section, name, None)) for name in known - _own_keys(base)}
+    return cls(**{name: getattr(section, name) for name in _own_keys(base)}, **sections)
 
 
 _read: dict[tuple[str, str], list[str]] = {}
@@ -186,10 +241,20 @@ def _slotted(slots: tuple[str, ...]) -> type[AugmentConfig]:
     return _make_class(":".join((_SLOTTED, *slots)), (AugmentConfig,), tuple((slot, Any, _slot) for slot in slots))
 
 
+def _slotted_arch(slots: tuple[str, ...]) -> type[FCNConfig]:
+    return _make_class(":".join((_SLOTTED_ARCH, *slots)), (FCNConfig,), tuple((slot, Any, _slot) for slot in slots))
+
+
 def __getattr__(name: str) -> type:
     """Make a class that another process named and this one has not made yet."""
     group, _, rest = name.partition(":")
-    from_names = {_AUGMENT: augment_class, _ROOT: _root, _SLOTTED: _slotted}
+    from_names = {
+        _AUGMENT: augment_class,
+        _ENCODER: lambda names: encoder_class(*names),
+        _ROOT: _root,
+        _SLOTTED: _slotted,
+        _SLOTTED_ARCH: _slotted_arch,
+    }
     if group in from_names:
         return from_names[group](tuple(filter(None, rest.split(":"))))
     if group in BASES and rest:
@@ -197,25 +262,25 @@ def __getattr__(name: str) -> type:
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
-def _slot_names() -> list[str]:
-    return [name for name in TRANSFORMS.additional() if name.isidentifier() and name not in _own_keys(AugmentConfig)]
+def _slot_names(registry: Registry, base: type) -> list[str]:
+    return [name for name in registry.additional() if name.isidentifier() and name not in _own_keys(base)]
 
 
 def _slot() -> DictConfig:
     return DictConfig({}, flags={"struct": False})  # any key, without the + that Hydra asks for a new one
 
 
-def _typed(name: str, cls: type, given: Mapping[str, Any] | None) -> Any:
-    """Return the section of a transform from the keys that were given."""
+def _typed(above: str, name: str, cls: type, given: Mapping[str, Any] | None) -> Any:
+    """Return the section of a plug-in, below the section ``above``, from the keys that were given."""
     section = cls.__dataclass_fields__[name].default_factory
     for key in given or {}:
         if key not in _own_keys(section):
             known = ", ".join(sorted(_own_keys(section)))
-            raise ConfigError(f"augment.{name}.{key}: no such key; those of {name} are {known}")
+            raise ConfigError(f"{above}.{name}.{key}: no such key; those of {name} are {known}")
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(section), given or {}))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"augment.{name}.{error.full_key}: {first_line(error)}") from error
+        raise ConfigError(f"{above}.{name}.{error.full_key}: {first_line(error)}") from error
 
 
 def _own_keys(cls: type) -> set[str]:

@@ -66,13 +66,33 @@ class AnyArchConfig:
 
 @dataclass
 class ArchConfig(AnyArchConfig):
-    """The keys of this package's networks: see `fcnlab.models.FCN`."""
+    """The keys of an architecture from another package that declares none."""
 
     name: str = key("fcn8s", _NETWORK)
     stride: int = key(8, _NETWORK, choices=(2, 4, 8, 16, 32))
     width: float = key(0.25, _NETWORK, above=0, maximum=4)
     norm: str = key("batch", _NETWORK, choices=("batch", "none"))
     dropout: float = key(0.5, _NETWORK, minimum=0, below=1)
+
+
+@dataclass
+class FCNConfig(ArchConfig):
+    """The keys of this package's networks: see `fcnlab.models.FCN`.
+
+    Those of the encoder, if it is from another package and declares some, stand in a section of its name.
+    """
+
+    encoder: str = key("vgg16", _NETWORK)
+    norm: str = key("batch", _NETWORK, choices=("batch", "group", "none"))
+
+
+@dataclass
+class DilatedArchConfig(AnyArchConfig):
+    """The keys of torchvision's networks: see `fcnlab.models.DilatedFCN`."""
+
+    width: float = key(0.25, _NETWORK, above=0, maximum=4)
+    norm: str = key("batch", _NETWORK, choices=("batch", "group"))
+    dropout: float = key(0.1, _NETWORK, minimum=0, below=1)
 
 
 @dataclass
@@ -395,7 +415,7 @@ class SweepConfig:
 class Config:
     """The configuration of a training: ``python -m fcnlab.train``."""
 
-    arch: AnyArchConfig = field(default_factory=ArchConfig)
+    arch: AnyArchConfig = field(default_factory=FCNConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: AnyOptimizerConfig = field(default_factory=OptimizerConfig)
@@ -521,10 +541,11 @@ COMMANDS = {
 
 SCHEMAS: dict[str, dict[str, type]] = {
     "arch": {
-        **dict.fromkeys(("fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn2s"), ArchConfig),
+        **dict.fromkeys(("fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn2s"), FCNConfig),
         **dict.fromkeys(
             ("paper/fcn32s", "paper/fcn16s", "paper/fcn8s", "paper/fcn8s_atonce", "paper/fcn_alexnet"), PaperArchConfig
         ),
+        **dict.fromkeys(("torchvision/fcn_resnet50", "torchvision/fcn_resnet101"), DilatedArchConfig),
     },
     "dataset": {
         "cells": CellsConfig,
@@ -553,6 +574,7 @@ UNDECLARED: dict[str, type] = {**BASES, "arch": ArchConfig}
 
 RESERVED: dict[str, tuple[str, ...]] = {
     "arch": ("num_classes", "seed", "in_channels"),
+    "arch.encoder": ("width", "norm", "in_channels"),
     "dataset": (),
     "augment": ("augment", "ignore_index"),
     "optimizer": ("parameters",),

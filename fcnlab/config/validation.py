@@ -12,10 +12,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from fcnlab.config.messages import unknown_key
-from fcnlab.config.schema import MEDIAN_FREQUENCY, Config, DatasetConfig, TrackingConfig, leaves
+from fcnlab.config.schema import MEDIAN_FREQUENCY, Config, DatasetConfig, FCNConfig, TrackingConfig, leaves
 from fcnlab.core.credentials import has_password
 from fcnlab.core.errors import ConfigError
-from fcnlab.registry import REGISTRIES, TRANSFORMS
+from fcnlab.registry import ENCODERS, REGISTRIES, TRANSFORMS
 
 _BOUNDS = {
     "minimum": (operator.ge, "at least"),
@@ -100,6 +100,8 @@ def _check_relations(config: Config) -> None:
         raise ConfigError(
             f"arch.stride={arch.stride} is not the stride of arch.name={arch.name}; use arch=fcn{arch.stride}s"
         )
+    if isinstance(arch, FCNConfig):
+        ENCODERS.check(arch.encoder)
     scale = config.augment.scale
     if len(scale) != 2 or scale[0] > scale[1]:
         raise ConfigError(f"augment.scale={scale}: give the smallest and the largest factor, as in [0.75,1.5]")

@@ -17,7 +17,7 @@ import fcnlab
 from fcnlab import kernels
 from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
 from fcnlab.config.roles import Role
-from fcnlab.config.schema import ArchConfig
+from fcnlab.config.schema import ArchConfig, FCNConfig
 from fcnlab.core.errors import ConfigError
 from fcnlab.core.processor import describe_cpu
 from fcnlab.data.cached_checks import CachedChecks
@@ -33,7 +33,7 @@ from fcnlab.models.foreign import Initialisation, initialise
 from fcnlab.models.foreign.layouts import FIRST
 from fcnlab.recording import journal
 from fcnlab.recording.inputs import Input
-from fcnlab.registry import ARCHITECTURES, DATASETS, LOSSES, OPTIMIZERS, SCHEDULES
+from fcnlab.registry import ARCHITECTURES, DATASETS, ENCODERS, LOSSES, OPTIMIZERS, SCHEDULES, Registry
 from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.evaluation import Compiler, Evaluator
@@ -44,7 +44,10 @@ from fcnlab.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 COMPILED = {"arch": ARCHITECTURES, "loss": LOSSES, "optimizer": OPTIMIZERS}
-"""The registries of the groups of the configuration whose objects become part of compiled graphs."""
+"""The registries of the groups of the configuration whose objects become part of compiled graphs.
+
+So does the encoder of an FCN, which is no group of its own: see `compiled_parts`.
+"""
 
 
 class Data(NamedTuple):
@@ -155,6 +158,8 @@ def architecture(config: Config) -> dict[str, Any]:
     """Return the arguments of `fcnlab.build_model`, which a checkpoint records."""
     channels = {} if config.dataset.channels == 3 else {"in_channels": config.dataset.channels}
     own = options(config.arch, *(["stride"] if isinstance(config.arch, ArchConfig) else []))
+    if isinstance(config.arch, FCNConfig) and config.arch.encoder in own:  # the encoder has keys of its own
+        own["encoder_options"] = options(own.pop(config.arch.encoder))
     return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **own, **channels}
 
 
@@ -185,6 +190,14 @@ def build_loss(config: Config) -> nn.Cell:
     )
 
 
+def compiled_parts(config: Config) -> list[tuple[Registry, str]]:
+    """Return the registry and the name of everything that becomes part of compiled graphs."""
+    parts = [(registry, getattr(config, group).name) for group, registry in COMPILED.items()]
+    if isinstance(config.arch, FCNConfig):
+        parts.append((ENCODERS, config.arch.encoder))
+    return parts
+
+
 def graph_compiler(config: Config) -> Compiler | None:
     """Return the function that compiles the graphs of a training; None where nothing is compiled.
 
@@ -193,8 +206,7 @@ def graph_compiler(config: Config) -> Compiler | None:
     """
     if config.trainer.mode != "graph":
         return None
-    parts = [(registry, getattr(config, group).name) for group, registry in COMPILED.items()]
-    others = [registry.origin(name) for registry, name in parts if not registry.is_builtin(name)]
+    others = [registry.origin(name) for registry, name in compiled_parts(config) if not registry.is_builtin(name)]
     if not config.trainer.compile_cache or None in others:  # a part that was registered at run time has no known source
         return lambda cell, *inputs: cell.compile(*inputs)
     from fcnlab.experiment.graph_cache import GraphCache

@@ -12,10 +12,7 @@ from itertools import product
 from typing import NamedTuple
 
 from fcnlab.core.errors import ConfigError
-from fcnlab.models.vgg import BLOCKS
-
-GRID = 2 ** len(BLOCKS)
-"""The distance between two cells of the coarsest map, in pixels."""
+from fcnlab.models.fcn import GRID
 
 
 class Span(NamedTuple):
@@ -41,25 +38,26 @@ class Tile(NamedTuple):
     columns: Span
 
 
-def overlap(kernel_size: int) -> int:
+def overlap(kernel_size: int, reach: int) -> int:
     """Return by how many pixels a tile must exceed its kept part so that the logits are those of the whole image.
 
     Back from the logits, these are one cell of 32 pixels for the bilinear upsampling (each skip reaches less far, since
-    its map is finer and lies lower), half of fc6's kernel at 32 pixels a cell, and one pixel of its own map for each of
-    the 3x3 convolutions, 90 in all. With the 7x7 of fc6 that makes 218 pixels, which agrees with the receptive field of
-    404 pixels of VGG-16 with fc6 (2 * 186 + 32).
+    its map is finer and lies lower), half of fc6's kernel at 32 pixels a cell, and what the encoder sees beyond a cell
+    of its coarsest map. For VGG-16, that is one pixel of its own map for each of the 3x3 convolutions, 90 in all. With
+    the 7x7 of fc6 that makes 218 pixels, which agrees with the receptive field of 404 pixels of VGG-16 with fc6
+    (2 * 186 + 32).
 
     In a published network, the cells lie 3 pixels further to the left and further up, which makes 221 and 215 pixels.
     AlexNet sees 196 pixels to the left and 191 to the right.
 
     Args:
-        kernel_size: The side of fc6's kernel.
+        kernel_size: The side of fc6's kernel; 1 where there is no fc6.
+        reach: The attribute of the encoder: see `fcnlab.models.encoders`.
 
     Returns:
-        A multiple of 32: 224 for VGG-16's kernel of 7 and for AlexNet's of 6.
+        A multiple of 32: 224 for VGG-16's kernel of 7 and for the published AlexNet's of 6.
     """
-    convolutions = sum(count * 2**block for block, (count, _) in enumerate(BLOCKS))
-    return round_up(GRID + kernel_size // 2 * GRID + convolutions)
+    return round_up(GRID + kernel_size // 2 * GRID + reach)
 
 
 def round_up(length: int) -> int:

@@ -164,9 +164,10 @@ class TrainedNetwork(nn.Cell):
             yield (slice(rows.first, rows.last), slice(columns.first, columns.last)), values[(..., *kept)]
 
     def _cut(self, height: int, width: int, tile: int) -> Iterator[Tile]:
-        if isinstance(self.network, FCN):
-            return tiles(height, width, tile, overlap(self.network.fc6.weight.shape[2]))
-        # The receptive field of another package's network is unknown, so that it gets the whole image.
+        reach = self.network.reach if isinstance(self.network, FCN) else None
+        if reach is not None:
+            return tiles(height, width, tile, overlap(self.network.head_kernel or 1, reach))
+        # The receptive field of another package's network is unknown, and that of group normalisation is the image.
         return tiles(height, width, max(height, width) + GRID, 0)
 
     def _prepare(self, image: np.ndarray, part: Tile) -> np.ndarray:

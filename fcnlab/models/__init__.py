@@ -1,4 +1,4 @@
-"""Networks as plain cells: the VGG encoder, and one FCN class for all strides."""
+"""Networks as plain cells: encoders, one FCN class for all of them and all strides, and torchvision's FCNs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 from mindspore import nn
 
 from fcnlab.core.errors import ConfigError
+from fcnlab.models.dilated import DilatedFCN
 from fcnlab.models.fcn import FCN
 from fcnlab.models.vgg import VGG16Encoder
 from fcnlab.registry import ARCHITECTURES
 
-__all__ = ["FCN", "VGG16Encoder", "build_model"]
+__all__ = ["FCN", "DilatedFCN", "VGG16Encoder", "build_model"]
 
 
 def build_model(name: str, num_classes: int, *, seed: int = 0, in_channels: int = 3, **keys: Any) -> nn.Cell:

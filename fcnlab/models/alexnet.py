@@ -26,7 +26,8 @@ class AlexNetEncoder(nn.Cell):
 
     Attributes:
         channels: The numbers of channels of the three pooled maps.
-        head_kernel: As in `fcnlab.models.vgg.VGG16Encoder`, like the next three.
+        head_kernel: As in `fcnlab.models.vgg.VGGEncoder`, like the next four.
+        reach: See there.
         upsampling_kernel: See there.
         padding: See there.
         crop: See there.
@@ -39,6 +40,7 @@ class AlexNetEncoder(nn.Cell):
     """
 
     head_kernel = 6
+    reach = 68
     upsampling_kernel = 63
     padding = 100
     crop = 34

@@ -15,13 +15,17 @@ from mindspore.ops import functional as F
 
 from fcnlab.core.errors import ConfigError
 from fcnlab.models.alexnet import AlexNetEncoder
+from fcnlab.models.encoders import build_encoder
 from fcnlab.models.layers import BilinearUpsampling, HeadConv2d, zero_pad
 from fcnlab.models.vgg import VGG16Encoder, scaled
 
 STRIDES = (32, 16, 8, 4, 2)
 """The prediction strides: 32 to 8 are the paper's, 4 and 2 continue its fusions with pool2 and pool1."""
 
-NORMS = ("batch", "none")
+NORMS = ("batch", "group", "none")
+
+GRID = 32
+"""The distance between two cells of the coarsest map, in pixels."""
 
 MINIMUM_SIZE = 32
 """The smallest side of an image in pixels, since five poolings halve it five times."""
@@ -34,8 +38,11 @@ class FCN(nn.Cell):
     times, adds each time the scores of the pooled map at that resolution, and upsamples s-fold in the end. All
     upsampling is a learnable transposed convolution that is bilinear at first.
 
+    Where the classifier has no hidden dense layers (`fcnlab.models.encoders`), there are neither fc6 nor fc7, and the
+    classes are scored on the encoder's coarsest map.
+
     The networks that the authors published meet the border of an image in another way, and do not learn to upsample:
-    the image is padded by as many pixels as `VGG16Encoder.padding` says, fc6 sees no further padding, and the maps are
+    the image is padded by as many pixels as `VGGEncoder.padding` says, fc6 sees no further padding, and the maps are
     cropped so that their cells lie over one another and over the image.
 
     Source: CVPR 2015, sections 4.1 (fc6, fc7 as convolutions, score layers of zeros) and 4.2 (fusion), figure 3.
@@ -44,11 +51,14 @@ class FCN(nn.Cell):
         stride: The stride of the finest map that is scored: 32, 16, 8, 4 or 2.
         num_classes: The number of classes C, at least 2.
         width: The factor on every number of hidden channels; 1 is the real network.
-        norm: ``"batch"`` for batch normalisation in the encoder, ``"none"`` for the network as published.
-        dropout: The probability with which an activation of fc6 and fc7 is dropped in training.
+        norm: ``"batch"`` or ``"group"`` for that normalisation in the encoder, ``"none"`` for the network as published.
+        dropout: The probability with which an activation of fc6 and fc7 is dropped in training; without these, one of
+            the coarsest map.
         seed: The seed of the initial weights. The same seed gives every stride the same encoder, fc6 and fc7.
         in_channels: The number of the images' channels; 3 is RGB.
-        encoder: The class of the encoder: `VGG16Encoder` or, with stride 32 and ``published``, `AlexNetEncoder`.
+        encoder: The name of the encoder, or the class of a published network's: `VGG16Encoder` or, with stride 32,
+            `AlexNetEncoder`.
+        encoder_options: The keys of the encoder's own.
         published: Whether to pad, to crop and to keep the upsampling fixed as the authors' networks do.
         pool_scales: The factors, by the number of the pooling, on what the skips score; 1 by default. They are fixed
             parameters. The authors' FCN-8s that is trained at once scales pool4 by 0.01 and pool3 by 0.0001.
@@ -76,7 +86,8 @@ class FCN(nn.Cell):
         seed: int = 0,
         in_channels: int = 3,
         *,
-        encoder: type[VGG16Encoder | AlexNetEncoder] = VGG16Encoder,
+        encoder: str | type[VGG16Encoder | AlexNetEncoder] = "vgg16",
+        encoder_options: Mapping[str, Any] | None = None,
         published: bool = False,
         pool_scales: Mapping[int, float] | None = None,
     ) -> None:
@@ -84,15 +95,30 @@ class FCN(nn.Cell):
         check_arguments(stride, num_classes, width, norm, dropout, seed, in_channels)
         self.stride = stride
         self.num_classes = num_classes
-        hidden = scaled(4096, width)
-
+        self.norm = norm
         self.published = published
-        self.pad = zero_pad(encoder.padding, encoder.padding)
-        self.pad_score = zero_pad(1, 1)
-        self.encoder = encoder(width, norm, in_channels, published)
+        self.encoder_name = encoder if isinstance(encoder, str) else ""
+        if isinstance(encoder, str):
+            self.encoder = build_encoder(encoder, width, norm, in_channels, encoder_options)
+        else:
+            self.encoder = encoder(width, norm, in_channels, published)
         channels = self.encoder.channels
-        self.fc6 = HeadConv2d(channels[-1], hidden, encoder.head_kernel, padded=not published)
-        self.fc7 = HeadConv2d(hidden, hidden, 1)
+        finest = GRID >> len(channels) - 1
+        if stride < finest:
+            raise ConfigError(
+                f"arch.stride={stride}: arch.encoder={encoder} has no map of stride {stride}, its finest is that of "
+                f"{finest}; use arch=fcn{finest}s or a coarser one"
+            )
+        if published:
+            self.pad = zero_pad(self.encoder.padding, self.encoder.padding)
+            self.pad_score = zero_pad(1, 1)
+        self.head_kernel = getattr(self.encoder, "head_kernel", 7)
+        self.dense = self.head_kernel is not None
+        hidden = scaled(4096, width) if self.dense else channels[-1]
+        if self.dense:
+            self.fc6 = HeadConv2d(channels[-1], hidden, self.head_kernel, padded=not published)
+            self.fc7 = HeadConv2d(hidden, hidden, 1)
+        self.hidden = hidden
         self.relu = nn.ReLU()
         self.dropout = float(dropout)
         self.kept_scale = 1 / (1 - float(dropout))
@@ -110,7 +136,7 @@ class FCN(nn.Cell):
         if stride <= 2:
             self.score_pool1 = score_layer(channels[-5], num_classes)
             self.upsample_pool1 = BilinearUpsampling(num_classes, 2)
-        kernel_size = encoder.upsampling_kernel if published and stride == 32 else None
+        kernel_size = self.encoder.upsampling_kernel if published and stride == 32 else None
         self.upsample = BilinearUpsampling(num_classes, stride, kernel_size)
         self.scaled = tuple(pool_scales or ())
         for pool, scale in (pool_scales or {}).items():
@@ -122,18 +148,21 @@ class FCN(nn.Cell):
             for parameter in self.trainable_params():
                 parameter.requires_grad = not parameter.name.startswith("upsample")
 
+    @property
+    def reach(self) -> int | None:
+        """By how many pixels what a cell of the coarsest map sees exceeds the cell.
+
+        It is None where it is not known, and with group normalisation, whose result depends on the whole image.
+        """
+        return None if self.norm == "group" else getattr(self.encoder, "reach", None)
+
     def __call__(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Check the size, then run ``construct``."""
-        # `construct` cannot check it: a graph of dynamic height and width that raises cannot be called again.
-        height, width = images.shape[2:]
-        if min(height, width) < MINIMUM_SIZE:
-            raise ValueError(
-                f"an image must be at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels, not {height} x {width}"
-            )
+        check_size(images)
         return super().__call__(images) if masks is None else super().__call__(images, masks)
 
     def dropout_masks(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
-        """Draw which activations of fc6 and fc7 a training step keeps.
+        """Draw which activations of fc6 and fc7, or of the coarsest map without these, a training step keeps.
 
         Args:
             shape: The shape of the step's images.
@@ -141,16 +170,18 @@ class FCN(nn.Cell):
 
         Returns:
             The masks of fc6 and fc7, 2 x N x channels x H / 32 x W / 32 bool (or as large as the map of a published
-            network), each true with probability 1 - dropout (to 1/65536); None without dropout.
+            network), each true with probability 1 - dropout (to 1/65536); None without dropout. Without fc6 and fc7,
+            there is one mask rather than two.
         """
-        if self.dropout == 0:
-            return None
         batch, _, height, width = shape
-        beyond = 2 * self.encoder.padding if self.published else 0
-        cells = (self.encoder.coarsest(length + beyond) - self.fc6.lost for length in (height, width))
-        masks = (2, batch, self.fc6.out_channels, *cells)
-        values = np.frombuffer(generator.bytes(2 * math.prod(masks)), np.uint16)
-        return (values >= round(self.dropout * 2**16)).reshape(masks)
+        masks = (2 if self.dense else 1, batch, self.hidden, self._cells(height), self._cells(width))
+        return draw_masks(masks, self.dropout, generator)
+
+    def _cells(self, length: int) -> int:
+        """Return the length of the coarsest score map of an image of a length."""
+        if self.published:
+            return self.encoder.coarsest(length + 2 * self.encoder.padding) - self.fc6.lost
+        return -(-length // GRID)
 
     def construct(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Return the logits of every pixel."""
@@ -171,8 +202,12 @@ class FCN(nn.Cell):
     def padded_logits(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Return the logits of padded images: of images whose sides are multiples of 32, or as `construct` pads."""
         pools = self.encoder(images)
-        features = self._drop(self.relu(self.fc6(pools[-1])), masks, 0)
-        features = self._drop(self.relu(self.fc7(features)), masks, 1)
+        features = pools[-1]
+        if self.dense:
+            features = self._drop(self.relu(self.fc6(features)), masks, 0)
+            features = self._drop(self.relu(self.fc7(features)), masks, 1)
+        else:
+            features = self._drop(features, masks, 0)
         score = self.score(features)
         if self.published:
             # What is upsampled then reaches as far beyond the outermost scores as in a convolution without padding.
@@ -211,6 +246,27 @@ class FCN(nn.Cell):
             # `nn.Dropout` would have a random seed of its own, even in a graph that draws nothing.
             return ops.dropout(features, self.dropout)
         return features * (masks[layer].astype(mstype.float32) * self.kept_scale)
+
+
+def check_size(images: Tensor) -> None:
+    """Refuse images that are too small.
+
+    ``construct`` cannot: a graph of dynamic height and width that raises an error cannot be called again.
+
+    Raises:
+        ValueError: If a side is smaller than 32 pixels.
+    """
+    height, width = images.shape[2:]
+    if min(height, width) < MINIMUM_SIZE:
+        raise ValueError(f"an image must be at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels, not {height} x {width}")
+
+
+def draw_masks(shape: tuple[int, ...], dropout: float, generator: np.random.Generator) -> np.ndarray | None:
+    """Draw masks of a shape, true with probability 1 - dropout (to 1/65536), bool; None without dropout."""
+    if dropout == 0:
+        return None
+    values = np.frombuffer(generator.bytes(2 * math.prod(shape)), np.uint16)
+    return (values >= round(dropout * 2**16)).reshape(shape)
 
 
 def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
@@ -273,8 +329,10 @@ fcn4s = partial(FCN, 4)
 fcn2s = partial(FCN, 2)
 
 
-def _published(stride: int, **options: Any) -> Callable[..., FCN]:
-    return partial(FCN, stride, norm="none", published=True, **options)
+def _published(
+    stride: int, encoder: type[VGG16Encoder | AlexNetEncoder] = VGG16Encoder, **options: Any
+) -> Callable[..., FCN]:
+    return partial(FCN, stride, norm="none", encoder=encoder, published=True, **options)
 
 
 paper_fcn32s = _published(32)

@@ -86,6 +86,92 @@ class NormRelu(nn.BatchNorm2d):
         return self.by_batch(features, statistics, self.gamma, self.beta)
 
 
+MAX_GROUPS = 32
+"""The number of groups of group normalisation, the default of its paper, where the channels are many enough."""
+
+
+def group_count(channels: int) -> int:
+    """Return into how many groups group normalisation divides channels.
+
+    It is the largest divisor of the channels that is at most 32 and leaves two channels to each group: with groups of
+    one, nothing would be left of a map of a single cell. It is 1 where there is no such divisor.
+
+    Args:
+        channels: The number of channels.
+    """
+    return max(count for count in range(1, MAX_GROUPS + 1) if channels % count == 0 and count <= max(channels // 2, 1))
+
+
+class GroupNorm(nn.Cell):
+    """Group normalisation, which computes the same in training and in evaluation, whatever the other images are.
+
+    Each group of channels of an image loses its mean and is divided by its standard deviation over all positions; each
+    channel is then scaled by gamma and shifted by beta. Since positions take part from the whole map, the result
+    depends on the whole image.
+
+    Source: Wu & He, ECCV 2018, equations 1, 2, 6 and 7, with an epsilon of 1e-5.
+
+    Args:
+        channels: The number of channels C; `group_count` gives the number of groups.
+
+    Inputs:
+        N x C x H x W, float32, of any sizes.
+
+    Outputs:
+        N x C x H x W, float32.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.groups = group_count(channels)
+        self.gamma = Parameter(initializer("ones", (channels,), mstype.float32), name="gamma")
+        self.beta = Parameter(initializer("zeros", (channels,), mstype.float32), name="beta")
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Normalise."""
+        batch, channels, height, width = features.shape
+        grouped = features.reshape(batch, self.groups, channels // self.groups * height * width)
+        centred = grouped - grouped.mean(axis=2, keep_dims=True)
+        variance = (centred * centred).mean(axis=2, keep_dims=True)
+        normal = (centred * ops.rsqrt(variance + 1e-5)).reshape(batch, channels, height, width)
+        return normal * self.gamma.reshape(1, -1, 1, 1) + self.beta.reshape(1, -1, 1, 1)
+
+
+class GroupNormRelu(GroupNorm):
+    """Group normalisation, ReLU and perhaps 2x2 max-pooling: the counterpart of `NormRelu`.
+
+    Args:
+        channels: The number of channels C.
+        pool: Whether to pool.
+
+    Inputs:
+        N x C x H x W, float32.
+
+    Outputs:
+        N x C x H x W, or N x C x H/2 x W/2 with pooling, float32.
+    """
+
+    def __init__(self, channels: int, pool: bool) -> None:
+        super().__init__(channels)
+        self.relu = nn.ReLU()
+        self.pool = nn.MaxPool2d(kernel_size=2, stride=2) if pool else None
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Normalise, rectify and, if asked for, pool."""
+        features = self.relu(super().construct(features))
+        return features if self.pool is None else self.pool(features)
+
+
+def norm_relu(norm: str, channels: int, pool: bool = False) -> nn.Cell:
+    """Return a normalisation, ``"batch"`` or ``"group"``, with ReLU and perhaps 2x2 max-pooling."""
+    return NormRelu(channels, pool) if norm == "batch" else GroupNormRelu(channels, pool)
+
+
+def norm_alone(norm: str, channels: int) -> nn.Cell:
+    """Return a normalisation, ``"batch"`` or ``"group"``, without ReLU."""
+    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9) if norm == "batch" else GroupNorm(channels)
+
+
 def zero_pad(before: int, after: int, channels: int = 0) -> ops.Pad:
     """Return a padding with zeros of an N x C x H x W map.
 
@@ -138,9 +224,10 @@ class HeadConv2d(nn.Cell):
     Args:
         in_channels: The number of channels of the input.
         out_channels: The number of channels of the output.
-        kernel_size: The side of the kernel; odd where there is padding, so that the padding is symmetric.
-        padded: Whether the input is padded with zeros, so that the output is as large. Without padding, the output has
-            ``kernel_size - 1`` fewer rows and columns.
+        kernel_size: The side of the kernel.
+        padded: Whether the input is padded with zeros, so that the output is as large; an even kernel is padded by one
+            row and one column more below and on the right. Without padding, the output has ``kernel_size - 1`` fewer
+            rows and columns.
 
     Inputs:
         N x in_channels x H x W, float32.
@@ -149,13 +236,13 @@ class HeadConv2d(nn.Cell):
         N x out_channels x H x W, or less without padding, float32.
 
     Raises:
-        ValueError: If ``kernel_size`` is not positive, or is even with padding.
+        ValueError: If ``kernel_size`` is not positive.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padded: bool = True) -> None:
         super().__init__()
-        if kernel_size < 1 or (padded and kernel_size % 2 == 0):
-            raise ValueError(f"kernel_size must be odd and positive, not {kernel_size}")
+        if kernel_size < 1:
+            raise ValueError(f"kernel_size must be positive, not {kernel_size}")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = kernel_size
@@ -163,9 +250,11 @@ class HeadConv2d(nn.Cell):
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.weight = Parameter(initializer("zeros", shape, mstype.float32), name="weight")
         self.bias = Parameter(initializer("zeros", (out_channels,), mstype.float32), name="bias")
-        self.padding = kernel_size // 2 if padded else 0
+        self.padding = kernel_size // 2 if padded and kernel_size % 2 else 0
+        # `ops.unfold` pads all sides alike.
+        self.uneven = zero_pad(kernel_size // 2 - 1, kernel_size // 2) if padded and kernel_size % 2 == 0 else None
         self.lost = 0 if padded else kernel_size - 1
-        self.direct = kernels.direct_convolution() if self.lost == 0 else None
+        self.direct = kernels.direct_convolution() if self.lost == 0 and self.uneven is None else None
         # The gradient of `ops.matmul` would transpose the weight in memory: half of a training step at width 1.
         self.matmul = ops.MatMul()
 
@@ -174,9 +263,9 @@ class HeadConv2d(nn.Cell):
         if self.direct is not None:
             return self.direct(features, self.weight, self.bias)
         batch, _, height, width = features.shape
-        patches = features
+        patches = features if self.uneven is None else self.uneven(features)
         if self.kernel_size > 1:
-            patches = ops.unfold(features, self.kernel_size, 1, self.padding, 1)
+            patches = ops.unfold(patches, self.kernel_size, 1, self.padding, 1)
             height, width = height - self.lost, width - self.lost
         # The patches of all images lie side by side: one large product is faster than a batch of small ones, and a
         # batched product would copy the weight for each image.

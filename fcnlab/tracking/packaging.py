@@ -21,7 +21,7 @@ import fcnlab
 from fcnlab.core.checkpoint_header import read_metadata
 from fcnlab.core.errors import CheckpointError, TrackingError, first_line
 from fcnlab.drawing.palette import palette
-from fcnlab.registry import ARCHITECTURES
+from fcnlab.registry import ARCHITECTURES, ENCODERS
 
 REQUIREMENTS = ("mindspore", "mlflow", "numpy", "opencv-python-headless", "safetensors")
 """The distributions that the code of a packaged model imports."""
@@ -62,7 +62,7 @@ def package(checkpoint: Path, folder: Path) -> None:
                 code_paths=[str(_PACKAGE)],
                 signature=_signature(channels, pixels),
                 input_example=np.zeros((1, 32, 32, channels), pixels),
-                pip_requirements=requirements(metadata["arch"]["name"]),
+                pip_requirements=requirements(metadata["arch"]["name"], metadata["arch"].get("encoder")),
                 metadata={
                     "class_names": metadata["class_names"],
                     "palette": metadata.get("palette") or palette(len(metadata["class_names"])).tolist(),
@@ -92,9 +92,16 @@ def warm_up() -> None:
     warn_dependency_requirement_mismatches([f"mlflow=={version('mlflow')}"])
 
 
-def requirements(architecture: str) -> list[str]:
-    """Return the requirements of a model for pip, pinned to the versions that are installed here."""
-    plugins = entry_points(group=ARCHITECTURES.group, name=architecture)
+def requirements(architecture: str, encoder: str | None = None) -> list[str]:
+    """Return the requirements of a model for pip, pinned to the versions that are installed here.
+
+    Args:
+        architecture: The name of the architecture.
+        encoder: The name of its encoder, if it has one.
+    """
+    plugins = [*entry_points(group=ARCHITECTURES.group, name=architecture)]
+    if encoder is not None:
+        plugins += entry_points(group=ENCODERS.group, name=encoder)
     names = {*REQUIREMENTS, *(plugin.dist.name for plugin in plugins if plugin.dist)}
     return [f"{name}=={version(name)}" for name in sorted(names)]
 

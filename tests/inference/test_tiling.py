@@ -10,7 +10,7 @@ from mindspore import Tensor
 from fcnlab.core.errors import ConfigError
 from fcnlab.inference.tiling import overlap, spans, tiles
 from fcnlab.kernels import stock_operators
-from fcnlab.models import FCN
+from fcnlab.models import FCN, VGG16Encoder
 
 MARGIN = 224
 
@@ -50,7 +50,7 @@ def test_a_tile_that_is_all_margin_is_refused():
 
 
 def test_the_overlap_is_that_of_the_receptive_field():
-    assert overlap(7) == MARGIN  # 218 pixels: see below
+    assert overlap(7, VGG16Encoder(1 / 64).reach) == MARGIN  # 218 pixels: see below
 
 
 @pytest.mark.parametrize("stride", [32, 8, 2])

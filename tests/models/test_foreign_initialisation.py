@@ -149,10 +149,13 @@ def test_another_width_or_depth_is_refused(tmp_path, vgg):
     assert text.endswith("set arch.width=0.03125")
     assert refusal(network(width=1 / 16, norm="batch"), vgg).endswith("set arch.width=0.03125 arch.norm=none")
     deeper = files.torch_file(tmp_path / "vgg19.pth", files.torchvision_vgg(depths=(2, 2, 4, 4, 4)))
-    assert "has encoder.block3.conv4.weight (VGG-19 of" in refusal(network(), deeper)
+    assert "is of arch.encoder=vgg19 (VGG-19 of" in refusal(network(), deeper)
+    assert "has encoder.block3.conv4.weight (VGG-19 of" in refusal(network("paper/fcn8s"), deeper)
     assert "features.16.weight" in unused(start(network(), deeper, partial=True))
     flatter = files.torch_file(tmp_path / "vgg13.pth", files.torchvision_vgg(depths=(2, 2, 2, 2, 2)))
-    assert "lacks encoder.block3.conv3.weight and 5 more of the encoder's 26" in refusal(network(), flatter)
+    assert "lacks encoder.block3.conv3.weight and 5 more of the encoder's 26" in refusal(
+        network("paper/fcn8s"), flatter
+    )
     assert actions(start(network(), flatter, partial=True))["encoder.block3.conv3.weight"] == "initial"
     assert "none of it fits" in refusal(network(width=1 / 7), vgg, partial=True)
 

@@ -6,7 +6,14 @@ import pytest
 from mindspore import Tensor, nn
 
 from fcnlab.kernels import stock_operators
-from fcnlab.models.layers import BilinearUpsampling, HeadConv2d, bilinear_kernel
+from fcnlab.models.layers import (
+    BilinearUpsampling,
+    GroupNormRelu,
+    HeadConv2d,
+    bilinear_kernel,
+    group_count,
+    norm_alone,
+)
 
 MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
 OPERATORS = pytest.mark.parametrize("operators", [nullcontext, stock_operators], ids=["compiled", "stock"])
@@ -60,10 +67,75 @@ def test_unfold_convolution_looks_like_a_convolution_to_a_checkpoint():
     assert parameters == {"weight": (4, 3, 7, 7), "bias": (4,)}
 
 
-@pytest.mark.parametrize("kernel_size", [0, 2, -1])
-def test_unfold_convolution_refuses_an_even_kernel(kernel_size):
-    with pytest.raises(ValueError, match=f"kernel_size must be odd and positive, not {kernel_size}"):
+@pytest.mark.parametrize("kernel_size", [0, -1])
+def test_unfold_convolution_refuses_a_kernel_of_nothing(kernel_size):
+    with pytest.raises(ValueError, match=f"kernel_size must be positive, not {kernel_size}"):
         HeadConv2d(3, 4, kernel_size)
+
+
+@MODES
+def test_an_even_kernel_sees_one_cell_more_below_and_on_the_right(mode):
+    ms.set_context(mode=mode)
+    layer = HeadConv2d(1, 1, 6)
+    layer.weight.set_data(Tensor(np.ones((1, 1, 6, 6), np.float32)))
+    layer.set_inputs(Tensor(shape=[None, 1, None, None], dtype=ms.float32))
+    one = np.zeros((1, 1, 9, 8), np.float32)
+    one[0, 0, 5, 4] = 1
+    seen_by = layer(Tensor(one)).asnumpy()[0, 0]
+    expected = np.zeros((9, 8))
+    expected[5 - 3 : 5 + 3, 4 - 3 : 4 + 3] = 1
+    np.testing.assert_array_equal(seen_by, expected)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"),
+    [(1, 1), (2, 1), (3, 1), (4, 2), (6, 3), (7, 1), (48, 24), (64, 32), (96, 32), (100, 25), (2048, 32)],
+)
+def test_groups_are_as_many_as_leave_two_channels_each(channels, groups):
+    assert group_count(channels) == groups
+
+
+@MODES
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_group_norm_is_its_formula(mode, dynamic):
+    ms.set_context(mode=mode)
+    random = np.random.default_rng(0)
+    layer, plain = GroupNormRelu(8, pool=False), norm_alone("group", 8)
+    gamma, beta = random.standard_normal((2, 8)).astype(np.float32)
+    for cell in (layer, plain):
+        cell.gamma.set_data(Tensor(gamma))
+        cell.beta.set_data(Tensor(beta))
+        if dynamic:
+            cell.set_inputs(Tensor(shape=[None, 8, None, None], dtype=ms.float32))
+    for shape in ((2, 8, 5, 7), (1, 8, 1, 2)):
+        features = (3 + 2 * random.standard_normal(shape)).astype(np.float32)
+        groups = features.astype(np.float64).reshape(shape[0], 4, 2, *shape[2:])
+        mean = groups.mean(axis=(2, 3, 4), keepdims=True)
+        normal = ((groups - mean) / np.sqrt(groups.var(axis=(2, 3, 4), keepdims=True) + 1e-5)).reshape(shape)
+        expected = normal * gamma[:, None, None] + beta[:, None, None]
+        np.testing.assert_allclose(plain(Tensor(features)).asnumpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(layer(Tensor(features)).asnumpy(), np.maximum(expected, 0), atol=1e-5)
+
+
+def test_the_gradient_of_group_norm_is_that_of_its_formula():
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    random = np.random.default_rng(1)
+    layer = GroupNormRelu(4, pool=True)
+    features, factors = normal(random, 1, 4, 4, 6), normal(random, 1, 4, 2, 3)
+    of_input, of_gamma, of_beta = gradients(layer, features, factors)
+    step = 1e-2
+
+    def value(features, gamma, beta):
+        layer.gamma.set_data(Tensor(gamma.astype(np.float32)))
+        layer.beta.set_data(Tensor(beta.astype(np.float32)))
+        return float((layer(Tensor(features.astype(np.float32))) * factors).sum().asnumpy())
+
+    start = [features.asnumpy(), np.ones(4), np.zeros(4)]
+    for place, gradient in enumerate((of_input, of_gamma, of_beta)):
+        direction = random.standard_normal(gradient.shape)
+        moved = [[*start[:place], start[place] + sign * step * direction, *start[place + 1 :]] for sign in (1, -1)]
+        slope = (value(*moved[0]) - value(*moved[1])) / (2 * step)
+        assert (gradient * direction).sum() == pytest.approx(slope, rel=0.05, abs=0.05)
 
 
 def test_bilinear_kernel_of_stride_2():

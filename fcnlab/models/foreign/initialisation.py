@@ -131,14 +131,21 @@ def initialise(
     file = read(path)
     found = recognise(file, source, parameters)
     entries = dict(found.entries)
+    encoder = getattr(network, "encoder_name", "")
+    if not partial:
+        _refuse_another_encoder(found, encoder, source)
+        _refuse_another_norm(entries, parameters, source, found)
+    _leave_another_norm(entries, parameters)
     _fit_norms(entries, parameters, source)
     _fit_scales(entries, parameters)
     if found.convention is not None and _can_convert(entries, parameters, mean, std):
         mean = found.convention.exact_mean if take_mean else mean
-        _convert_input(entries, parameters, found.convention, mean, std)
+        _convert_input(entries, parameters, found.convention, mean, std, None if partial else source)
     rows, values, unfit = _match(entries, parameters, found.class_names, class_names)
     if not partial:
-        _refuse_less(rows, entries, parameters, unfit, source, found)
+        # The published AlexNet is wider than all other encoders, which begin with 64 channels.
+        channels = 96 if not encoder and FIRST in parameters and parameters[FIRST].shape[-1] == 11 else 64
+        _refuse_less(rows, entries, parameters, unfit, source, found, channels)
     if not values:
         raise CheckpointError(f"{source}: none of it fits this network ({found.layout}); it belongs to another network")
     for name, value in values.items():
@@ -159,6 +166,54 @@ def _place(file: WeightsFile) -> str:
     others = file.metadata.get("other_state_dicts", ())
     rather = f" and not its {', '.join(_printable(place) for place in others[:3])}" if others else ""
     return f", its {_printable(file.metadata['state_dict'])}{rather}"
+
+
+def _refuse_another_encoder(found: Recognised, encoder: str, source: str) -> None:
+    """Refuse weights that say that they belong to another encoder.
+
+    Raises:
+        CheckpointError: It names both.
+    """
+    if found.encoder and encoder and found.encoder != encoder:
+        raise CheckpointError(
+            f"{source}: is of arch.encoder={found.encoder} ({found.layout}), and this network's is {encoder}; set "
+            f"arch.encoder={found.encoder}, or init_partial=true to take the layers of the same names"
+        )
+
+
+def _norm_after(layer: str, names: Collection[str]) -> str:
+    """Return the value of ``arch.norm`` for what follows a convolution among the names of parameters."""
+    if f"{norm_of(layer)}.gamma" not in names:
+        return "none"
+    return "batch" if f"{norm_of(layer)}.moving_mean" in names else "group"
+
+
+def _refuse_another_norm(
+    entries: Mapping[str, Entry], parameters: Mapping[str, Parameter], source: str, found: Recognised
+) -> None:
+    """Refuse group normalisation on one side alone: unlike batch norm, nothing can make up for it.
+
+    Raises:
+        CheckpointError: It names the key.
+    """
+    layer = FIRST.removesuffix(".weight")
+    theirs, ours = _norm_after(layer, entries), _norm_after(layer, parameters)
+    if FIRST in entries and FIRST in parameters and theirs != ours and "group" in (theirs, ours):
+        has = {"batch": "batch norm", "group": "group normalisation", "none": "no normalisation"}[theirs]
+        raise CheckpointError(
+            f"{source}: has {has} ({found.layout}), and with arch.norm={ours} the same convolutions compute something "
+            f"else; set arch.norm={theirs}, or init_partial=true to start from the convolutions alone"
+        )
+
+
+def _leave_another_norm(entries: dict[str, Entry], parameters: Collection[str]) -> None:
+    """Take nothing of batch norm into group normalisation, and nothing of group normalisation into batch norm."""
+    for name in [name for name, entry in entries.items() if name.endswith(".weight") and entry.array.ndim == 4]:
+        layer = name.removesuffix(".weight")
+        theirs, ours = _norm_after(layer, entries), _norm_after(layer, parameters)
+        if {theirs, ours} == {"batch", "group"}:
+            for part in NORM_PARTS:
+                entries.pop(f"{norm_of(layer)}.{part}", None)
 
 
 def _fit_norms(entries: dict[str, Entry], parameters: Collection[str], source: str) -> None:
@@ -228,8 +283,13 @@ def _convert_input(
     convention: InputConvention,
     mean: Sequence[float],
     std: Sequence[float],
+    source: str | None,
 ) -> None:
-    """Convert the first convolution for images of a mean and a standard deviation."""
+    """Convert the first convolution for images of a mean and a standard deviation.
+
+    Raises:
+        CheckpointError: If that is impossible, and the weights are from a ``source`` that has to be taken exactly.
+    """
     first = entries[FIRST]
     converted = convention.convert(first.array, mean, std)
     if converted is None:
@@ -240,8 +300,13 @@ def _convert_input(
     if f"{layer}.bias" in parameters:
         bias = entries.get(f"{layer}.bias", Entry(np.zeros_like(grows), ()))
         entries[f"{layer}.bias"] = Entry(bias.array + grows, bias.sources, CONVERTED)
-    else:
+    elif _norm_after(layer, parameters) == "batch":
         _shift_mean(entries, norm_of(layer), grows)
+    elif source is not None and np.abs(grows).max() > 1e-5:
+        raise CheckpointError(
+            f"{source}: expects images of another mean, which group normalisation without a bias cannot make up for; "
+            f"set dataset.mean={convention.exact_mean}, or init_partial=true"
+        )
 
 
 def _match(
@@ -306,14 +371,24 @@ def _refuse_less(
     unfit: Sequence[str],
     source: str,
     found: Recognised,
+    channels: int,
 ) -> None:
     """Refuse weights that are of another encoder, or less than one.
+
+    Args:
+        rows: What became of each parameter.
+        entries: What the file holds, by our names.
+        parameters: The network's parameters.
+        unfit: The parameters that have another shape in the file.
+        source: How messages call the file.
+        found: The file's layout.
+        channels: The number of channels of the first convolution at width 1.
 
     Raises:
         CheckpointError: If a parameter does not fit; the message names the first one and the way out.
     """
     if unfit:
-        raise CheckpointError(_other_shape(source, unfit[0], entries, parameters))
+        raise CheckpointError(_other_shape(source, unfit[0], entries, parameters, channels))
     encoder = [name for name in parameters if name.startswith(ENCODER)]
     if not encoder:
         return
@@ -351,7 +426,9 @@ def _may_miss(name: str, initial: Collection[str], entries: Mapping[str, Entry])
     return layer != name and name not in entries and f"{layer}.weight" not in initial
 
 
-def _other_shape(source: str, name: str, entries: Mapping[str, Entry], parameters: Mapping[str, Parameter]) -> str:
+def _other_shape(
+    source: str, name: str, entries: Mapping[str, Entry], parameters: Mapping[str, Parameter], channels: int
+) -> str:
     hint = "use the arch.width, arch.norm and dataset.num_classes it was trained with"
     if FIRST in entries and FIRST in parameters:
         theirs, ours = entries[FIRST].array.shape, parameters[FIRST].shape
@@ -360,7 +437,7 @@ def _other_shape(source: str, name: str, entries: Mapping[str, Entry], parameter
         elif theirs[0] != ours[0]:
             gamma = f"{norm_of(FIRST.removesuffix('.weight'))}.gamma"
             norm = " arch.norm=none" if gamma in parameters and gamma not in entries else ""
-            hint = f"set arch.width={theirs[0] / (96 if ours[-1] == 11 else 64):g}{norm}"
+            hint = f"set arch.width={theirs[0] / channels:g}{norm}"
     return (
         f"{source}: {name} has shape {tuple(entries[name].array.shape)}, this network's has "
         f"{tuple(parameters[name].shape)}; {hint}"

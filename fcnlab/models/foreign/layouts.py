@@ -30,6 +30,14 @@ VGG_DEPTHS = {8: (1, 1, 2, 2, 2), 10: (2, 2, 2, 2, 2), 13: (2, 2, 3, 3, 3), 16: 
 HEAD_LAYER = r"(score|upsample)(_pool[1-4])?\.(weight|bias)|scale_pool[1-4]"
 """A pattern of the parameters that no encoder has, whose names torchvision's layout takes from this package."""
 
+RESNET_DEPTHS = {
+    (False, (2, 2, 2, 2)): 18,
+    (False, (3, 4, 6, 3)): 34,
+    (True, (3, 4, 6, 3)): 50,
+    (True, (3, 4, 23, 3)): 101,
+}
+"""The numbers in the names of ResNets, by whether their units have three convolutions, and the units of each stage."""
+
 PARTS = {
     **{name: name for name in ("weight", "bias", "gamma", "beta", "moving_mean", "moving_variance")},
     "running_mean": "moving_mean",
@@ -65,12 +73,14 @@ class Recognised:
             beside a batch norm, or a batch norm, which is ``norm_of`` its convolution.
         convention: The images that the weights expect; None if it is not known.
         class_names: The classes of the score layers; empty if they are not known.
+        encoder: The value of ``arch.encoder`` that the weights belong to; empty if it is not known.
     """
 
     layout: str
     entries: dict[str, Entry]
     convention: InputConvention | None = None
     class_names: Sequence[str] = ()
+    encoder: str = ""
 
 
 def norm_of(layer: str) -> str:
@@ -97,8 +107,8 @@ def recognise(file: WeightsFile, source: str, names: Collection[str] = ()) -> Re
     first = ", ".join(ascii(name[:60]) for name in list(file.arrays)[:3])
     raise CheckpointError(
         f"{source}: is a {file.kind} file of {len(file.arrays)} arrays ({first}, ...) whose layout is not known; known "
-        "are VGG of torchvision, Keras, Caffe and MindSpore, AlexNet of Caffe, FCN of its authors, torchfcn and "
-        "MindSpore, and this package's own"
+        "are VGG of torchvision, Keras, Caffe and MindSpore, ResNet of torchvision, AlexNet of torchvision and Caffe, "
+        "FCN of its authors, torchfcn, torchvision and MindSpore, and this package's own"
     )
 
 
@@ -111,13 +121,20 @@ def _own(file: WeightsFile, names: Collection[str]) -> Recognised | None:
     if isinstance(normalisation, dict):
         convention = _convention(normalisation.get("mean"), normalisation.get("std"))
     entries = {name: _taken(file, name) for name in file.arrays}
-    return Recognised("this package", entries, convention, _class_names(file))
+    return Recognised("this package", entries, convention, _class_names(file), _own_encoder(file.metadata.get("arch")))
 
 
 def _class_names(file: WeightsFile) -> list[str]:
     """Return the classes that a file of this package names; none if it names none."""
     classes = file.metadata.get("class_names")
     return classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else []
+
+
+def _own_encoder(arch: object) -> str:
+    """Return the encoder that a checkpoint of this package states; those before it was a key have VGG-16."""
+    if not isinstance(arch, dict) or not re.fullmatch(r"fcn\d+s", str(arch.get("name"))):
+        return ""
+    return str(arch.get("encoder", "vgg16"))
 
 
 def _convention(mean: object, std: object) -> InputConvention | None:
@@ -148,9 +165,72 @@ def _torchvision(file: WeightsFile) -> Recognised | None:
         if weight is not None and bias is not None:
             entries |= _dense(file, ours, weight, bias, _channels(entries))
     heads = {name: _taken(file, original) for name, original in named.items() if re.fullmatch(HEAD_LAYER, name)}
-    kind = "FCN with VGG" if heads else "VGG"
-    layout = f"{kind}-{_depth(convolutions)} of torchvision's names"
-    return Recognised(layout, entries | heads, TORCHVISION, _class_names(file))
+    kind, depth = "FCN with VGG" if heads else "VGG", _depth(convolutions)
+    layout = f"{kind}-{depth} of torchvision's names"
+    return Recognised(layout, entries | heads, TORCHVISION, _class_names(file), f"vgg{depth}")
+
+
+def _torchvision_alexnet(file: WeightsFile) -> Recognised | None:
+    """``features.0.weight`` of 11 x 11 pixels: AlexNet in one tower, with its dense layers after dropout."""
+    named = _below_prefix(file, r"features\.0\.weight")
+    if not named or file.arrays[named["features.0.weight"]].shape[2:] != (11, 11):
+        return None
+    places = {0: "block1.conv1", 3: "block2.conv1", 6: "block3.conv1", 8: "block3.conv2", 10: "block3.conv3"}
+    entries = {
+        f"encoder.{ours}.{part}": _taken(file, named[f"features.{number}.{part}"])
+        for number, ours in places.items()
+        for part in ("weight", "bias")
+        if f"features.{number}.{part}" in named
+    }
+    for layer, ours in {"classifier.1": "fc6", "classifier.4": "fc7"}.items():
+        weight, bias = named.get(f"{layer}.weight"), named.get(f"{layer}.bias")
+        if weight is not None and bias is not None:
+            entries |= _dense(file, ours, weight, bias, _channels(entries), side=6)
+    return Recognised("AlexNet of torchvision's names", entries, TORCHVISION, encoder="alexnet")
+
+
+def _torchvision_resnet(file: WeightsFile) -> Recognised | None:
+    """``conv1.weight`` and ``layer1.0.conv1.weight``, of torchvision and mindcv; below ``backbone.`` in an FCN."""
+    prefix = _prefix(file, r"layer1\.0\.conv1\.weight")
+    if prefix is None or f"{prefix}conv1.weight" not in file.arrays:
+        return None
+    norms = {"weight": "gamma", "bias": "beta"}
+    entries: dict[str, Entry] = {}
+    units: dict[int, int] = {}
+    for original in file.arrays:
+        name = original.removeprefix(prefix)
+        match = re.fullmatch(r"(?:layer([1-4])\.(\d{1,3})\.)?(conv|bn|downsample|down_sample)\.?(\d)\.(\w+)", name)
+        if not original.startswith(prefix) or match is None or match[5] not in PARTS:
+            continue
+        stage, unit, layer, number, part = match.groups()
+        if stage is not None:
+            units[int(stage)] = max(units.get(int(stage), 0), int(unit) + 1)
+        is_norm = layer == "bn" or (layer.startswith("down") and number == "1")
+        place = "block1" if stage is None else f"block{int(stage) + 1}.unit{int(unit) + 1}"
+        ours = f"{'norm' if is_norm else 'conv'}{'_shortcut' if layer.startswith('down') else number}"
+        part = norms.get(part, PARTS[part]) if is_norm else PARTS[part]
+        entries[f"encoder.{place}.{ours}.{part}"] = _taken(file, original)
+    deep = "encoder.block2.unit1.conv3.weight" in entries
+    depth = RESNET_DEPTHS.get((deep, tuple(units.get(stage, 0) for stage in (1, 2, 3, 4))))
+    name = "ResNet" if depth is None else f"ResNet-{depth}"
+    encoder = "" if depth is None else f"resnet{depth}"
+    head = _torchvision_head(file, prefix.removesuffix("backbone."))
+    layout = f"FCN of {name} of torchvision's names" if head else f"{name} of torchvision's names"
+    return Recognised(layout, entries | head, TORCHVISION, encoder=encoder)
+
+
+def _torchvision_head(file: WeightsFile, prefix: str) -> dict[str, Entry]:
+    """Return the head of torchvision's FCN; nothing where there is none."""
+    places = {
+        "classifier.0.weight": "head.conv1.weight",
+        "classifier.1.weight": "head.norm1.gamma",
+        "classifier.1.bias": "head.norm1.beta",
+        "classifier.1.running_mean": "head.norm1.moving_mean",
+        "classifier.1.running_var": "head.norm1.moving_variance",
+        "classifier.4.weight": "score.weight",
+        "classifier.4.bias": "score.bias",
+    }
+    return {ours: _taken(file, f"{prefix}{name}") for name, ours in places.items() if f"{prefix}{name}" in file.arrays}
 
 
 def _norm_parts(layer: Mapping[str, str]) -> dict[str, str]:
@@ -188,7 +268,7 @@ def _keras(file: WeightsFile) -> Recognised | None:
     for ours, layer in dense.items():
         if len(layer) == 2:
             entries |= _dense(file, ours, layer["weight"], layer["bias"], _channels(entries), channels_last=True)
-    return Recognised(f"VGG-{depth} of Keras's names", entries, VGG_CAFFE)
+    return Recognised(f"VGG-{depth} of Keras's names", entries, VGG_CAFFE, encoder=f"vgg{depth}")
 
 
 def _keras_by_number(file: WeightsFile) -> tuple[list[dict[str, str]], dict[str, dict[str, str]]]:
@@ -302,11 +382,15 @@ def _by_order(file: WeightsFile) -> Recognised | None:
     chained = all(after[1] == before[0] for before, after in pairwise(shapes))
     if len(convolutions) not in VGG_DEPTHS or not chained:
         return None
-    return Recognised(f"VGG-{_depth(convolutions)} by the order of its convolutions", _vgg(file, convolutions))
+    depth = _depth(convolutions)
+    layout = f"VGG-{depth} by the order of its convolutions"
+    return Recognised(layout, _vgg(file, convolutions), encoder=f"vgg{depth}")
 
 
 LAYOUTS: tuple[Callable[[WeightsFile], Recognised | None], ...] = (
+    _torchvision_alexnet,
     _torchvision,
+    _torchvision_resnet,
     _keras,
     _caffe,
     _caffe_alexnet,
@@ -323,11 +407,16 @@ def _below_prefix(file: WeightsFile, anchor: str) -> dict[str, str]:
         file: The file.
         anchor: A pattern of a name that tells the prefix; nothing is returned where no name fits.
     """
-    prefixes = (match[1] for name in file.arrays if (match := re.fullmatch(rf"((?:.*\.)?){anchor}", name)))
-    prefix = min(prefixes, key=len, default=None)
+    prefix = _prefix(file, anchor)
     if prefix is None:
         return {}
     return {name.removeprefix(prefix): name for name in file.arrays if name.startswith(prefix)}
+
+
+def _prefix(file: WeightsFile, anchor: str) -> str | None:
+    """Return what stands before a name that fits a pattern; None where no name fits."""
+    prefixes = (match[1] for name in file.arrays if (match := re.fullmatch(rf"((?:.*\.)?){anchor}", name)))
+    return min(prefixes, key=len, default=None)
 
 
 def _taken(file: WeightsFile, name: str) -> Entry:
