@@ -16,9 +16,11 @@ from conftest import refused, user_environment
 import fcnlab
 from fcnlab import compose
 from fcnlab import config as configuration
+from fcnlab.config.roles import Role
 from fcnlab.core.errors import ConfigError, ExportError
+from fcnlab.experiment import assembly
 from fcnlab.recording import journal
-from fcnlab.registry import LOSSES, REGISTRIES
+from fcnlab.registry import ENCODERS, LOSSES, REGISTRIES
 
 FOLDER = str(Path(__file__).with_name("example_plugin"))
 
@@ -119,6 +121,77 @@ def test_a_configuration_goes_to_another_process_and_back(tmp_path):
     )
     done = run("-c", code, str(tmp_path / "config.pickle"))
     assert done.stdout.strip() == "0.3 0.25 arch:stack", done.stderr
+
+
+ENCODER = ["arch.encoder=pyramid", "arch.pyramid.kernel=5", "arch.width=0.1"]
+
+
+def test_the_keys_of_an_encoder_stand_below_its_name():
+    config = compose(ENCODER)
+    flat = configuration.flatten(config)
+    assert (flat["arch.encoder"], flat["arch.pyramid.kernel"]) == ("pyramid", 5)
+    assert configuration.flatten(compose(["arch.encoder=pyramid"]))["arch.pyramid.kernel"] == 3
+    assert "pyramid" not in configuration.to_yaml(compose([]))
+    roles = configuration.recorded_roles({key: str(value) for key, value in flat.items()})
+    assert roles["arch.pyramid.kernel"] == Role.SHAPES_GRAPH | Role.FIXED
+    assert configuration.keys_with(Role.SHAPES_GRAPH, config)["arch.pyramid.kernel"] == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["arch.pyramid.kernel=5"], ["arch.pyramid.kernel: pyramid needs arch.encoder=pyramid"]),
+        (["arch.encoder=pyramid", "arch.pyramid.kernle=5"], ["arch.pyramid.kernle", "those of pyramid are kernel"]),
+        (["arch.encoder=pyramid", "arch.pyramid.kernel=much"], ["arch.pyramid.kernel", "much"]),
+        (["arch.encoder=pyramid", "arch.pyramid.kernel=9"], ["arch.pyramid.kernel=9", "at most 7"]),
+        (["arch.encoder=pyramids"], ["unknown encoder 'pyramids'", "did you mean 'pyramid'"]),
+        (["arch=stack", "arch.encoder=pyramid"], ["arch.encoder", "no such key with the arch"]),
+        (["arch=paper/fcn8s", "arch.pyramid.kernel=5"], ["arch.pyramid.kernel", "no such key"]),
+    ],
+)
+def test_a_mistake_about_an_encoder_is_one_line(words, parts):
+    text = refused(compose, *words)
+    assert all(part in text for part in parts), text
+
+
+def test_an_encoder_goes_to_another_process_and_back(tmp_path):
+    (tmp_path / "config.pickle").write_bytes(pickle.dumps(compose(ENCODER)))
+    code = (
+        "import pickle, sys\n"
+        "config = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(config.arch.pyramid.kernel, type(config.arch).__name__)\n"
+    )
+    done = run("-c", code, str(tmp_path / "config.pickle"))
+    assert done.stdout.strip() == "5 encoder:pyramid", done.stderr
+
+
+def test_the_source_of_an_encoder_is_in_the_name_of_a_graph():
+    config = compose(ENCODER)
+    parts = assembly.compiled_parts(config)
+    assert (ENCODERS, "pyramid") in parts
+    (origin,) = [registry.origin(name) for registry, name in parts if not registry.is_builtin(name)]
+    assert (origin.distribution, origin.version, origin.module) == ("fcnlab-example", "1.0", "fcnlab_example.encoders")
+    assert assembly.compiled_parts(compose(["arch=stack"]))[0] == (REGISTRIES["arch"], "stack")
+
+
+def test_an_encoder_trains_is_loaded_reproduced_exported_and_packaged(tiny, monkeypatch):
+    """Everything goes by what the checkpoint says of the encoder."""
+    from fcnlab.export import export
+    from fcnlab.tracking.packaging import requirements
+
+    config = tiny("arch=fcn8s", *ENCODER, "tracking=none", "trainer.epochs=1")
+    result = fcnlab.train(config, Path("first"))
+    network = fcnlab.load("first")
+    arch = network.metadata["arch"]
+    assert (arch["encoder"], arch["encoder_options"]) == ("pyramid", {"kernel": 5})
+    assert network.predict(np.zeros((40, 50, 3), np.uint8)).shape == (40, 50)
+    again = fcnlab.train(fcnlab.compose(["from_run=first", "tracking=none"]), Path("again"))
+    assert again.losses == result.losses
+    assert configuration.flatten(fcnlab.compose(["from_run=first"]))["arch.pyramid.kernel"] == 5
+    with pytest.raises(ExportError, match="knows the encoders of this package, not pyramid"):
+        export(configuration.compose(["checkpoint=first", "format=onnx", "output=x.onnx"], "export"))
+    assert "fcnlab-example==1.0" in requirements(arch["name"], arch["encoder"])
+    assert "fcnlab-example==1.0" not in requirements("fcn8s", "vgg16")
 
 
 @dataclass

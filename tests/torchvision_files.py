@@ -1,4 +1,4 @@
-"""State dicts with torchvision's names and random values, and what torchvision's networks compute with them, in numpy."""
+"""State dicts of torchvision's names and random values, and what torchvision's networks compute with them, in numpy."""
 
 import numpy as np
 from numpy_layers import batch_norm, convolve, interpolate, max_pool, relu
@@ -21,7 +21,8 @@ class _Maker:
 
     def norm(self, name, channels):
         values = self.random.standard_normal((4, channels)).astype(np.float32) / 10
-        for part, value, offset in zip(("weight", "bias", "running_mean", "running_var"), values, (0.8, 0, 0, 1)):
+        parts = {"weight": 0.8, "bias": 0, "running_mean": 0, "running_var": 1}
+        for (part, offset), value in zip(parts.items(), values, strict=True):
             self.arrays[f"{name}.{part}"] = value + np.float32(offset)
         self.arrays[f"{name}.num_batches_tracked"] = np.array(7, np.int64)
 

@@ -174,10 +174,10 @@ class FCN(nn.Cell):
             there is one mask rather than two.
         """
         batch, _, height, width = shape
-        masks = (2 if self.dense else 1, batch, self.hidden, self._cells(height), self._cells(width))
+        masks = (2 if self.dense else 1, batch, self.hidden, self.score_cells(height), self.score_cells(width))
         return draw_masks(masks, self.dropout, generator)
 
-    def _cells(self, length: int) -> int:
+    def score_cells(self, length: int) -> int:
         """Return the length of the coarsest score map of an image of a length."""
         if self.published:
             return self.encoder.coarsest(length + 2 * self.encoder.padding) - self.fc6.lost

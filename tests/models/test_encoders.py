@@ -29,7 +29,7 @@ def some(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "resnet101"])  # as resnet50, but for its depth
 def test_the_maps_are_as_large_and_as_wide_as_they_say(name):
     ms.set_context(mode=ms.PYNATIVE_MODE)
     for norm in norms(name):
