@@ -53,6 +53,8 @@ def build_encoder(
         ConfigError: If the name or an option is unknown, or the encoder has no such normalisation.
     """
     factory = ENCODERS.get(name)
+    if options and ENCODERS.is_builtin(name):
+        raise ConfigError(f"arch.encoder={name}: has no keys of its own, but is given {', '.join(map(str, options))}")
     arguments = {"width": width, "norm": norm, "in_channels": in_channels, **(options or {})}
     try:
         inspect.signature(factory).bind(**arguments)

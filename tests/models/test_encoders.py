@@ -73,16 +73,22 @@ def test_a_stride_that_the_encoder_has_not_is_refused():
         build_model("fcn2s", 2, width=WIDTH, encoder="alexnet")
 
 
-def test_an_unknown_encoder_and_an_unknown_key_of_one_are_refused():
-    with pytest.raises(ConfigError, match="unknown encoder 'resnet5': did you mean 'resnet50'"):
-        build_model("fcn8s", 2, encoder="resnet5")
-    with pytest.raises(ConfigError, match=r"arch.encoder=vgg16: got an unexpected keyword argument 'depth'"):
-        build_model("fcn8s", 2, encoder="vgg16", encoder_options={"depth": 3})
-
-
 class Unsaid(nn.Cell):
     def __init__(self, width, norm, in_channels):
         super().__init__()
+
+
+def test_an_unknown_encoder_and_an_unknown_key_of_one_are_refused():
+    with pytest.raises(ConfigError, match="unknown encoder 'resnet5': did you mean 'resnet50'"):
+        build_model("fcn8s", 2, encoder="resnet5")
+    with pytest.raises(ConfigError, match=r"arch.encoder=resnet18: has no keys of its own, but is given dilated"):
+        build_model("fcn8s", 2, encoder="resnet18", encoder_options={"dilated": True})
+    ENCODERS.register("unsaid", Unsaid)
+    try:
+        with pytest.raises(ConfigError, match=r"arch.encoder=unsaid: got an unexpected keyword argument 'depth'"):
+            build_model("fcn8s", 2, encoder="unsaid", encoder_options={"depth": 3})
+    finally:
+        ENCODERS.unregister("unsaid")
 
 
 def test_an_encoder_must_say_its_channels():
