@@ -292,6 +292,7 @@ def test_list_files(fenced, inputs):
 KEYS = [
     "arch",
     "arch.width",
+    "arch.encoder",
     "trainer.epochs",
     "optimizer",
     "dataset.mean",
