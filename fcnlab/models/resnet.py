@@ -197,6 +197,8 @@ class Unit(nn.Cell):
 class StemPool(nn.Cell):
     """The stem's 3x3 max-pooling of stride 2, padded by 1.
 
+    The padding is a layer of its own: with MindSpore's, a graph of unknown height and width loses the rank of the map.
+
     Inputs:
         N x C x H x W, float32, none of it negative.
 

@@ -47,6 +47,20 @@ def test_the_maps_are_as_large_and_as_wide_as_they_say(name):
         assert ("block1.conv1.bias" in names) == (norm == "none")
 
 
+@pytest.mark.parametrize(("name", "norm"), [("vgg11", "group"), ("alexnet", "none"), ("resnet18", "batch")])
+def test_a_graph_of_any_size_computes_the_same(name, norm):
+    network = build_model("fcn16s", 2, width=1 / 64, norm=norm, encoder=name)
+    for layer in (network.score, network.score_pool4):
+        layer.weight.set_data(Tensor(some(*layer.weight.shape)))
+    images = [Tensor(some(1, 3, *size)) for size in ((32, 64), (45, 70))]
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    expected = [network(image).asnumpy() for image in images]
+    ms.set_context(mode=ms.GRAPH_MODE)
+    network.set_inputs(Tensor(shape=[None, 3, None, None], dtype=ms.float32))
+    for image, logits in zip(images, expected, strict=True):
+        np.testing.assert_allclose(network(image).asnumpy(), logits, atol=1e-4 * np.abs(logits).max())
+
+
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
