@@ -49,7 +49,7 @@ def test_tiles_leave_no_seam(network):
 
 
 def test_a_smaller_overlap_would_leave_one(network, monkeypatch):
-    monkeypatch.setattr("fcnlab.inference.trained.overlap", lambda kernel_size: 96)
+    monkeypatch.setattr("fcnlab.inference.trained.overlap", lambda kernel_size, reach: 96)
     image = some_image(540, 530)
     assert np.abs(network.logits(image, tile=480) - logits_by_hand(network, image)).max() > 1e-3
 
