@@ -4,22 +4,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy_layers import convolve, relu
 
 from fcnlab.kernels import stock_operators
 from fcnlab.models import build_model
 
 STRIDES = {"fcn32s": 32, "fcn16s": 16, "fcn8s": 8, "fcn8s_atonce": 8, "fcn_alexnet": 32}
-
-
-def convolve(features, weight, bias, stride=1, padding=0):
-    """One image without its batch axis; the groups follow from the shapes."""
-    features = np.pad(features, ((0, 0), (padding, padding), (padding, padding)))
-    groups = len(features) // weight.shape[1]
-    maps = []
-    for part, kernels in zip(np.split(features, groups), np.split(weight, groups), strict=True):
-        windows = sliding_window_view(part, weight.shape[2:], axis=(1, 2))[:, ::stride, ::stride]
-        maps.append(np.tensordot(kernels, windows, axes=((1, 2, 3), (0, 3, 4))))
-    return np.concatenate(maps) + bias[:, None, None]
 
 
 def pool(features, kernel):
@@ -42,10 +32,6 @@ def deconvolve(features, weight, stride):
 
 def crop(values, offset, like):
     return values[:, offset : offset + like.shape[1], offset : offset + like.shape[2]]
-
-
-def relu(values):
-    return np.maximum(values, 0)
 
 
 def response_norm(features):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fcnlab import config as configuration
 from fcnlab.core.errors import TrackingError
 from fcnlab.metrics.names import higher_is_better, read_all
 from fcnlab.recording import journal
@@ -87,12 +88,16 @@ class Trial:
     def setting(self, key: str) -> str:
         """Return the value of a key by which trainings are compared; empty if the training has none.
 
+        A key that a training was recorded without had its default, if it is a key of the training's options today.
+
         Trials of a later stage of a sweep started from trials that differ in their seeds, as they do, and so have equal
         settings.
         """
         if key == "init_from" and STARTS_FROM_TAG in self.tags:
             return "the stage before"
-        return self.params.get(key, "")
+        if key in self.params:
+            return self.params[key]
+        return configuration.recorded_defaults(self.params).get(key, "")
 
     @property
     def parameters(self) -> int | None:

@@ -18,6 +18,7 @@ _HOMES = {
         "is_set",
         "override",
         "recorded_base",
+        "recorded_defaults",
         "recorded_roles",
         "refuse_interpolations",
         "register_schemas",

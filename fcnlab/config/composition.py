@@ -37,6 +37,7 @@ from fcnlab.config.roles import Role
 from fcnlab.config.schema import (
     BASES,
     COMMANDS,
+    MISSING,
     SCHEMAS,
     Config,
     FCNConfig,
@@ -239,22 +240,43 @@ def recorded_roles(params: Mapping[str, str]) -> dict[str, Role]:
     Returns:
         The roles by key, without those of a plug-in that cannot be imported here.
     """
-    roles = dict(_roles(Config, ""))
+    return {key: role for cls, prefix in _recorded_classes(params) for key, (role, _) in _known(cls, prefix).items()}
+
+
+def recorded_defaults(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the default of each key that a recorded training would have today, as text.
+
+    A training that was recorded before a key existed did what the key's default says.
+
+    Args:
+        params: See `recorded_roles`.
+    """
+    found: dict[str, str] = {}
+    for cls, prefix in _recorded_classes(params):
+        for key, (_, text) in _known(cls, prefix).items():
+            # The sections of `Config` are of the default options, and this training may have chosen others.
+            if text != MISSING and (prefix or key.partition(".")[0] not in BASES):
+                found[key] = text
+    return found
+
+
+def _recorded_classes(params: Mapping[str, str]) -> Iterator[tuple[type, str]]:
+    """Yield the classes of a recorded training's sections, each with what its keys begin with."""
+    yield Config, ""
     for group in BASES:
         with suppress(ConfigError):
-            roles |= _roles(option_class(group, params.get(f"{group}.name")), f"{group}.")
+            yield option_class(group, params.get(f"{group}.name")), f"{group}."
     with suppress(ConfigError):
         if option_class("arch", params.get("arch.name")) is FCNConfig:
-            roles |= _roles(encoder_class(params.get("arch.encoder", FCNConfig.encoder)), "arch.")
+            yield encoder_class(params.get("arch.encoder", FCNConfig.encoder)), "arch."
     with suppress(ConfigError, ValueError, SyntaxError):
-        roles |= _roles(augment_class(ast.literal_eval(params.get("augment.extra", "[]"))), "augment.")
-    return roles
+        yield augment_class(ast.literal_eval(params.get("augment.extra", "[]"))), "augment."
 
 
 @cache
-def _roles(cls: type, prefix: str) -> Mapping[str, Role]:
-    """Return the roles of a section's keys; a comparison asks for the same sections for each of its trainings."""
-    return {key: role_of(metadata) for key, _, metadata in leaves(cls(), prefix)}
+def _known(cls: type, prefix: str) -> Mapping[str, tuple[Role, str]]:
+    """Return the role and the default of a section's keys; a comparison asks for the same ones again and again."""
+    return {key: (role_of(metadata), str(value)) for key, value, metadata in leaves(cls(), prefix)}
 
 
 def from_node(node: DictConfig, overrides: Sequence[str] = (), config_name: str = "train") -> Any:

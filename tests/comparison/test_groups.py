@@ -42,14 +42,27 @@ def test_what_was_set_is_an_axis_even_where_another_key_tells_configurations_apa
     trials = [
         trial(
             0.5,
-            **{"optimizer__lr": lr, "optimizer__weight_decay": decay, "arch__name": arch, "arch__width": 0.25},
-            tags={"hydra.overrides": f"arch={arch} optimizer.lr={lr} optimizer.weight_decay={decay} arch.width=0.25"},
+            **{"optimizer__lr": lr, "optimizer__weight_decay": decay, "arch__name": arch, "arch__width": 0.5},
+            tags={"hydra.overrides": f"arch={arch} optimizer.lr={lr} optimizer.weight_decay={decay} arch.width=0.5"},
         )
         for lr, decay, arch in ((0.1, 0.01, "fcn8s"), (0.2, 0.02, "fcn16s"), (0.3, 0.01, "fcn8s"))
     ]
     assert compare(trials).axes == ["arch.name", "optimizer.lr", "optimizer.weight_decay"]
     cut = trial(0.5, optimizer__lr=0.4, tags={"hydra.overrides": "optimizer.lr=0.4 'tracking.run_name=cut"})
     assert compare([*trials, cut]).axes == ["arch.name", "arch.width", "optimizer.lr", "optimizer.weight_decay"]
+
+
+def test_a_key_that_a_training_was_recorded_without_had_its_default():
+    """The encoder, once it is a key, does not set earlier trainings apart."""
+    old, same = trial(0.5, seed=1), trial(0.6, seed=2, arch__encoder="vgg16")
+    (group,) = compare([old, same]).groups
+    assert [found.seed for found in group.trials] == ["1", "2"]
+    other = trial(0.7, seed=1, arch__encoder="resnet18")
+    found = compare([old, same, other])
+    assert (found.axes, [group.label for group in found.groups]) == (
+        ["arch.encoder"], ["arch.encoder=vgg16", "arch.encoder=resnet18"])  # fmt: skip
+    elsewhere = [trial(0.5, arch__name="stack", arch__depth=2), trial(0.5, arch__encoder="vgg16")]
+    assert "arch.encoder" not in compare(elsewhere).axes
 
 
 def test_what_failed_is_counted_and_what_was_pruned_is_no_result():
