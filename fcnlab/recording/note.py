@@ -85,8 +85,10 @@ def render(
 
 def _network(summary: Summary) -> str:
     arch = summary.config.arch
-    width = f" of width {arch.width:g}" if hasattr(arch, "width") else ""  # those of other packages may have none
-    return f"**{_escape(arch.name)}**{width}, {summary.parameters:,} parameters, seed {summary.config.seed}"
+    # Networks of other packages may have neither.
+    encoder = f" on {_escape(arch.encoder)}" if hasattr(arch, "encoder") else ""
+    width = f" of width {arch.width:g}" if hasattr(arch, "width") else ""
+    return f"**{_escape(arch.name)}**{encoder}{width}, {summary.parameters:,} parameters, seed {summary.config.seed}"
 
 
 def _inputs(inputs: Sequence[Input]) -> str:

@@ -58,7 +58,7 @@ def parse(text):
 
 def test_at_the_start():
     tables, paragraphs, blocks = parse(render(summary(), "running"))
-    assert paragraphs[0] == "fcn8s of width 0.25, 8,433,026 parameters, seed 7"
+    assert paragraphs[0] == "fcn8s on vgg16 of width 0.25, 8,433,026 parameters, seed 7"
     assert tables == [
         [
             ["data", "for", "images", "digest"],

@@ -167,7 +167,7 @@ def _torchvision(file: WeightsFile) -> Recognised | None:
     heads = {name: _taken(file, original) for name, original in named.items() if re.fullmatch(HEAD_LAYER, name)}
     kind, depth = "FCN with VGG" if heads else "VGG", _depth(convolutions)
     layout = f"{kind}-{depth} of torchvision's names"
-    return Recognised(layout, entries | heads, TORCHVISION, _class_names(file), f"vgg{depth}")
+    return Recognised(layout, entries | heads, TORCHVISION, _class_names(file), _vgg_encoder(depth))
 
 
 def _torchvision_alexnet(file: WeightsFile) -> Recognised | None:
@@ -268,7 +268,7 @@ def _keras(file: WeightsFile) -> Recognised | None:
     for ours, layer in dense.items():
         if len(layer) == 2:
             entries |= _dense(file, ours, layer["weight"], layer["bias"], _channels(entries), channels_last=True)
-    return Recognised(f"VGG-{depth} of Keras's names", entries, VGG_CAFFE, encoder=f"vgg{depth}")
+    return Recognised(f"VGG-{depth} of Keras's names", entries, VGG_CAFFE, encoder=_vgg_encoder(depth))
 
 
 def _keras_by_number(file: WeightsFile) -> tuple[list[dict[str, str]], dict[str, dict[str, str]]]:
@@ -384,7 +384,7 @@ def _by_order(file: WeightsFile) -> Recognised | None:
         return None
     depth = _depth(convolutions)
     layout = f"VGG-{depth} by the order of its convolutions"
-    return Recognised(layout, _vgg(file, convolutions), encoder=f"vgg{depth}")
+    return Recognised(layout, _vgg(file, convolutions), encoder=_vgg_encoder(depth))
 
 
 LAYOUTS: tuple[Callable[[WeightsFile], Recognised | None], ...] = (
@@ -463,6 +463,11 @@ def _convolution(
 def _depth(convolutions: Collection[object]) -> int:
     """Return the number in the name of a VGG, which counts three dense layers, too."""
     return len(convolutions) + 3
+
+
+def _vgg_encoder(depth: int) -> str:
+    """Return the encoder of a VGG's depth; empty for a file that lacks some of its convolutions."""
+    return f"vgg{depth}" if depth - 3 in VGG_DEPTHS else ""
 
 
 def _channels(entries: Mapping[str, Entry]) -> int:
