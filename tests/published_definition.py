@@ -80,11 +80,11 @@ def normalised(features, gamma, beta, mean, variance):
     return (features - mean) / np.sqrt(variance + 1e-5) * gamma + beta
 
 
-def random_network(name):
+def random_network(name, width=1 / 32):
     """Return a network without dropout of random weights, also in its biases, scores and upsampling."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
     with stock_operators():
-        network = build_model(f"paper/{name}", num_classes=3, width=1 / 32, dropout=0, seed=1)
+        network = build_model(f"paper/{name}", num_classes=3, width=width, dropout=0, seed=1)
     random = np.random.default_rng(2)
     for key, parameter in network.parameters_dict().items():
         noise = random.standard_normal(parameter.shape)
