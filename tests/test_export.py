@@ -175,6 +175,64 @@ def test_torchvisions_names_and_images(tmp_path, stride, norm, file_format):
     assert (arrays["classifier.0.weight"].shape, arrays["classifier.3.weight"].shape) == ((128, 16 * 49), (128, 128))
 
 
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+HEADS = {"score.weight", "score.bias", "upsample.weight"}
+
+
+def resnet18_names():
+    """The names of torchvision's ResNet-18 without its last layer."""
+    layers = {"conv1": ("weight",), "bn1": BATCH_NORM}
+    for stage in (1, 2, 3, 4):
+        for unit in (0, 1):
+            for number in (1, 2):
+                layers[f"layer{stage}.{unit}.conv{number}"] = ("weight",)
+                layers[f"layer{stage}.{unit}.bn{number}"] = BATCH_NORM
+        if stage > 1:
+            layers |= {f"layer{stage}.0.downsample.0": ("weight",), f"layer{stage}.0.downsample.1": BATCH_NORM}
+    return {f"{layer}.{part}" for layer, parts in layers.items() for part in parts}
+
+
+@pytest.mark.parametrize(
+    ("arch", "expected", "others"),
+    [
+        ({"name": "fcn32s", "encoder": "resnet18"}, resnet18_names(), HEADS),
+        (
+            {"name": "fcn32s", "encoder": "alexnet", "norm": "none"},
+            {f"{layer}.{part}" for layer in (*(f"features.{place}" for place in (0, 3, 6, 8, 10)), "classifier.1",
+                                             "classifier.4") for part in ("weight", "bias")},
+            HEADS,
+        ),
+    ],
+    ids=["resnet18", "alexnet"],
+)  # fmt: skip
+def test_other_encoders_have_torchvisions_names(tmp_path, arch, expected, others):
+    checkpoint = save_checkpoint(tmp_path / "best.safetensors", {**ARCH, **arch})
+    arrays = read(run(checkpoint, "torch", tmp_path / "out.pth", "layout=torchvision")).arrays
+    assert {*arrays} == expected | others
+
+
+def test_torchvisions_own_fcn_has_its_names(tmp_path):
+    arch = {**ARCH, "name": "torchvision/fcn_resnet50"}
+    checkpoint = save_checkpoint(tmp_path / "best.safetensors", arch)
+    arrays = read(run(checkpoint, "torch", tmp_path / "out.pth", "layout=torchvision")).arrays
+    names = {"backbone.conv1.weight", "backbone.layer3.5.conv3.weight", "backbone.layer4.0.downsample.1.running_var"}
+    assert names < {*arrays}
+    head = {name for name in arrays if not name.startswith("backbone.")}
+    assert head == {"classifier.0.weight", *(f"classifier.1.{part}" for part in BATCH_NORM), "classifier.4.weight",
+                    "classifier.4.bias"}  # fmt: skip
+    # The first convolution has no bias: what makes up for another mean is in the batch norm after it.
+    picture = np.random.default_rng(0).random((3, 32, 32))
+    network = fcnlab.load(checkpoint).network
+    ours = network.encoder.block1(Tensor(centred(picture, MEAN, STD)[None].astype(np.float32))).asnumpy()[0]
+    theirs = definition.convolve(centred(picture, *IMAGENET), arrays["backbone.conv1.weight"], np.zeros(2), 2, 3)
+    theirs = definition.relu(
+        definition.normalised(theirs, *(arrays[f"backbone.bn1.{part}"] for part in BATCH_NORM[:4]))
+    )
+    np.testing.assert_allclose(ours[:, 2:-2, 2:-2], theirs[:, 2:-2, 2:-2], rtol=1e-3, atol=1e-4)
+
+
 def centred(picture, mean, std):
     """The picture, from 0 to 1, as a network takes it."""
     return (picture - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
@@ -245,7 +303,8 @@ def test_a_file_of_another_layout_says_what_it_takes(checkpoint, tmp_path):
         ({}, ["torch"], r"format=torch: set layout=torchvision, or layout=torchfcn for arch=paper/\.\.\., too"),
         ({}, ["onnx", "layout=torchvision"], "layout=torchvision: goes with format=torch and format=safetensors, not"),
         ({}, ["torch", "layout=torchfcn"], r"layout=torchfcn: has FCN-32s, 16s and 8s as they were published"),
-        ({"name": "paper/fcn_alexnet"}, ["torch", "layout=torchvision"], "is for networks with a VGG as encoder"),
+        ({"name": "paper/fcn_alexnet"}, ["torch", "layout=torchvision"], "has AlexNet in one tower and without batch"),
+        ({"norm": "group"}, ["torch", "layout=torchvision"], r"is for arch\.norm=batch and arch\.norm=none"),
         ({"in_channels": 5}, ["torch", "layout=torchvision"], "is for RGB images, .* have dataset.channels=5"),
     ],
 )

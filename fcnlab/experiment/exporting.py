@@ -18,6 +18,7 @@ from fcnlab.core.files import replacing
 from fcnlab.experiment.loading import read_network
 from fcnlab.inference.trained import TrainedNetwork
 from fcnlab.models import FCN, build_model
+from fcnlab.models.dilated import DilatedFCN
 from fcnlab.models.foreign import initialise
 from fcnlab.models.foreign.input_convention import InputConvention
 from fcnlab.models.foreign.renaming import CONVENTIONS, rename
@@ -143,7 +144,7 @@ def _write_renamed(file_format: str, path: Path, network: TrainedNetwork, layout
     Raises:
         ExportError: If that package has no such network.
     """
-    if not isinstance(network.network, FCN):
+    if not isinstance(network.network, FCN | DilatedFCN):
         raise ExportError(f"layout={layout}: is for this package's networks, not {network.metadata['arch']['name']}")
     arrays, convention = rename(network.network, layout, **network.normalisation)
     pixel = f"{convention.scale:g} * pixel / {65535 if network.bits == 16 else 255}"

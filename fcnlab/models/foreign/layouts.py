@@ -164,7 +164,7 @@ def _torchvision(file: WeightsFile) -> Recognised | None:
         weight, bias = named.get(f"{layer}.weight"), named.get(f"{layer}.bias")
         if weight is not None and bias is not None:
             entries |= _dense(file, ours, weight, bias, _channels(entries))
-    heads = {name: _taken(file, original) for name, original in named.items() if re.fullmatch(HEAD_LAYER, name)}
+    heads = _own_heads(file, named)
     kind, depth = "FCN with VGG" if heads else "VGG", _depth(convolutions)
     layout = f"{kind}-{depth} of torchvision's names"
     return Recognised(layout, entries | heads, TORCHVISION, _class_names(file), _vgg_encoder(depth))
@@ -186,7 +186,9 @@ def _torchvision_alexnet(file: WeightsFile) -> Recognised | None:
         weight, bias = named.get(f"{layer}.weight"), named.get(f"{layer}.bias")
         if weight is not None and bias is not None:
             entries |= _dense(file, ours, weight, bias, _channels(entries), side=6)
-    return Recognised("AlexNet of torchvision's names", entries, TORCHVISION, encoder="alexnet")
+    heads = _own_heads(file, named)
+    layout = f"{'FCN with ' if heads else ''}AlexNet of torchvision's names"
+    return Recognised(layout, entries | heads, TORCHVISION, _class_names(file), encoder="alexnet")
 
 
 def _torchvision_resnet(file: WeightsFile) -> Recognised | None:
@@ -215,8 +217,9 @@ def _torchvision_resnet(file: WeightsFile) -> Recognised | None:
     name = "ResNet" if depth is None else f"ResNet-{depth}"
     encoder = "" if depth is None else f"resnet{depth}"
     head = _torchvision_head(file, prefix.removesuffix("backbone."))
+    head |= _own_heads(file, {name.removeprefix(prefix): name for name in file.arrays if name.startswith(prefix)})
     layout = f"FCN of {name} of torchvision's names" if head else f"{name} of torchvision's names"
-    return Recognised(layout, entries | head, TORCHVISION, encoder=encoder)
+    return Recognised(layout, entries | head, TORCHVISION, _class_names(file), encoder=encoder)
 
 
 def _torchvision_head(file: WeightsFile, prefix: str) -> dict[str, Entry]:
@@ -231,6 +234,16 @@ def _torchvision_head(file: WeightsFile, prefix: str) -> dict[str, Entry]:
         "classifier.4.bias": "score.bias",
     }
     return {ours: _taken(file, f"{prefix}{name}") for name, ours in places.items() if f"{prefix}{name}" in file.arrays}
+
+
+def _own_heads(file: WeightsFile, named: Mapping[str, str]) -> dict[str, Entry]:
+    """Return the layers that an export of this package adds to torchvision's, under its own names.
+
+    Args:
+        file: The file.
+        named: The names in the file, by these without what wrappers put before them.
+    """
+    return {name: _taken(file, original) for name, original in named.items() if re.fullmatch(HEAD_LAYER, name)}
 
 
 def _norm_parts(layer: Mapping[str, str]) -> dict[str, str]:
