@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,24 +85,26 @@ def test_who_gave_the_mean(tmp_path):
     assert text.startswith("dataset.mean and init_mean=true: give one")
 
 
-def test_a_reproduction_and_a_resumption_have_the_same_mean(start, vgg, tmp_path):
-    whole = fcnlab.train(start("trainer.epochs=2"), tmp_path / "whole")
+@pytest.mark.parametrize("by_path", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["auto", "path"])
+def test_a_reproduction_and_a_resumption_have_the_same_mean(start, vgg, tmp_path, by_path):
+    config = start("dataset.num_train=1", "dataset.crops_per_image=1", "trainer.batch_size=1", "trainer.epochs=2")
+    whole = fcnlab.train(config, tmp_path / "whole")
     assert mean_of(whole) == IMAGENET
     again = fcnlab.train(fcnlab.compose([f"from_run={tmp_path / 'whole'}"]), tmp_path / "again")
     assert mean_of(again) == IMAGENET
     assert_same_end(tmp_path / "again", tmp_path / "whole")
-    for name, source in (("auto", "auto"), ("path", tmp_path / "path")):
-        folder = tmp_path / name
-        train_until(start("trainer.epochs=2"), folder, 2)
-        overrides = () if name == "path" else ("trainer.epochs=2",)
-        moved = vgg.rename(tmp_path / "elsewhere.pth")  # a resumption needs no file of weights
-        try:
-            config = start(f"resume={source}", *overrides) if name == "auto" else fcnlab.compose([f"resume={source}"])
-            resumed = fcnlab.train(config, folder if name == "auto" else None)
-        finally:
-            moved.rename(vgg)
-        assert mean_of(resumed) == IMAGENET
-        assert_same_end(folder, tmp_path / "whole")
+    folder = tmp_path / "resumed"
+    train_until(config, folder, 1)
+    moved = vgg.rename(tmp_path / "elsewhere.pth")  # a resumption needs no file of weights
+    try:
+        if by_path:
+            resumed = fcnlab.train(fcnlab.compose([f"resume={folder}"]))
+        else:
+            resumed = fcnlab.train(replace(config, resume="auto"), folder)
+    finally:
+        moved.rename(vgg)
+    assert mean_of(resumed) == IMAGENET
+    assert_same_end(folder, tmp_path / "whole")
 
 
 def test_the_newest_training_of_a_configuration_is_found_again(start):
