@@ -70,7 +70,7 @@ def test_defaults_are_those_of_the_design():
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}={file.stem}")
 def test_every_option_composes(file):
     overrides = [f"{file.parent.name}={file.stem}"]
-    if file.parent.name == "dataset" or file.stem == "isbi2012":
+    if file.parent.name == "dataset" or file.stem in ("isbi2012", "transfer"):
         overrides.append("dataset.root=somewhere")
     config = compose(overrides)
     if file.parent.name not in ("experiment", "trainer", "augment"):
