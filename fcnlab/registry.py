@@ -265,7 +265,8 @@ OPTIMIZERS = Registry(
     "fcnlab.optimizers",
     {name.lower(): f"fcnlab.training.optimizers:{name}" for name in ("Adam", "AdamW", "SGD")},
 )
-"""The optimizers, called with the parameters and their own keys except ``lr``; they return a cell that updates them."""
+"""The optimizers, called with the parameters that are not frozen and their own keys except ``lr``; they return a cell
+that updates them. An optimizer that takes ``groups`` gets them where ``optimizer.groups`` has any."""
 
 SCHEDULES = Registry(
     "schedule",

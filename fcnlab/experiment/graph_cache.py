@@ -46,7 +46,7 @@ FORMAT = 2
 """The version of the entries' format. Entries of format 1 could hold another data set's class weights."""
 
 MAX_ENTRIES = 128
-"""The number of entries that are kept, newest first; an entry takes less than 1 MiB, and a training has two."""
+"""The number of entries that are kept, newest first; an entry takes less than 1 MiB. A training has two or three."""
 
 _GRAPH, _SCRIPT, _RECORD = "graph.mindir", "compile_dependency.hash", "entry.json"  # the second name is MindSpore's
 _DAYS_OF_A_REMNANT = 7

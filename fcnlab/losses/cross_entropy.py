@@ -57,11 +57,14 @@ class _PixelLoss(nn.Cell):
 
     def from_sums(self, sums: np.ndarray) -> float:
         """Return the weighted mean, or 0 if all weights were 0; or the weighted sum."""
-        return float(sums[0] / self.divisor(sums))
+        losses, weights = sums
+        return float(losses / (1.0 if self.is_sum else weights or 1.0))
 
-    def divisor(self, sums: np.ndarray) -> float:
+    def divisor(self, sums: Tensor) -> Tensor:
         """Return what the sum of the losses is divided by; see `fcnlab.losses.AccumulatedLoss`."""
-        return 1.0 if self.is_sum else float(sums[1]) or 1.0
+        if self.is_sum:
+            return ops.ones_like(sums[1])
+        return sums[1] + (sums[1] == 0).astype(mstype.float32)
 
 
 class CrossEntropy(_PixelLoss):

@@ -44,15 +44,18 @@ class SummedLoss(Protocol):
 class AccumulatedLoss(SummedLoss, Protocol):
     """A loss whose gradient over several batches follows from a gradient for each of them, added up.
 
-    Of its sums, the first alone depends on the logits, and the loss is that sum, divided by a number that follows from
-    the others: ``loss.from_sums(sums) == sums[0] / loss.divisor(sums)``. A weighted mean over pixels is such a loss.
-    The Dice loss is not, since the divisors of its quotients depend on the logits, too.
+    It has two sums. The first alone depends on the logits, and the loss is that sum, divided by a number that follows
+    from the second: ``loss.from_sums(sums) == sums[0] / loss.divisor(sums)``. A weighted mean over pixels is such a
+    loss. The Dice loss is not, since the divisors of its quotients depend on the logits, too.
     """
 
-    def divisor(self, sums: np.ndarray) -> float:
-        """Return the number, not 0, that the first sum is divided by.
+    def divisor(self, sums: Tensor) -> Tensor:
+        """Return the number, not 0, that the first sum is divided by; this is compiled with the network.
 
         Args:
-            sums: The total of the batches' sums, K numbers, float64.
+            sums: The total of the batches' sums, 2 numbers, float32.
+
+        Returns:
+            A scalar, float32; 1 if the sums are 0.
         """
         ...

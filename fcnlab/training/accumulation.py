@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import mindspore as ms
 import numpy as np
@@ -13,70 +13,72 @@ from fcnlab.losses import AccumulatedLoss
 from fcnlab.training.step import GradientCheck, Update, moving_statistics, set_moving_statistics, trained_state
 
 
-class _SumForward(nn.Cell):
-    """The sums of a loss, of which the first is differentiated."""
+class _Share(nn.Cell):
+    """The share of a batch in the loss of all batches so far, which is differentiated, and the sums of its loss."""
 
     def __init__(self, network: nn.Cell, loss: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.loss = loss
 
-    def construct(self, images: Tensor, labels: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def construct(
+        self, images: Tensor, labels: Tensor, before: Tensor, masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         logits = self.network(images) if masks is None else self.network(images, masks)
         sums = self.loss.sums(logits, labels)
-        return sums[0], sums
+        return sums[0] / ops.stop_gradient(self.loss.divisor(before + sums)), sums
 
 
 class _Addition(nn.Cell):
-    """Add the gradients of a batch to those of earlier ones, and return the sums of its loss."""
+    """Add the gradients of a batch to those of earlier ones, and return the sums of its loss.
 
-    def __init__(
-        self, forward: _SumForward, parameters: ParameterTuple, gradients: ParameterTuple, guarded: bool
-    ) -> None:
+    The gradients so far are those of the loss of all batches so far. Each batch changes what the sums are divided by,
+    so that the others' gradients are scaled. All of this is done where the memory of the forward pass is free again.
+    """
+
+    def __init__(self, share: _Share, parameters: ParameterTuple, gradients: ParameterTuple, guarded: bool) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = forward
+        self.share = share
         self.gradients = gradients
         self.check = GradientCheck(parameters, guarded)
-        self.value_and_gradients = ms.value_and_grad(forward, None, parameters, has_aux=True)
+        self.value_and_gradients = ms.value_and_grad(share, None, parameters, has_aux=True)
         self.set_train(True)
 
-    def construct(self, images: Tensor, labels: Tensor, masks: Tensor | None = None) -> Tensor:
+    def construct(
+        self, images: Tensor, labels: Tensor, before: Tensor, kept: Tensor, masks: Tensor | None = None
+    ) -> Tensor:
         if masks is None:
-            (_, sums), gradients = self.value_and_gradients(images, labels)
+            (_, sums), gradients = self.value_and_gradients(images, labels, before)
         else:
-            (_, sums), gradients = self.value_and_gradients(images, labels, masks)
+            (_, sums), gradients = self.value_and_gradients(images, labels, before, masks)
+        loss = self.share.loss
+        kept = kept * loss.divisor(before) / loss.divisor(before + sums)
         for index in range(len(self.gradients)):
-            ops.assign_add(self.gradients[index], gradients[index])
+            ops.assign(self.gradients[index], self.gradients[index] * kept + gradients[index])
         return sums + self.check(gradients)
 
 
 class _Application(nn.Cell):
-    """Divide the added gradients by a number, update the parameters, and forget the gradients."""
+    """Update the parameters from the gradients of all batches."""
 
     def __init__(self, update: Update, gradients: ParameterTuple) -> None:
         super().__init__(auto_prefix=False)
         self.update = update
         self.gradients = gradients
 
-    def construct(self, loss: Tensor, divisor: Tensor, learning_rate: Tensor) -> Tensor:
-        gradients = ()
-        for index in range(len(self.gradients)):
-            gradients += (self.gradients[index] / divisor,)
-        loss = self.update(loss, gradients, learning_rate)
-        for index in range(len(self.gradients)):
-            ops.assign(self.gradients[index], ops.zeros_like(self.gradients[index]))
-        return loss
+    def construct(self, loss: Tensor, learning_rate: Tensor) -> Tensor:
+        return self.update(loss, self.gradients, learning_rate)
 
 
 class AccumulatedStep:
     """Updates a network's parameters on several batches as if they were one, but for what batch norm makes of each.
 
     The gradient of a mean over the pixels of all batches is not the mean of the batches' gradients, since batches
-    differ in their void pixels and in the weights of their classes. So the gradients of the *sums* are added up, and
-    divided once, by what the labels of all batches give: see `fcnlab.losses.AccumulatedLoss`.
+    differ in their void pixels and in the weights of their classes. So each gradient is that of a *sum* over pixels,
+    divided by what the labels of all batches give: see `fcnlab.losses.AccumulatedLoss`.
 
     In addition to what a `fcnlab.training.step.TrainStep` of one such batch needs, this holds one copy of the
-    gradients. It is no part of a training's state, which is saved between updates, when it is zero.
+    gradients. It is no part of a training's state, which is saved between updates, when it does not matter.
 
     Args:
         network: A cell from N x 3 x H x W images to N x C x H x W logits.
@@ -117,19 +119,26 @@ class AccumulatedStep:
             )
             for parameter in optimizer.parameters
         )
-        self.addition = _Addition(_SumForward(network, loss), optimizer.parameters, self._gradients, guarded)
+        self.addition = _Addition(_Share(network, loss), optimizer.parameters, self._gradients, guarded)
         self.application = _Application(Update(optimizer, clip_norm, guarded), self._gradients)
 
-    def add(self, images: Tensor, labels: Tensor, *masks: Tensor) -> np.ndarray:
+    def add(self, images: Tensor, labels: Tensor, before: np.ndarray | None, *masks: Tensor) -> np.ndarray:
         """Add a batch.
+
+        Args:
+            images: N x 3 x H x W, float32.
+            labels: N x H x W, int32.
+            before: The total of what this method returned for the earlier batches; None for the first one.
+            masks: The network's dropout masks, if it takes any.
 
         Returns:
             The sums of its loss, float64; NaN if a checked gradient is not finite.
         """
-        return self.addition(images, labels, *masks).asnumpy().astype(np.float64)
+        sums = self.addition(images, labels, *_history(before), *masks)
+        return sums.asnumpy().astype(np.float64)
 
     def apply(self, sums: np.ndarray, learning_rate: float) -> float:
-        """Update the parameters, and forget the batches.
+        """Update the parameters.
 
         Args:
             sums: The total of what `add` returned.
@@ -138,18 +147,22 @@ class AccumulatedStep:
         Returns:
             The loss of all batches before the update; NaN if a checked gradient is not finite.
         """
-        numbers = (self.loss.from_sums(sums), self.loss.divisor(sums), learning_rate)
-        loss = self.application(*(Tensor(number, ms.float32) for number in numbers))
+        loss = self.application(*(Tensor(number, ms.float32) for number in (self.loss.from_sums(sums), learning_rate)))
         return float(loss.asnumpy())
 
+    def compile(self, compiler: Callable[..., object], images: Tensor, labels: Tensor, *masks: Tensor) -> None:
+        """Compile everything for batches like these."""
+        compiler(self.addition, images, labels, *_history(None), *masks)
+        compiler(self.application, Tensor(0.0, ms.float32), Tensor(0.0, ms.float32))
+
     def forget(self) -> None:
-        """Forget the batches that were added since the last update."""
+        """Forget the batches that were added, whose gradients may not be finite."""
         for gradient in self._gradients:
             gradient.set_data(Tensor(np.zeros(gradient.shape, np.float32)))
 
     def state(self) -> dict[str, Parameter]:
         """Return what `fcnlab.training.step.trained_state` does."""
-        return trained_state(self.addition.forward, self.optimizer)
+        return trained_state(self.addition.share, self.optimizer)
 
     def statistics(self) -> dict[str, np.ndarray]:
         """Return what `fcnlab.training.step.moving_statistics` does."""
@@ -158,3 +171,9 @@ class AccumulatedStep:
     def set_statistics(self, statistics: dict[str, np.ndarray]) -> None:
         """Set the parameters that `statistics` has copied."""
         set_moving_statistics(self.network, statistics)
+
+
+def _history(before: np.ndarray | None) -> tuple[Tensor, Tensor]:
+    """Return the sums of the earlier batches, and which share of their gradients counts: all, or none at the first."""
+    sums = np.zeros(2) if before is None else before
+    return Tensor(sums.astype(np.float32)), Tensor(0.0 if before is None else 1.0, ms.float32)

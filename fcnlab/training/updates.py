@@ -125,7 +125,7 @@ class AccumulatedUpdates:
         if self._statistics is None:
             self._statistics = self._step.statistics()
         masks = self._masks(number, batch.images.shape, part)
-        sums = self._step.add(Tensor(batch.images), Tensor(batch.labels), *masks)
+        sums = self._step.add(Tensor(batch.images), Tensor(batch.labels), self._sums, *masks)
         interrupts.halt_if_exiting()
         if not np.isfinite(sums).all():
             self._at_fault = Outcome(float(sums[0]), batch.names)
@@ -151,8 +151,7 @@ class AccumulatedUpdates:
         self._begin()
 
     def compile(self, compiler: Compiler, images: tuple[int, int, int, int]) -> None:
-        compiler(self._step.addition, *_examples(images), *self._masks(0, images))
-        compiler(self._step.application, *(Tensor(number, ms.float32) for number in (0.0, 1.0, 0.0)))
+        self._step.compile(compiler, *_examples(images), *self._masks(0, images))
 
 
 def _examples(images: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:

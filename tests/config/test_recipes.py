@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from fcnlab import compose
 from fcnlab.config import config_folder, register_schemas
 from fcnlab.registry import OPTIMIZERS
+from fcnlab.sweeps import stages
 from fcnlab.sweeps.axes import axes_of
 
 RECIPES = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
@@ -37,6 +38,18 @@ def test_the_studies_sweep_what_they_say():
     search = hydra_part("experiment=lr_search").sweeper
     assert search._target_.endswith("fcnlab_search.Search")
     assert set(axes_of([], search.params)) == {"optimizer.lr", "optimizer.weight_decay", "arch.width"}
+
+
+def test_the_authors_recipes_are_theirs_whether_trained_alone_or_in_stages():
+    """The numbers are those of solver.prototxt in voc-fcn32s, voc-fcn16s and voc-fcn8s of fcn.berkeleyvision.org."""
+    plan = stages.read(hydra_part("experiment=paper_stages").sweeper, ["experiment=paper_stages"])
+    for stage, (name, rate) in enumerate((("32", 1e-10), ("16", 1e-12), ("8", 1e-14))):
+        alone, staged = compose([f"experiment=paper_fcn{name}s"]), compose(plan.overrides(stage, 0))
+        assert alone == staged
+        assert (alone.arch.name, alone.optimizer.lr) == (f"paper/fcn{name}s", rate)
+        assert (alone.optimizer.momentum, alone.optimizer.weight_decay) == (0.99, 0.0005)
+        assert (alone.trainer.batch_size, alone.loss.reduction, alone.schedule.name) == (1, "sum", "constant")
+    assert plan.start_from == "last"
 
 
 @pytest.mark.parametrize(

@@ -374,6 +374,7 @@ SPECIAL = {
     "sweep.id": "0" * 32,
     "sweep.threads": "1",
     "sweep.search_trial": "1",
+    "sweep.starts_from": "1",
     "tracking.uri": "other",
     "tracking.experiment": "other",
     "tracking.run_name": "other",

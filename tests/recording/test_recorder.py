@@ -67,6 +67,15 @@ def test_a_run_holds_what_it_should(trained):
     assert counts.count("membrane") == 2  # once as a row, once as a column
 
 
+def test_a_run_says_which_run_it_started_from(trained, tmp_path):
+    _, result, _ = trained
+    words = ("seed=3", "dataset.seed=5", "tracking=none", "trainer.max_steps=1")
+    fcnlab.train(compose_tiny(*words, f"init_from={result.best_checkpoint}", "sweep.starts_from=7"), tmp_path / "next")
+    tags = read_folder(tmp_path / "next").tags
+    assert tags["fcnlab.init_run"] == result.run_id
+    assert tags["fcnlab.starts_from"] == "7"
+
+
 def test_the_images_are_inputs_with_digests(trained):
     config, result, client = trained
     inputs = {item.tags[0].value: item.dataset for item in client.get_run(result.run_id).inputs.dataset_inputs}

@@ -253,6 +253,7 @@ def test_what_cannot_be_composed_is_one_line_and_a_failed_sweep(tmp_path):
     assert "arch.width" in parent.data.tags["fcnlab.reason"]
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_second_stage_is_killed_goes_on_there(tmp_path):
     words = [*TINY, "tracking=none", "trainer.mode=pynative", "trainer.eval_every=100", "trainer.checkpoint_epochs=1"]
     two = "hydra.sweeper.stages=[{arch:fcn32s,trainer.max_steps:2},{arch:fcn16s,trainer.max_steps:20}]"
