@@ -28,8 +28,9 @@ STARTS = {
 }
 TRAININGS = [
     *((start, "fcn8s", 0) for start in STARTS),
-    *((start, architecture, 0) for architecture in ("fcn32s", "fcn16s") for start in STARTS),
+    *(("ImageNet", architecture, 0) for architecture in ("fcn32s", "fcn16s")),
     *((start, "fcn8s", 1) for start in STARTS),
+    *(("random", architecture, 0) for architecture in ("fcn32s", "fcn16s")),
 ]
 """(start, architecture, seed) triples, in the order in which they are trained."""
 
