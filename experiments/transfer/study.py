@@ -8,7 +8,6 @@ for everything that is written. A study that was interrupted goes on when it is 
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -54,10 +53,16 @@ def name(start: str, architecture: str, seed: int) -> str:
     return f"{architecture}-{start.lower()}-seed{seed}"
 
 
+def finished(folder: Path) -> list[tuple[str, str, int]]:
+    """Return the trainings that are finished."""
+    folders = {training: folder / name(*training) for training in TRAININGS}
+    return [training for training, own in folders.items() if own.is_dir() and journal.is_finished(own)]
+
+
 def train(training: tuple[str, str, int], root: str, weights: str, folder: Path) -> None:
     """Train, or continue an interrupted training, unless it is finished."""
     start, architecture, seed = training
-    if folder.is_dir() and journal.is_finished(folder):
+    if training in finished(folder.parent):
         return
     words = [f"arch={architecture}", f"seed={seed}", f"dataset.root={root}", f"hydra.run.dir={folder}", "resume=auto"]
     if start == "ImageNet":
@@ -77,29 +82,24 @@ def _run(command: str, *words: str) -> None:
 
 
 def write_table(folder: Path) -> None:
-    """Write ``table.md``: a row for each training, with its metrics on both splits, its classes and its time."""
-    rows = []
-    for training in TRAININGS:
+    """Write ``table.md``: a row for each training that is finished, with what was measured of it."""
+    lines = []
+    for training in finished(folder):
         start, architecture, seed = training
         own = folder / name(*training)
         history = journal.history(own / journal.FILE)
-        metrics = json.loads((own / "test" / "metrics.json").read_text())["metrics"]
-        with (own / "test" / "classes.csv").open() as file:
-            classes = {row["class"]: float(row["iou"]) for row in csv.DictReader(file)}
-        rates = [value for _, value in history["train/images_per_second"]]
-        cells = [
-            architecture,
-            start,
-            seed,
-            history["val/mean_iou"][-1][1],
-            metrics["mean_iou"],
-            metrics["pixel_accuracy"],
-        ]
-        cells += [*classes.values(), f"{4 / np.median(rates[1:]):.1f}", round(max(_memory(history)) / 1024, 1)]
-        rows.append([f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells])
-    header = ["network", "start", "seed", "val mean IoU", "test mean IoU", "test pixel accuracy"]
-    header += [*classes, "seconds a step", "GiB"]
-    lines = [header, ["---"] * len(header), *rows]
+        values = {"network": architecture, "start": start, "seed": str(seed)}
+        values["val mean IoU"] = f"{history['val/mean_iou'][-1][1]:.3f}"
+        tested = own / "test" / "metrics.json"
+        metrics = json.loads(tested.read_text())["metrics"] if tested.exists() else {}
+        for metric, title in (("mean_iou", "test mean IoU"), ("pixel_accuracy", "test pixel accuracy")):
+            values[title] = f"{metrics[metric]:.3f}" if metrics else ""
+        for key, points in history.items():
+            if key.startswith("val/iou/"):
+                values[key.removeprefix("val/iou/")] = f"{points[-1][1]:.2f}"
+        values["GiB"] = f"{max(_memory(history)) / 1024:.1f}"
+        lines.append(list(values.values()))
+    lines = [list(values), ["---"] * len(values), *lines]
     (folder / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
 
 
@@ -108,26 +108,27 @@ def _memory(history: dict[str, list[tuple[int, float]]]) -> list[float]:
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw the training loss of every training and the test IoU of every class."""
+    """Draw the loss of every finished training and the IoU of every class on the validation images."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", width_ratios=(2, 3))
-    for index, training in enumerate(TRAININGS):
+    trainings = finished(folder)
+    for index, training in enumerate(trainings):
         start, architecture, seed = training
-        own = folder / name(*training)
-        losses = [value for _, value in journal.history(own / journal.FILE)["train/loss"]]
+        history = journal.history(folder / name(*training) / journal.FILE)
+        losses = [value for _, value in history["train/loss"]]
         mean = np.convolve(losses, np.ones(SMOOTHING) / SMOOTHING, mode="valid")
         style = {"color": f"C{('fcn32s', 'fcn16s', 'fcn8s').index(architecture)}"}
         style["linestyle"] = "-" if start == "ImageNet" else ":"
         label = f"{architecture}, {start}" if seed == 0 else None
         left.plot(np.arange(SMOOTHING, len(losses) + 1), mean, label=label, **style)
-        with (own / "test" / "classes.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        places = np.arange(len(rows)) + (index - len(TRAININGS) / 2) / (len(TRAININGS) + 2)
+        classes = {key: points[-1][1] for key, points in history.items() if key.startswith("val/iou/")}
+        places = np.arange(len(classes)) + (index - len(trainings) / 2) / (len(trainings) + 2)
         fill = style["color"] if start == "ImageNet" else "none"
-        ious = [float(row["iou"]) for row in rows]
-        right.bar(places, ious, 1 / (len(TRAININGS) + 2), color=fill, edgecolor=style["color"], align="edge")
-    right.set_xticks(np.arange(len(rows)), [row["class"] for row in rows], rotation=45, ha="right")
+        width = 1 / (len(trainings) + 2)
+        right.bar(places, list(classes.values()), width, color=fill, edgecolor=style["color"], align="edge")
+    names = [key.removeprefix("val/iou/") for key in classes]
+    right.set_xticks(np.arange(len(names)), names, rotation=45, ha="right")
     left.set(xlabel="step", ylabel=f"train/loss, mean of {SMOOTHING} steps")
-    right.set(ylabel="test IoU")
+    right.set(ylabel="IoU on the validation images")
     left.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3, axis="y")
