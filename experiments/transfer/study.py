@@ -13,17 +13,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+import fcnlab
 from fcnlab.recording import journal
 
 STARTS = {
     "ImageNet": [],
-    "random": ["arch.norm=batch", "optimizer.lr=1e-3"],  # without batch norm it learns hardly anything in this time
+    "random": ["arch.norm=batch", "optimizer.lr=1e-3"],  # as this package trains by default
 }
 TRAININGS = [
     *((start, "fcn8s", 0) for start in STARTS),
@@ -32,6 +34,9 @@ TRAININGS = [
     *(("random", architecture, 0) for architecture in ("fcn32s", "fcn16s")),
 ]
 """(start, architecture, seed) triples, in the order in which they are trained."""
+
+EXAMPLE = "0016E5_07961.png"
+"""The validation image whose label maps are drawn."""
 
 SMOOTHING = 5
 """The number of steps of the running mean over the loss."""
@@ -46,6 +51,7 @@ def main(root: str, weights: str, output: str) -> None:
         evaluate(root, folder / name(*training))
     write_table(folder)
     draw_curves(folder)
+    draw_maps(root, folder)
 
 
 def name(start: str, architecture: str, seed: int) -> str:
@@ -133,6 +139,26 @@ def draw_curves(folder: Path) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3, axis="y")
     figure.savefig(folder / "curves.png", dpi=110)
+
+
+def draw_maps(root: str, folder: Path) -> None:
+    """Draw the label of a validation image beside what the networks of the first seed make of the image."""
+    image = cv2.cvtColor(cv2.imread(f"{root}/val/{EXAMPLE}"), cv2.COLOR_BGR2RGB)
+    label = cv2.imread(f"{root}/valannot/{EXAMPLE}", cv2.IMREAD_UNCHANGED)
+    maps = {"label": label}
+    for start, architecture, seed in sorted(finished(folder), key=lambda one: (one[0], -int(one[1][3:-1]))):
+        if seed == 0:
+            network = fcnlab.load(folder / name(start, architecture, seed))
+            maps[f"{architecture}, {start}"] = network.predict(image)
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(network.palette)] = network.palette
+    figure, places = plt.subplots(2, -(-len(maps) // 2), figsize=(11, 5), layout="constrained")
+    for axes in places.flat:
+        axes.axis("off")
+    for axes, (title, labels) in zip(places.flat, maps.items(), strict=False):
+        axes.imshow(colours[labels])
+        axes.set_title(title)
+    figure.savefig(folder / "maps.png", dpi=80)
 
 
 if __name__ == "__main__":

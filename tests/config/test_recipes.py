@@ -25,7 +25,7 @@ def hydra_part(*overrides):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_composes(recipe):
-    overrides = ["dataset.root=somewhere"] if recipe == "isbi2012" else []
+    overrides = ["dataset.root=somewhere"] if recipe in ("isbi2012", "transfer") else []
     assert compose([f"experiment={recipe}", *overrides]).trainer.epochs >= 1
 
 
