@@ -57,14 +57,14 @@ def test_onnx_computes_the_same(tmp_path, name):
     compare(network, lambda images: session.run(["logits"], {"images": images})[0])
 
 
-@pytest.mark.parametrize("name", ["vgg11", "torchvision"])
+@pytest.mark.parametrize("name", ["vgg11", pytest.param("torchvision", marks=pytest.mark.slow)])
 def test_mindir_computes_the_same(tmp_path, name):
     network, path = run(tmp_path, ARCHS[name], "mindir")
     cell = nn.GraphCell(ms.load(str(path)))
     compare(network, lambda images: cell(Tensor(images)).asnumpy())
 
 
-@pytest.mark.parametrize("name", ["alexnet", "torchvision"])
+@pytest.mark.parametrize("name", ["alexnet", pytest.param("torchvision", marks=pytest.mark.slow)])
 def test_a_label_map_is_that_of_the_logits(tmp_path, name):
     path = save_checkpoint(tmp_path / "best.safetensors", ARCHS[name])
     network = fcnlab.load(path)

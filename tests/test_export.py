@@ -68,7 +68,8 @@ def test_onnx_of_a_published_network_computes_the_same_at_any_size(tmp_path, nam
     compare(checkpoint, lambda images: session.run(["logits"], {"images": images})[0])
 
 
-@pytest.mark.parametrize("name", ["fcn16s", pytest.param("fcn_alexnet", marks=pytest.mark.slow)])
+@pytest.mark.slow  # ONNX guards them, and MindIR of the other networks
+@pytest.mark.parametrize("name", ["fcn16s", "fcn_alexnet"])
 def test_mindir_of_a_published_network_computes_the_same_at_any_size(tmp_path, name):
     checkpoint = published_checkpoint(tmp_path / "best.safetensors", name)
     path = run(checkpoint, "mindir", tmp_path / "published.mindir")
