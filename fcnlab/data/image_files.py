@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,6 +16,9 @@ from PIL import Image
 from fcnlab.core.errors import DataError
 from fcnlab.data.channels import in_bits, with_axis
 from fcnlab.data.decode import EXTENSIONS, MAX_PIXELS, PIL_ERRORS, decode, read_file
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
 
 ARRAY = ".npy"
 """The extension of an image as a numpy array, H x W x C or H x W, uint8 or uint16."""
@@ -24,7 +30,9 @@ _TIFF_EXTENSIONS = (".tif", ".tiff")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a TIFF begins; the last two are BigTIFFs
 _TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
 _PHOTOGRAPH = (3, 8)  # the channels and bits for which each page of a TIFF is an image, which OpenCV reads
-_ORIENTATION = 0x0112  # the number of the EXIF tag
+_ORIENTATION = 0x0112  # the number of the EXIF tag, and of the TIFF's
+_PLANAR = 2  # how a TIFF says that its channels lie one after the other
+_BYTE = 8  # bits
 _LARGEST = 2**30  # bytes of an array: without a limit, a few bytes of a file could claim all memory
 
 
@@ -88,6 +96,9 @@ def read_page(path: Path, page: int, channels: int = 3, bits: int = 8) -> np.nda
     Raises:
         DataError: As `read` does.
     """
+    planes = _decode_planes(path, path, page)
+    if planes is not None:
+        return _as_declared(planes, path, channels, bits)
     try:
         found, pages = cv2.imreadmulti(str(path), page, 1, flags=cv2.IMREAD_UNCHANGED)
     except cv2.error:  # such as a page of more than MAX_PIXELS
@@ -131,6 +142,8 @@ def _in_rgb_order(pixels: np.ndarray) -> np.ndarray:
 def _decode_tiff(data: bytes, path: Path, channels: int, bits: int) -> np.ndarray:
     """Return the pixels of a TIFF, H x W or H x W x C."""
     pixels = None if (channels, bits) == _PHOTOGRAPH else _decode_channels(data, path, channels, bits)
+    if pixels is None:
+        pixels = _decode_planes(BytesIO(data), path)
     if pixels is not None:
         return pixels
     return _with_true_colours(decode(data, path), path, channels, data=data)
@@ -161,23 +174,44 @@ def _decode_channels(data: bytes, path: Path, channels: int, bits: int) -> np.nd
     Returns:
         H x W x C, or None for a TIFF that OpenCV reads.
     """
+    with _opened_tiff(BytesIO(data), path) as file:
+        pages = len(file.pages)
+        if _is_stack(pages, channels, bits):
+            return _decode_stack(data, path, pages)
+        page = file.pages[0]
+        return None if page.samplesperpixel in (1, 3) else _interleaved(page, path)
+
+
+def _decode_planes(source: BytesIO | Path, path: Path, number: int = 0) -> np.ndarray | None:
+    """Decode a page of a TIFF whose channels of 16 bits lie one after the other.
+
+    OpenCV leaves memory that it has not written to among their pixels, so that each call gives others.
+
+    Returns:
+        H x W x C, or None for a page that is not like that, or that OpenCV has to refuse.
+    """
+    try:
+        with _opened_tiff(source, path) as file:
+            page = file.pages[number]
+            is_planar = page.planarconfig == _PLANAR and page.samplesperpixel > 1 and page.bitspersample > _BYTE
+            return _interleaved(page, path) if is_planar else None
+    except DataError:
+        return None
+
+
+@contextmanager
+def _opened_tiff(source: BytesIO | Path, path: Path) -> Iterator[TiffFile]:
+    """Open a TIFF, from memory or from the disk; errors call it by its path.
+
+    Raises:
+        DataError: For whatever goes wrong within the block.
+    """
     import tifffile  # This takes a quarter of a second, which only those who need it should pay.
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # It would write to the terminal that a file is damaged.
     try:
-        with tifffile.TiffFile(BytesIO(data)) as file:
-            pages = len(file.pages)
-            page = file.pages[0]
-            if _is_stack(pages, channels, bits):
-                return _decode_stack(data, path, pages)
-            if page.samplesperpixel in (1, 3):
-                return None
-            if page.imagelength * page.imagewidth > MAX_PIXELS or page.nbytes > _LARGEST:
-                raise DataError(f"image '{path}' is too large: cut it into tiles")
-            pixels = page.asarray()
-            if pixels.ndim != 3:
-                raise ValueError("the channels are neither interleaved nor in planes")
-            return np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels
+        with tifffile.TiffFile(source) as file:
+            yield file
     except DataError:
         raise
     except Exception as error:  # What tifffile raises for a damaged file depends on where the damage is.
@@ -187,6 +221,17 @@ def _decode_channels(data: bytes, path: Path, channels: int, bits: int) -> np.nd
                 "deflate, or pip install imagecodecs"
             ) from None
         raise DataError(f"image '{path}' is damaged or truncated: replace it, or remove it") from None
+
+
+def _interleaved(page: TiffPage, path: Path) -> np.ndarray:
+    """Return the pixels of a page, H x W x C, turned as its metadata say."""
+    if page.imagelength * page.imagewidth > MAX_PIXELS or page.nbytes > _LARGEST:
+        raise DataError(f"image '{path}' is too large: cut it into tiles")
+    pixels = page.asarray()
+    if pixels.ndim != 3:
+        raise ValueError("the channels are neither interleaved nor in planes")
+    pixels = np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels
+    return _turned(pixels, int(page.tags.valueof(_ORIENTATION, 1)))
 
 
 def _decode_stack(data: bytes, path: Path, count: int) -> np.ndarray:
@@ -223,6 +268,11 @@ def _turn_upright(pixels: np.ndarray, data: bytes) -> np.ndarray:
             orientation = image.getexif().get(_ORIENTATION, 1)
     except PIL_ERRORS:
         return pixels  # OpenCV could read the pixels.
+    return _turned(pixels, orientation)
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return an image as it is to be looked at, by an orientation from 1 to 8."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):

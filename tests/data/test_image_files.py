@@ -56,6 +56,31 @@ def test_a_file_is_the_array_that_was_written(tmp_path, name, count, kind, seed)
     np.testing.assert_array_equal(found, image)
 
 
+@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
+def test_planes_of_sixteen_bits_are_the_array_that_was_written_each_time(tmp_path, count, photometric):
+    """OpenCV gives other pixels each time."""
+    path, image = tmp_path / "planes.tif", some(count, np.uint16)
+    extra = {"extrasamples": ["unassalpha"]} if photometric == "rgb" and count == 4 else {}
+    planes = image.transpose(2, 0, 1)
+    tifffile.imwrite(path, planes, photometric=photometric, planarconfig="separate", metadata=None, **extra)
+    np.testing.assert_array_equal(image_files.read(path, count, 16), image)
+    np.testing.assert_array_equal(image_files.read_page(path, 0, count, 16), image)
+    eight = image_files.read(path, 3, 8)
+    np.testing.assert_allclose(eight, image[..., :3] / 257, atol=0.51)
+
+
+@pytest.mark.parametrize("planarconfig", ["separate", "contig"])
+def test_a_tiff_of_many_channels_is_turned_as_it_says(tmp_path, planarconfig):
+    path, image = tmp_path / "turned.tif", some(5)
+    written = image.transpose(2, 0, 1) if planarconfig == "separate" else image
+    turned = [(274, "H", 1, 6, True)]  # the stored image is to be turned to the right
+    tifffile.imwrite(
+        path, written, photometric="minisblack", planarconfig=planarconfig, metadata=None, extratags=turned
+    )
+    np.testing.assert_array_equal(image_files.read(path, 5, 8), np.rot90(image, -1))
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 @pytest.mark.parametrize("count", [1, 3])
