@@ -151,7 +151,10 @@ def _settled_section(
             why = "has no keys" if name in chosen else f"needs {choice.format(name)}"
             raise ConfigError(f"{key}.{name}.{next(iter(given))}: {name} {why}")
     sections = {name: _typed(key, name, cls, getattr(section, name, None)) for name in known - _own_keys(base)}
-    return cls(**{name: getattr(section, name) for name in _own_keys(base)}, **sections)
+    found = cls(**{name: getattr(section, name) for name in _own_keys(base)}, **sections)
+    for name in vars(section).keys() - known - _own_keys(type(section)):
+        setattr(found, name, getattr(section, name))  # no such key: `fcnlab.config.validate` refuses it
+    return found
 
 
 _read: dict[tuple[str, str], list[str]] = {}
