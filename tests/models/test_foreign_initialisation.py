@@ -188,6 +188,16 @@ def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path):
     assert "features.1.running_var does not fit" in text
 
 
+def test_what_a_file_says_of_itself_cannot_move_the_cursor_of_a_terminal(tmp_path):
+    net, path = network(), tmp_path / "own.safetensors"
+    save_weights(path, net, {"arch": {"name": "fcn8s", "encoder": "\x1b[2J\nall is well" * 1000}})
+    text = refusal(net, path)
+    assert "arch.encoder=?[2J?all is well" in text
+    assert len(text) < 500
+    save_file({**arrays(net), "encoder.\x1b[2J\nall is well": np.zeros((1, 1, 3, 3), np.float32)}, path)
+    assert "encoder.?[2J?all is well" in refusal(net, path)
+
+
 def test_fcn_with_its_own_classes_is_taken_whole(tmp_path):
     random = np.random.default_rng(6)
     shapes = {name: array.shape for name, array in arrays(network("fcn16s")).items()}

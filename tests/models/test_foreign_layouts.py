@@ -1,5 +1,7 @@
 """The names of other packages become ours, with the arrays in the shapes that ours have."""
 
+import math
+
 import numpy as np
 import pytest
 import weight_files as files
@@ -232,7 +234,10 @@ def test_our_own():
     assert (found.entries.keys(), found.class_names) == (arrays.keys(), ["a", "b"])
     assert found.convention == InputConvention((0.1, 0.2, 0.3), (1.0, 0.5, 2.0))
     for hostile in ({"normalisation": 3, "class_names": [1]}, {"normalisation": {"mean": [0.1], "std": None}},
-                    {"normalisation": {"mean": [0.1] * 3, "std": [0.0] * 3}}):  # fmt: skip
+                    {"normalisation": {"mean": [0.1] * 3, "std": [0.0] * 3}},
+                    {"normalisation": {"mean": [0.1] * 3, "std": [-0.5] * 3}},
+                    {"normalisation": {"mean": [math.nan] * 3, "std": [0.5] * 3}},
+                    {"normalisation": {"mean": [124.0] * 3, "std": [0.5] * 3}}):  # fmt: skip
         found = recognise(WeightsFile("safetensors", arrays, hostile), "init_from=x")
         assert (found.convention, list(found.class_names)) == (None, [])
 

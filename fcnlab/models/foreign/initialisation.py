@@ -175,9 +175,10 @@ def _refuse_another_encoder(found: Recognised, encoder: str, source: str) -> Non
         CheckpointError: It names both.
     """
     if found.encoder and encoder and found.encoder != encoder:
+        theirs = _printable(found.encoder)[:_LINE]
         raise CheckpointError(
-            f"{source}: is of arch.encoder={found.encoder} ({found.layout}), and this network's is {encoder}; set "
-            f"arch.encoder={found.encoder}, or init_partial=true to take the layers of the same names"
+            f"{source}: is of arch.encoder={theirs} ({found.layout}), and this network's is {encoder}; set "
+            f"arch.encoder={theirs}, or init_partial=true to take the layers of the same names"
         )
 
 
@@ -396,8 +397,8 @@ def _refuse_less(
               if name.startswith(ENCODER) and entry.array.ndim == 4 and name not in parameters]  # fmt: skip
     if beyond:
         raise CheckpointError(
-            f"{source}: has {beyond[0]} ({found.layout}), which this network has not; choose an encoder of the same "
-            "depth, or set init_partial=true to take the layers of the same names"
+            f"{source}: has {_printable(beyond[0])[:_LINE]} ({found.layout}), which this network has not; choose an "
+            "encoder of the same depth, or set init_partial=true to take the layers of the same names"
         )
     initial = {row.name for row in rows if row.action == INITIAL}
     missing = [name for name in encoder if name in initial and not _may_miss(name, initial, entries)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -138,10 +139,12 @@ def _own_encoder(arch: object) -> str:
 
 
 def _convention(mean: object, std: object) -> InputConvention | None:
+    """Return the images of a checkpoint of this package; None if what it says of them is no mean or no deviation."""
     for values in (mean, std):
         if not isinstance(values, list) or len(values) != 3 or not all(isinstance(value, float) for value in values):
             return None
-    return InputConvention(tuple(mean), tuple(std)) if all(std) else None
+    possible = all(0 <= value <= 1 for value in mean) and all(0 < value < math.inf for value in std)
+    return InputConvention(tuple(mean), tuple(std)) if possible else None
 
 
 def _torchvision(file: WeightsFile) -> Recognised | None:
