@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,24 @@ def input_digests(source: str, uri: str | None = None) -> dict[str, str]:
     entries = journal.read(Path(source) / journal.FILE)
     datasets = next((entry.fields["datasets"] for entry in entries if entry.kind == "inputs"), [])
     return {item["context"]: item["digest"] for item in datasets}
+
+
+def initial_weights_digest(source: str, uri: str | None = None) -> str | None:
+    """Return the SHA-256 of the file of weights that a run id or an output folder started from; None without one.
+
+    Raises:
+        TrackingError: If it cannot be read.
+    """
+    from fcnlab.recording.tags import INITIALISED_TAG
+
+    if is_identifier(source):
+        text = _open_store(uri).tag(source, INITIALISED_TAG)
+    else:
+        entries = journal.read(Path(source) / journal.FILE)
+        tags = next((entry.fields.get("tags", {}) for entry in entries if entry.kind == "run"), {})
+        text = tags.get(INITIALISED_TAG)
+    found = re.search(r"sha256:([0-9a-f]{64})$", str(text))
+    return found[1] if found else None
 
 
 def _resumed_folder_of_run(run_id: str, uri: str | None) -> Path:

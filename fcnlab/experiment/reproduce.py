@@ -11,6 +11,7 @@ from fcnlab.core.errors import TrackingError
 from fcnlab.experiment import recorded
 
 if TYPE_CHECKING:
+    from fcnlab.models.foreign import Initialisation
     from fcnlab.recording.inputs import Input
 
 log = logging.getLogger(__name__)
@@ -38,3 +39,24 @@ def compare_inputs(config: Config, inputs: Sequence[Input]) -> None:
                 item.digest,
                 digest,
             )
+
+
+def compare_weights(config: Config, initialisation: Initialisation | None) -> None:
+    """Warn if the file of ``init_from`` is not the one that the run that is reproduced started from.
+
+    Args:
+        config: A configuration with ``from_run``.
+        initialisation: What the new training started from; None if it started from random weights.
+    """
+    if initialisation is None:
+        return
+    try:
+        digest = recorded.initial_weights_digest(str(config.from_run), config.tracking.uri)
+    except TrackingError as error:
+        log.warning("from_run=%s: whether the initial weights are the same is unknown (%s)", config.from_run, error)
+        return
+    if digest not in (None, initialisation.sha256):
+        log.warning(
+            "from_run=%s: init_from=%s is not the file that that run started from (SHA-256 %s, then %s)",
+            *(config.from_run, config.init_from, initialisation.sha256, digest),
+        )

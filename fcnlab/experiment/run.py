@@ -19,6 +19,7 @@ from fcnlab.recording import journal
 from fcnlab.tracking import sending_client
 
 if TYPE_CHECKING:
+    from fcnlab.models.foreign import Initialisation
     from fcnlab.recording.inputs import Input
     from fcnlab.training.callbacks import Callback
     from fcnlab.training.trainer import Trainer, TrainResult
@@ -78,7 +79,7 @@ def train(
     recorder = Recorder(config, folder, inputs, parameters, overrides, point is not None, trial, draw, initialisation)
     watching = [ConsoleProgress(get_console()), recorder, *callbacks]
     trainer = assembly.build_trainer(config, network, data, folder, watching)
-    _compare_with_recorded(config, inputs, point)
+    _compare_with_recorded(config, inputs, initialisation, point)
     if has_state:
         trainer.restore(point.state)
         if trainer.done and journal.is_finished(folder):
@@ -118,12 +119,15 @@ def _choose_folder(folder: Path | str | None, point: ResumePoint | None) -> Path
     return folder
 
 
-def _compare_with_recorded(config: Config, inputs: Sequence[Input], point: ResumePoint | None) -> None:
-    """Refuse to resume a different training; warn of a reproduction with other images."""
+def _compare_with_recorded(
+    config: Config, inputs: Sequence[Input], initialisation: Initialisation | None, point: ResumePoint | None
+) -> None:
+    """Refuse to resume a different training; warn of a reproduction with other images or other initial weights."""
     if point is not None:
         point.check(config, inputs)
     elif config.from_run is not None:
         reproduce.compare_inputs(config, inputs)
+        reproduce.compare_weights(config, initialisation)
 
 
 def _finished(trainer: Trainer, source: str, folder: Path) -> TrainResult:

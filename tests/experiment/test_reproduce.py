@@ -1,0 +1,34 @@
+"""A training that reproduces a run says where it departs from it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import fcnlab
+from fcnlab.experiment import reproduce
+from fcnlab.models.foreign import Initialisation
+from fcnlab.recording import journal
+from fcnlab.recording.tags import INITIALISED_TAG
+
+THEN, NOW = "a" * 64, "b" * 64
+
+
+@pytest.mark.parametrize(
+    ("tags", "digest", "warns"),
+    [
+        ({INITIALISED_TAG: f"PyTorch, VGG-16 of torchvision's names, sha256:{THEN}"}, NOW, True),
+        ({INITIALISED_TAG: f"PyTorch, VGG-16 of torchvision's names, sha256:{THEN}"}, THEN, False),
+        ({}, NOW, False),  # the run started from random weights, and its configuration says so
+        ({INITIALISED_TAG: f"PyTorch, VGG-16 of torchvision's names, sha256:{THEN}"}, None, False),
+    ],
+)
+def test_weights_that_have_changed_since_are_said(tmp_path, caplog, tags, digest, warns):
+    run = journal.Journal(tmp_path)
+    run.append("run", tags=tags)
+    run.close()
+    config = replace(fcnlab.compose(["init_from=vgg16.pth"]), from_run=str(tmp_path))
+    done = None if digest is None else Initialisation(Path("vgg16.pth"), digest, "PyTorch", None, None, [])
+    reproduce.compare_weights(config, done)
+    assert ("init_from=vgg16.pth is not the file that that run started from" in caplog.text) == warns
+    assert (f"(SHA-256 {NOW}, then {THEN})" in caplog.text) == warns
