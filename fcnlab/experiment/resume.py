@@ -223,12 +223,15 @@ def _differences(values: Mapping[str, Any], config: Config) -> dict[str, tuple[R
     """Compare recorded values with a configuration, apart from keys of the role MACHINE.
 
     Returns:
-        From each key that differs to its role, the recorded value and the new one. A key that only one side has does
-        not differ.
+        From each key that differs to its role, the recorded value and the new one. A fixed key that the training was
+        recorded without had its default; another key that only one side has does not differ.
     """
     found = {}
+    defaults = configuration.recorded_defaults({key: str(value) for key, value in values.items()})
     for key, value, metadata in leaves(config):
         recorded = _recorded_value(values, key, value)
+        if not any(name == key or name.startswith(f"{key}.") for name in values) and Role.FIXED in role_of(metadata):
+            recorded = value if defaults.get(key, str(value)) == str(value) else defaults[key]
         if recorded == value or value == configuration.MEDIAN_FREQUENCY:  # the weights that it stood for are recorded
             continue
         if key == MEAN and _takes_mean(config):

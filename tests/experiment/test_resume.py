@@ -346,6 +346,18 @@ def test_what_cannot_change_in_the_middle_is_named(copied, change, key):
     assert "cannot change in the middle" in text
 
 
+def test_a_key_that_a_training_was_recorded_without_had_its_default(copied, monkeypatch):
+    values = resume.recorded.parse_values
+
+    def earlier(text):
+        return {key: value for key, value in values(text).items() if key != "trainer.accumulate"}
+
+    monkeypatch.setattr(resume.recorded, "parse_values", earlier)
+    text = refusal([f"resume={copied[1]}", "trainer.accumulate=2"])
+    assert "trainer.accumulate=2: the training in" in text
+    assert "has trainer.accumulate=1, which cannot change in the middle" in text
+
+
 def test_other_images_are_refused(copied):
     text = refusal([f"resume={copied[1]}", "dataset.seed=1"], DataError)
     assert "the training images are not those that its training began with" in text

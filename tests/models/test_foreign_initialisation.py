@@ -181,6 +181,13 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     assert "fc7.bias holds NaN or infinity" in refusal(network(), files.torch_file(tmp_path / "a.pth", values))
 
 
+def test_a_variance_below_0_is_refused(tmp_path):
+    values = arrays(network(norm="batch"))
+    values["encoder.block1.norm1.moving_variance"][0] = -0.1
+    np.savez(tmp_path / "a.npz", **values)
+    assert "moving_variance holds a variance below 0" in refusal(network(norm="batch"), tmp_path / "a.npz")
+
+
 def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path):
     values = files.torchvision_vgg(norm=True)
     values["features.1.running_var"] = np.ones(3, np.float32)

@@ -151,6 +151,8 @@ def initialise(
     for name, value in values.items():
         if not is_finite(value):
             raise CheckpointError(f"{source}: {name} holds NaN or infinity; start from another file")
+        if name.endswith(".moving_variance") and (np.asarray(value) < 0).any():
+            raise CheckpointError(f"{source}: {name} holds a variance below 0; start from another file")
     for name, value in values.items():
         parameters[name].set_data(Tensor(np.ascontiguousarray(value, dtype=np.float32)))
     used = {name for row in rows for name in row.sources}
