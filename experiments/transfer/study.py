@@ -27,6 +27,7 @@ STARTS = {
     "ImageNet": [],
     "random": ["arch.norm=batch", "optimizer.lr=1e-3"],  # as this package trains by default
 }
+ARCHITECTURES = ("fcn32s", "fcn16s", "fcn8s")
 TRAININGS = [
     *((start, "fcn8s", 0) for start in STARTS),
     *(("ImageNet", architecture, 0) for architecture in ("fcn32s", "fcn16s")),
@@ -60,9 +61,10 @@ def name(start: str, architecture: str, seed: int) -> str:
 
 
 def finished(folder: Path) -> list[tuple[str, str, int]]:
-    """Return the trainings that are finished."""
+    """Return the trainings that are finished, by their start, then from coarse to fine, then by their seed."""
     folders = {training: folder / name(*training) for training in TRAININGS}
-    return [training for training, own in folders.items() if own.is_dir() and journal.is_finished(own)]
+    found = [training for training, own in folders.items() if own.is_dir() and journal.is_finished(own)]
+    return sorted(found, key=lambda one: (one[0], ARCHITECTURES.index(one[1]), one[2]))
 
 
 def train(training: tuple[str, str, int], root: str, weights: str, folder: Path) -> None:
@@ -122,7 +124,7 @@ def draw_curves(folder: Path) -> None:
         history = journal.history(folder / name(*training) / journal.FILE)
         losses = [value for _, value in history["train/loss"]]
         mean = np.convolve(losses, np.ones(SMOOTHING) / SMOOTHING, mode="valid")
-        style = {"color": f"C{('fcn32s', 'fcn16s', 'fcn8s').index(architecture)}"}
+        style = {"color": f"C{ARCHITECTURES.index(architecture)}"}
         style["linestyle"] = "-" if start == "ImageNet" else ":"
         label = f"{architecture}, {start}" if seed == 0 else None
         left.plot(np.arange(SMOOTHING, len(losses) + 1), mean, label=label, **style)
@@ -146,7 +148,7 @@ def draw_maps(root: str, folder: Path) -> None:
     image = cv2.cvtColor(cv2.imread(f"{root}/val/{EXAMPLE}"), cv2.COLOR_BGR2RGB)
     label = cv2.imread(f"{root}/valannot/{EXAMPLE}", cv2.IMREAD_UNCHANGED)
     maps = {"label": label}
-    for start, architecture, seed in sorted(finished(folder), key=lambda one: (one[0], -int(one[1][3:-1]))):
+    for start, architecture, seed in finished(folder):
         if seed == 0:
             network = fcnlab.load(folder / name(start, architecture, seed))
             maps[f"{architecture}, {start}"] = network.predict(image)
