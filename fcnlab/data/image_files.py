@@ -141,9 +141,10 @@ def _in_rgb_order(pixels: np.ndarray) -> np.ndarray:
 
 def _decode_tiff(data: bytes, path: Path, channels: int, bits: int) -> np.ndarray:
     """Return the pixels of a TIFF, H x W or H x W x C."""
-    pixels = None if (channels, bits) == _PHOTOGRAPH else _decode_channels(data, path, channels, bits)
-    if pixels is None:
+    if (channels, bits) == _PHOTOGRAPH:
         pixels = _decode_planes(BytesIO(data), path)
+    else:
+        pixels = _decode_channels(data, path, channels, bits)
     if pixels is not None:
         return pixels
     return _with_true_colours(decode(data, path), path, channels, data=data)
@@ -179,24 +180,37 @@ def _decode_channels(data: bytes, path: Path, channels: int, bits: int) -> np.nd
         if _is_stack(pages, channels, bits):
             return _decode_stack(data, path, pages)
         page = file.pages[0]
-        return None if page.samplesperpixel in (1, 3) else _interleaved(page, path)
+        is_read_by_opencv = page.samplesperpixel in (1, 3) and not _is_in_planes(page)
+        return None if is_read_by_opencv else _interleaved(page, path)
 
 
 def _decode_planes(source: BytesIO | Path, path: Path, number: int = 0) -> np.ndarray | None:
     """Decode a page of a TIFF whose channels of 16 bits lie one after the other.
 
-    OpenCV leaves memory that it has not written to among their pixels, so that each call gives others.
-
     Returns:
         H x W x C, or None for a page that is not like that, or that OpenCV has to refuse.
+
+    Raises:
+        DataError: If the page is like that and cannot be decoded.
     """
+    is_in_planes = False
     try:
         with _opened_tiff(source, path) as file:
             page = file.pages[number]
-            is_planar = page.planarconfig == _PLANAR and page.samplesperpixel > 1 and page.bitspersample > _BYTE
-            return _interleaved(page, path) if is_planar else None
+            is_in_planes = _is_in_planes(page)
+            return _interleaved(page, path) if is_in_planes else None
     except DataError:
+        if is_in_planes:
+            raise
         return None
+
+
+def _is_in_planes(page: TiffPage) -> bool:
+    """Whether the channels of a page have more than 8 bits and lie one after the other.
+
+    OpenCV leaves memory that it has not written to among their pixels, so that each call gives others.
+    """
+    return page.planarconfig == _PLANAR and page.samplesperpixel > 1 and page.bitspersample > _BYTE
 
 
 @contextmanager

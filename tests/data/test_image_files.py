@@ -70,6 +70,19 @@ def test_planes_of_sixteen_bits_are_the_array_that_was_written_each_time(tmp_pat
     np.testing.assert_allclose(eight, image[..., :3] / 257, atol=0.51)
 
 
+@pytest.mark.parametrize(("count", "bits"), [(3, 8), (3, 16), (4, 16)])
+def test_planes_that_cannot_be_decompressed_are_refused_and_not_left_to_opencv(tmp_path, monkeypatch, count, bits):
+    def compressed(page):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    path = tmp_path / "planes.tif"
+    tifffile.imwrite(path, some(count, np.uint16).transpose(2, 0, 1), planarconfig="separate", photometric="minisblack")
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", compressed)
+    assert "pip install imagecodecs" in refusal(path, count, bits)
+    with pytest.raises(DataError, match="pip install imagecodecs"):
+        image_files.read_page(path, 0, count, bits)
+
+
 @pytest.mark.parametrize("planarconfig", ["separate", "contig"])
 def test_a_tiff_of_many_channels_is_turned_as_it_says(tmp_path, planarconfig):
     path, image = tmp_path / "turned.tif", some(5)
