@@ -54,6 +54,13 @@ def run(*command, folder=None, **variables):
     )
 
 
+def in_another_process(folder, config, values):
+    """Print values of a configuration in a process that it was sent to."""
+    (folder / "config.pickle").write_bytes(pickle.dumps(config))
+    code = f"import pickle, sys; config = pickle.load(open(sys.argv[1], 'rb')); print({values})"
+    return run("-c", code, str(folder / "config.pickle"))
+
+
 def test_help_lists_the_names_and_imports_no_plug_in():
     code = (
         "import atexit, runpy, sys\n"
@@ -113,13 +120,9 @@ def test_a_transform_that_is_not_used_leaves_no_trace():
 
 def test_a_configuration_goes_to_another_process_and_back(tmp_path):
     """The process of a trial gets its configuration so, and makes the classes again."""
-    (tmp_path / "config.pickle").write_bytes(pickle.dumps(compose(WORDS)))
-    code = (
-        "import pickle, sys\n"
-        "config = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "print(config.loss.alpha, config.augment.shade.strength, type(config.arch).__name__)\n"
+    done = in_another_process(
+        *(tmp_path, compose(WORDS)), "config.loss.alpha, config.augment.shade.strength, type(config.arch).__name__"
     )
-    done = run("-c", code, str(tmp_path / "config.pickle"))
     assert done.stdout.strip() == "0.3 0.25 arch:stack", done.stderr
 
 
@@ -155,13 +158,7 @@ def test_a_mistake_about_an_encoder_is_one_line(words, parts):
 
 
 def test_an_encoder_goes_to_another_process_and_back(tmp_path):
-    (tmp_path / "config.pickle").write_bytes(pickle.dumps(compose(ENCODER)))
-    code = (
-        "import pickle, sys\n"
-        "config = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "print(config.arch.pyramid.kernel, type(config.arch).__name__)\n"
-    )
-    done = run("-c", code, str(tmp_path / "config.pickle"))
+    done = in_another_process(tmp_path, compose(ENCODER), "config.arch.pyramid.kernel, type(config.arch).__name__")
     assert done.stdout.strip() == "5 encoder:pyramid", done.stderr
 
 

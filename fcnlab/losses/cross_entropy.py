@@ -50,6 +50,11 @@ class _PixelLoss(nn.Cell):
         total = total + (total == 0).astype(mstype.float32)
         return (losses * (weights / total)).sum()
 
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss, or the sum."""
+        losses, weights = self.pixels(logits, labels)
+        return self.reduce(losses, weights)
+
     def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the sums of the weighted losses and of the weights; see `fcnlab.losses.SummedLoss`."""
         losses, weights = self.pixels(logits, labels)
@@ -101,11 +106,6 @@ class CrossEntropy(_PixelLoss):
     ) -> None:
         super().__init__(ignore_index, num_classes, class_weights, reduction)
 
-    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss, or the sum."""
-        losses, weights = self.pixels(logits, labels)
-        return self.reduce(losses, weights)
-
 
 class Focal(_PixelLoss):
     """The mean of the focal loss (Lin et al., ICCV 2017, equation 5) of a softmax over all pixels that are not void.
@@ -144,8 +144,3 @@ class Focal(_PixelLoss):
         # 1 - exp(-x) would have no digits left where x is small; at 0 the power has no finite gradient.
         wrong = ops.maximum(-ops.expm1(-losses), 1e-12)
         return wrong**self.gamma * losses, weights
-
-    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss, or the sum."""
-        losses, weights = self.pixels(logits, labels)
-        return self.reduce(losses, weights)

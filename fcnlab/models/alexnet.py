@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn
 
-from fcnlab.models.layers import CeilMaxPool2d, zero_pad
+from fcnlab.models.layers import CeilMaxPool2d, plain_convolution, zero_pad
 from fcnlab.models.vgg import scaled
 
 
@@ -101,19 +101,8 @@ class ResponseNorm(nn.Cell):
 
 def convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, group: int = 1) -> nn.Conv2d:
     """Return a convolution with bias, whose output is as large as its input if it has no stride."""
-    # `fcnlab.models.fcn.initialise` draws the weights.
-    return nn.Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride,
-        pad_mode="pad",
-        padding=kernel_size // 2 if stride == 1 else 0,
-        group=group,
-        has_bias=True,
-        weight_init="zeros",
-        bias_init="zeros",
-    )
+    padding = kernel_size // 2 if stride == 1 else 0
+    return plain_convolution(in_channels, out_channels, kernel_size, stride, padding, group=group, has_bias=True)
 
 
 def block(convolutions: list[nn.Conv2d], normalised: bool) -> nn.SequentialCell:

@@ -7,15 +7,14 @@ from functools import partial
 
 import numpy as np
 from mindspore import Tensor, nn, ops
-from mindspore import dtype as mstype
 
-from fcnlab.models.fcn import check_arguments, check_size, draw_masks, initialise, score_layer
+from fcnlab.models.fcn import DropoutNetwork, check_arguments, draw_masks, initialise, score_layer
 from fcnlab.models.layers import norm_relu
 from fcnlab.models.resnet import ResNet50Encoder, ResNet101Encoder, ResNetEncoder, convolution
 from fcnlab.models.vgg import scaled
 
 
-class DilatedFCN(nn.Cell):
+class DilatedFCN(DropoutNetwork):
     """A dilated ResNet, a 3x3 convolution, class scores at 1/8 of the resolution, and bilinear interpolation.
 
     There are no skips. Unlike an `FCN`, it takes an image as it is, and interpolates the scores to the image's size
@@ -62,8 +61,8 @@ class DilatedFCN(nn.Cell):
         seed: int = 0,
         in_channels: int = 3,
     ) -> None:
-        super().__init__()
         check_arguments(self.stride, num_classes, width, norm, dropout, seed, in_channels)
+        super().__init__(dropout)
         self.num_classes = num_classes
         self.encoder = encoder(width, norm, in_channels, dilated=True)
         self.hidden = scaled(512, width)
@@ -75,14 +74,7 @@ class DilatedFCN(nn.Cell):
         )
         self.score = score_layer(self.hidden, num_classes)
         self.upsample = BilinearResize()
-        self.dropout = float(dropout)
-        self.kept_scale = 1 / (1 - float(dropout))
         initialise(self, seed)
-
-    def __call__(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Check the size, then run ``construct``."""
-        check_size(images)
-        return super().__call__(images) if masks is None else super().__call__(images, masks)
 
     def dropout_masks(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
         """Draw which activations of the head a training step keeps: see `fcnlab.models.FCN.dropout_masks`.
@@ -100,11 +92,7 @@ class DilatedFCN(nn.Cell):
 
     def construct(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Return the logits of every pixel."""
-        features = self.head(self.encoder(images)[-1])
-        if masks is not None:
-            features = features * (masks[0].astype(mstype.float32) * self.kept_scale)
-        elif self.training:
-            features = ops.dropout(features, self.dropout)
+        features = self._drop(self.head(self.encoder(images)[-1]), masks, 0)
         return self.upsample(self.score(features), images)
 
 

@@ -31,7 +31,33 @@ MINIMUM_SIZE = 32
 """The smallest side of an image in pixels, since five poolings halve it five times."""
 
 
-class FCN(nn.Cell):
+class DropoutNetwork(nn.Cell):
+    """What all networks share: they refuse images that are too small, and a training can draw what they drop.
+
+    Args:
+        dropout: The probability with which an activation is dropped in training.
+    """
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = float(dropout)
+        self.kept_scale = 1 / (1 - float(dropout))
+
+    def __call__(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Check the size, then run ``construct``."""
+        check_size(images)
+        return super().__call__(images) if masks is None else super().__call__(images, masks)
+
+    def _drop(self, features: Tensor, masks: Tensor | None, layer: int) -> Tensor:
+        if masks is None and not self.training:
+            return features
+        if masks is None:
+            # `nn.Dropout` would have a random seed of its own, even in a graph that draws nothing.
+            return ops.dropout(features, self.dropout)
+        return features * (masks[layer].astype(mstype.float32) * self.kept_scale)
+
+
+class FCN(DropoutNetwork):
     """A classifier, VGG-16 by default, turned into a fully convolutional network with skip fusions down to a stride.
 
     The network scores the classes at 1/32 of the resolution. With stride s it then doubles the score map log2(32 / s)
@@ -91,8 +117,8 @@ class FCN(nn.Cell):
         published: bool = False,
         pool_scales: Mapping[int, float] | None = None,
     ) -> None:
-        super().__init__()
         check_arguments(stride, num_classes, width, norm, dropout, seed, in_channels)
+        super().__init__(dropout)
         self.stride = stride
         self.num_classes = num_classes
         self.norm = norm
@@ -120,8 +146,6 @@ class FCN(nn.Cell):
             self.fc7 = HeadConv2d(hidden, hidden, 1)
         self.hidden = hidden
         self.relu = nn.ReLU()
-        self.dropout = float(dropout)
-        self.kept_scale = 1 / (1 - float(dropout))
         self.score = score_layer(hidden, num_classes)
 
         if stride <= 16:
@@ -155,11 +179,6 @@ class FCN(nn.Cell):
         It is None where it is not known, and with group normalisation, whose result depends on the whole image.
         """
         return None if self.norm == "group" else getattr(self.encoder, "reach", None)
-
-    def __call__(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Check the size, then run ``construct``."""
-        check_size(images)
-        return super().__call__(images) if masks is None else super().__call__(images, masks)
 
     def dropout_masks(self, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
         """Draw which activations of fc6 and fc7, or of the coarsest map without these, a training step keeps.
@@ -238,14 +257,6 @@ class FCN(nn.Cell):
         if not self.published:
             return pool
         return pool[:, :, first : first + score.shape[2], first : first + score.shape[3]]
-
-    def _drop(self, features: Tensor, masks: Tensor | None, layer: int) -> Tensor:
-        if masks is None and not self.training:
-            return features
-        if masks is None:
-            # `nn.Dropout` would have a random seed of its own, even in a graph that draws nothing.
-            return ops.dropout(features, self.dropout)
-        return features * (masks[layer].astype(mstype.float32) * self.kept_scale)
 
 
 def check_size(images: Tensor) -> None:

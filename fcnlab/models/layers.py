@@ -41,6 +41,33 @@ class Conv3x3(nn.Conv2d):
         self.conv2d = kernels.convolution3x3() or self.conv2d
 
 
+def plain_convolution(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int,
+    padding: int,
+    *,
+    dilation: int = 1,
+    group: int = 1,
+    has_bias: bool = False,
+) -> nn.Conv2d:
+    """Return a convolution of MindSpore's, whose weights `fcnlab.models.fcn.initialise` draws."""
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        pad_mode="pad",
+        padding=padding,
+        dilation=dilation,
+        group=group,
+        has_bias=has_bias,
+        weight_init="zeros",
+        bias_init="zeros",
+    )
+
+
 class NormRelu(nn.BatchNorm2d):
     """Batch normalisation, ReLU and perhaps 2x2 max-pooling; compiled operators where `fcnlab.kernels` has them.
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn
 
-from fcnlab.models.layers import Conv3x3, norm_relu, zero_pad
+from fcnlab.models.layers import Conv3x3, norm_relu, plain_convolution, zero_pad
 from fcnlab.models.vgg import scaled
 
 
@@ -52,8 +52,8 @@ class OneTowerAlexNetEncoder(nn.Cell):
         has_bias = norm == "none"
         self.pad = zero_pad(31, 0)
         self.pool = nn.MaxPool2d(kernel_size=3, stride=2)
-        self.block1 = layers(norm, [convolution(in_channels, first, 11, 4, 2, has_bias)])
-        self.block2 = layers(norm, [convolution(first, second, 5, 1, 2, has_bias)])
+        self.block1 = layers(norm, [plain_convolution(in_channels, first, 11, 4, 2, has_bias=has_bias)])
+        self.block2 = layers(norm, [plain_convolution(first, second, 5, 1, 2, has_bias=has_bias)])
         self.block3 = layers(
             norm,
             [
@@ -70,21 +70,6 @@ class OneTowerAlexNetEncoder(nn.Cell):
         pool2 = self.pool(self.block2(pool1))
         pool5 = self.pool(self.block3(pool2))
         return first[:, :, 7:, 7:], pool1[:, :, 3:, 3:], pool2[:, :, 1:, 1:], pool5
-
-
-def convolution(inputs: int, outputs: int, kernel_size: int, stride: int, padding: int, has_bias: bool) -> nn.Conv2d:
-    """Return a convolution whose weights `fcnlab.models.fcn.initialise` draws."""
-    return nn.Conv2d(
-        inputs,
-        outputs,
-        kernel_size,
-        stride,
-        pad_mode="pad",
-        padding=padding,
-        has_bias=has_bias,
-        weight_init="zeros",
-        bias_init="zeros",
-    )
 
 
 def layers(norm: str, convolutions: list[nn.Conv2d]) -> nn.SequentialCell:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from mindspore import Tensor, nn
 
 from fcnlab.core.errors import ConfigError
-from fcnlab.models.layers import Conv3x3, norm_alone, norm_relu, zero_pad
+from fcnlab.models.layers import Conv3x3, norm_alone, norm_relu, plain_convolution, zero_pad
 from fcnlab.models.vgg import scaled
 
 STAGES = (64, 128, 256, 512)
@@ -83,8 +83,9 @@ class ResNetEncoder(nn.Cell):
                 if index == 1 and dilated and number >= 2:
                     dilation *= 2
             stages.append(nn.SequentialCell(cells))
-        first = nn.Conv2d(in_channels, stem, 7, 2, pad_mode="pad", padding=3, weight_init="zeros")
-        self.block1 = nn.SequentialCell(OrderedDict(conv1=first, norm1=norm_relu(norm, stem)))
+        self.block1 = nn.SequentialCell(
+            OrderedDict(conv1=convolution(in_channels, stem, 7, 2), norm1=norm_relu(norm, stem))
+        )
         self.block2, self.block3, self.block4, self.block5 = stages
 
     def construct(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -220,13 +221,4 @@ def convolution(inputs: int, outputs: int, kernel_size: int, stride: int = 1, di
     """Return a convolution without bias, whose output is as large as its input divided by the stride, rounded up."""
     if (kernel_size, stride, dilation) == (3, 1, 1):
         return Conv3x3(inputs, outputs, has_bias=False)
-    return nn.Conv2d(
-        inputs,
-        outputs,
-        kernel_size,
-        stride,
-        pad_mode="pad",
-        padding=kernel_size // 2 * dilation,
-        dilation=dilation,
-        weight_init="zeros",
-    )
+    return plain_convolution(inputs, outputs, kernel_size, stride, kernel_size // 2 * dilation, dilation=dilation)
