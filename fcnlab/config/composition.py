@@ -74,6 +74,8 @@ def register_schemas() -> None:
     This takes long enough to be repeated only after other plug-ins have been installed or registered.
     """
     store = ConfigStore.instance()
+    if not isinstance(store.repo, _SharedNodes):
+        store.repo = _SharedNodes(store.repo)
     # `validate` refuses a name that both this package and another have.
     others = {group: sorted({*registry.additional()} - {*registry.builtin()}) for group, registry in REGISTRIES.items()}
     known = (others, TRANSFORMS.additional(), ENCODERS.additional())
@@ -92,6 +94,17 @@ def register_schemas() -> None:
         kept = {name: node for name, node in store.repo.get(group, {}).items() if not isinstance(node, PluginNode)}
         store.repo[group] = kept | {f"{name}.yaml": PluginNode(group, name) for name in names}
     _registered[store] = known
+
+
+class _SharedNodes(dict[str, Any]):
+    """The nodes of Hydra's store, which all copies of the store share.
+
+    Hydra copies its store for each configuration that it composes and for each group that ``--help`` lists, which takes
+    seconds, although it only reads the nodes and copies each one that it hands out.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _SharedNodes:
+        return self
 
 
 _registered: WeakKeyDictionary[ConfigStore, Any] = WeakKeyDictionary()
