@@ -11,6 +11,7 @@ Each name loads its module on first use, so that ``import fcnlab`` and ``--help`
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -28,6 +29,7 @@ _LAZY = {
 __all__ = ["FcnlabError", "__version__", "build_model", "compose", "load", "train"]
 
 environment.prepare()
+sys.modules[f"{__name__}.environment"] = environment  # Models that version 0.2.0 packaged import it by this name.
 
 
 def __getattr__(name: str) -> Any:
@@ -36,3 +38,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'fcnlab' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
