@@ -20,6 +20,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "FCNLAB_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # each core has a worker already
 
+MODES = pytest.mark.parametrize(
+    "mode", [pytest.param(1, id="pynative"), pytest.param(0, id="graph", marks=pytest.mark.slow)]
+)
+"""Runs a test of a formula in PyNative mode, and among the slow tests in graph mode, whose compilation takes seconds.
+
+The modes are MindSpore's numbers. Whole trainings, which the quick suite has, use graph mode.
+"""
+
 TINY = [
     "arch.width=0.03125",
     "dataset.num_train=4",

@@ -49,7 +49,9 @@ def compare(network, compute):
     np.testing.assert_allclose(compute(images), expected, atol=exporting.TOLERANCE * max(1, largest / 10))
 
 
-@pytest.mark.parametrize("name", ARCHS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name for name in ARCHS]
+)
 def test_onnx_computes_the_same(tmp_path, name):
     onnxruntime = pytest.importorskip("onnxruntime")
     network, path = run(tmp_path, ARCHS[name], "onnx")
@@ -57,7 +59,8 @@ def test_onnx_computes_the_same(tmp_path, name):
     compare(network, lambda images: session.run(["logits"], {"images": images})[0])
 
 
-@pytest.mark.parametrize("name", ["vgg11", pytest.param("torchvision", marks=pytest.mark.slow)])
+@pytest.mark.slow  # ONNX guards the encoders, and test_export.py MindIR
+@pytest.mark.parametrize("name", ["vgg11", "torchvision"])
 def test_mindir_computes_the_same(tmp_path, name):
     network, path = run(tmp_path, ARCHS[name], "mindir")
     cell = nn.GraphCell(ms.load(str(path)))
@@ -74,6 +77,7 @@ def test_a_label_map_is_that_of_the_logits(tmp_path, name):
     np.testing.assert_array_equal(labels, expected_labels(path, images)[0])
 
 
+@pytest.mark.slow  # tests/models/test_encoders.py has how far a network looks
 def test_a_tile_of_a_resnet_has_the_labels_of_the_whole_image(tmp_path):
     """With group normalisation, which sees the whole image, there are no tiles."""
     arch = FCN | {"name": "fcn32s", "encoder": "resnet18"}

@@ -171,6 +171,7 @@ def test_the_source_of_an_encoder_is_in_the_name_of_a_graph():
     assert assembly.compiled_parts(compose(["arch=stack"]))[0] == (REGISTRIES["arch"], "stack")
 
 
+@pytest.mark.slow  # a network of another package goes the same way below
 def test_an_encoder_trains_is_loaded_reproduced_exported_and_packaged(tiny, monkeypatch):
     """Everything goes by what the checkpoint says of the encoder."""
     from fcnlab.export import export

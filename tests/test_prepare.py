@@ -82,7 +82,8 @@ def test_what_is_prepared_trains_with_no_other_word(source, tmp_path, monkeypatc
     assert set(result.best.evaluation.metrics) >= {"val/iou/membrane", "val/iou/cell"}
 
 
-@pytest.mark.parametrize("ending", [pytest.param(".npy", marks=pytest.mark.slow), ".tif"])
+@pytest.mark.slow  # each step of it has a test of its own in tests/data, tests/preparation and tests/inference
+@pytest.mark.parametrize("ending", [".npy", ".tif"])
 def test_five_channels_of_sixteen_bits_from_files_to_label_maps(tmp_path, monkeypatch, ending):
     monkeypatch.chdir(tmp_path)
     random, images = np.random.default_rng(0), []

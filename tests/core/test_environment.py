@@ -47,7 +47,7 @@ print(home, folder, len(environment._notices), sep="|")
 """
 
 
-@pytest.mark.parametrize("chosen", [None, "chosen"])
+@pytest.mark.parametrize("chosen", [None, pytest.param("chosen", marks=pytest.mark.slow)])
 def test_without_a_home_folder_there_is_a_private_one_for_a_while(tmp_path, chosen):
     """The user of a container may have a number only, and no entry among the users."""
     variables = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}

@@ -57,7 +57,8 @@ print(api_implementation.Type(), os.environ.get(VARIABLE))
         # In this order they work in every other test, too.
         pytest.param("import fcnlab, mlflow", None, ["python", "python"], marks=pytest.mark.slow),
         ("import mlflow, fcnlab", None, ["upb", "None"]),
-        ("import mlflow, fcnlab", "python", ["python", "python"]),  # as in a child of the first case
+        # This is what a child of the first case finds.
+        pytest.param("import mlflow, fcnlab", "python", ["python", "python"], marks=pytest.mark.slow),
     ],
     ids=["before", "after", "after-inherited"],
 )

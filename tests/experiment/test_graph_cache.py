@@ -89,6 +89,7 @@ def warm(tmp_path_factory):
     return folder, first
 
 
+@pytest.mark.slow  # small cells show below that each constant counts
 def test_a_warm_cache_computes_what_is_computed_without_it(warm):
     """Learning rate, seed and the class weights of another data set are inputs of the same graphs."""
     folder, first = warm
@@ -175,12 +176,12 @@ def entries(folder):
 @pytest.mark.parametrize(
     ("other", "settings"),
     [
-        ({"factor": 3.0}, {}),
         ({"offset": (1.0, 3.0)}, {}),
-        ({"more": [1, {"a": (2, 3)}]}, {}),
-        ({"more": np.float32(1)}, {}),
-        ({"more": lambda: 1}, {}),
         ({}, {"loss.gamma": 2.0}),
+        *(
+            pytest.param(other, {}, marks=pytest.mark.slow)
+            for other in ({"factor": 3.0}, {"more": [1, {"a": (2, 3)}]}, {"more": np.float32(1)}, {"more": lambda: 1})
+        ),
     ],
 )
 def test_another_constant_has_an_entry_of_its_own(tmp_path, other, settings):
@@ -292,7 +293,7 @@ def test_what_cannot_be_described_is_compiled_anew(tmp_path, caplog, make):
 
 
 @pytest.mark.parametrize("name", ["graph.mindir", "compile_dependency.hash", "entry.json"])
-@pytest.mark.parametrize("content", [b"", b"{}", None])
+@pytest.mark.parametrize("content", [b"{}", *(pytest.param(other, marks=pytest.mark.slow) for other in (b"", None))])
 def test_a_damaged_entry_is_made_anew(tmp_path, caplog, name, content):
     cache = GraphCache({}, folder=tmp_path)
     compiled(tmp_path, Scale())

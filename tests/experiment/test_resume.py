@@ -158,6 +158,7 @@ def train_through_kills(folder, overrides, moments, chance):
     return torn
 
 
+@pytest.mark.slow  # an interruption within an epoch is resumed above
 def test_killed_as_it_writes_it_ends_as_if_it_had_not_been(whole, tmp_path):
     overrides, folder, result = whole
     train_through_kills(tmp_path, [*overrides, "tracking=none"], ["writing"], random.Random(2))
@@ -443,7 +444,8 @@ def test_all_states_damaged_is_one_line(copied):
     assert "not a readable checkpoint" in refusal([f"resume={copied[1]}"], CheckpointError)
 
 
-@pytest.mark.parametrize("arch", ["paper/fcn8s_atonce", pytest.param("paper/fcn_alexnet", marks=pytest.mark.slow)])
+@pytest.mark.slow  # the configuration of any network is resumed and reproduced in the same way
+@pytest.mark.parametrize("arch", ["paper/fcn8s_atonce", "paper/fcn_alexnet"])
 def test_a_published_network_resumes_and_is_reproduced(tiny, tmp_path, arch):
     few = ("dataset.num_train=1", "dataset.num_val=1", "dataset.crops_per_image=1", "trainer.batch_size=1")
     config = tiny("tracking=none", f"arch={arch}", "arch.width=0.015625", *few)

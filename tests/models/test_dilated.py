@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torchvision_files as torchvision
 import weight_files as files
+from conftest import MODES
 from mindspore import Tensor
 from numpy_layers import interpolate
 
@@ -39,7 +40,7 @@ def test_logits_are_those_of_torchvision(tmp_path, depth):
     assert expected.std() > 0.01
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+@MODES
 def test_one_compilation_serves_all_sizes(mode):
     ms.set_context(mode=mode)
     network = build_model("torchvision/fcn_resnet50", 3, width=1 / 64)

@@ -47,7 +47,10 @@ def test_the_maps_are_as_large_and_as_wide_as_they_say(name):
         assert ("block1.conv1.bias" in names) == (norm == "none")
 
 
-@pytest.mark.parametrize(("name", "norm"), [("vgg11", "group"), ("alexnet", "none"), ("resnet18", "batch")])
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [("vgg11", "group"), pytest.param("alexnet", "none", marks=pytest.mark.slow), ("resnet18", "batch")],
+)
 def test_a_graph_of_any_size_computes_the_same(name, norm):
     network = build_model("fcn16s", 2, width=1 / 64, norm=norm, encoder=name)
     for layer in (network.score, network.score_pool4):
@@ -232,7 +235,7 @@ def test_a_checkpoint_without_the_key_is_of_vgg16(tmp_path):
         initialise(build_model("fcn8s", 5, width=WIDTH, norm="none", encoder="vgg19"), path, "w")
 
 
-@pytest.mark.parametrize("name", ["vgg11", "alexnet", "resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["vgg11", "alexnet", "resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_a_network_looks_no_further_than_the_overlap_of_tiles(name):
     """All weights are positive, so that any pixel in the receptive field changes the logit."""
     ms.set_context(mode=ms.PYNATIVE_MODE)

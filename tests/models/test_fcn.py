@@ -1,6 +1,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
+from conftest import MODES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore import Tensor
@@ -187,7 +188,7 @@ def test_initial_loss_is_that_of_guessing(stride):
     assert float(loss.asnumpy()) == pytest.approx(np.log(5), rel=1e-5)
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+@MODES
 def test_every_parameter_learns(mode):
     ms.set_context(mode=mode)
     network = with_random_scores(FCN(2, 3, NARROW, norm="none", dropout=0.0, seed=3))

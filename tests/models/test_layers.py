@@ -3,6 +3,7 @@ from contextlib import nullcontext
 import mindspore as ms
 import numpy as np
 import pytest
+from conftest import MODES
 from mindspore import Tensor, nn
 
 from fcnlab.kernels import stock_operators
@@ -15,7 +16,6 @@ from fcnlab.models.layers import (
     norm_alone,
 )
 
-MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
 OPERATORS = pytest.mark.parametrize("operators", [nullcontext, stock_operators], ids=["compiled", "stock"])
 
 

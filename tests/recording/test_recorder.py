@@ -136,7 +136,10 @@ def test_overlays_show_each_evaluation_and_the_best_checkpoint_loads(trained, mo
         np.testing.assert_array_equal(parameter.asnumpy(), saved.parameters_dict()[name].asnumpy())
 
 
-@pytest.mark.parametrize("overrides", [["trainer.epochs=2"], ["trainer.epochs=3", "trainer.patience=1"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [["trainer.epochs=2"], pytest.param(["trainer.epochs=3", "trainer.patience=1"], marks=pytest.mark.slow)],
+)
 def test_the_figures_show_everything_and_are_drawn_once_while_the_last_weights_are_written(
     tiny, tmp_path, monkeypatch, overrides
 ):
@@ -165,7 +168,7 @@ def is_lost(*_):
     return lost
 
 
-@pytest.mark.parametrize("draw", [cannot_start, is_lost])
+@pytest.mark.parametrize("draw", [cannot_start, pytest.param(is_lost, marks=pytest.mark.slow)])
 def test_figures_are_drawn_here_if_the_process_that_does_it_is_gone(tiny, tmp_path, uri, monkeypatch, draw):
     monkeypatch.setattr("fcnlab.tracking.sending_client.draw", draw)
     fcnlab.train(tiny("trainer.max_steps=1", f"tracking.uri={uri}"), tmp_path / "out")

@@ -105,6 +105,7 @@ def test_a_poisoned_trial_costs_itself_alone(tmp_path):
         assert "| 1 of 2 |" in file.read()
 
 
+@pytest.mark.slow  # test_job.py kills the process of a trial
 def test_a_killed_process_costs_its_trial_and_resuming_makes_it_whole(tmp_path):
     """Both trials are the same training, in graph mode, but for the number of threads that read images."""
     words = ["-m", *SMALL, *LONG, "dataset.num_workers=1,2", "tracking=none", "trainer.max_steps=200"]
@@ -131,6 +132,7 @@ def test_a_killed_process_costs_its_trial_and_resuming_makes_it_whole(tmp_path):
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.slow  # a sweep is interrupted below without a process
 @pytest.mark.usefixtures("own_store")
 def test_ctrl_c_ends_the_trial_and_the_sweep_and_leaves_the_rest_to_be_done(tmp_path):
     process = start(tmp_path, "-m", *SMALL, *LONG, "seed=1,2")
@@ -402,6 +404,7 @@ def test_a_search_is_a_sweep(tmp_path):
     assert "comparison/history.png" in found
 
 
+@pytest.mark.slow  # only the parent run is left out
 def test_hydras_own_way_to_start_a_multirun_trains_without_a_parent_run(tmp_path):
     overrides = ["hydra.mode=MULTIRUN", "hydra.sweep.dir=many", "tracking=none", "trainer.mode=pynative", "seed=4"]
     code, _, err = run(tmp_path, *SMALL, *overrides)

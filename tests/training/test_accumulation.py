@@ -3,7 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import compose_tiny
+from conftest import MODES, compose_tiny
 from mindspore import Tensor
 from small_network import small_network
 
@@ -70,7 +70,7 @@ def steady(parameters):
         (ms.PYNATIVE_MODE, "weighted mean", None, steady),
         (ms.PYNATIVE_MODE, "weighted sum", 0.5, heavy),
         (ms.PYNATIVE_MODE, "focal", 0.01, heavy),
-        (ms.GRAPH_MODE, "weighted mean", 0.01, heavy),
+        pytest.param(ms.GRAPH_MODE, "weighted mean", 0.01, heavy, marks=pytest.mark.slow),
         (ms.GRAPH_MODE, "weighted sum", None, heavy),
     ],
 )
@@ -115,7 +115,7 @@ def test_batches_of_void_pixels_count_for_nothing():
     assert all(np.array_equal(value, before[key]) for key, value in values(step).items())
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+@MODES
 def test_one_batch_that_is_not_finite_undoes_the_whole_update(mode):
     ms.set_context(mode=mode, device_target="CPU")
     network = small_network()
@@ -139,6 +139,21 @@ def test_one_batch_that_is_not_finite_undoes_the_whole_update(mode):
     assert all(np.isfinite(parameter.asnumpy()).all() for parameter in step.application.gradients)
 
 
+def test_an_update_that_is_given_up_leaves_everything_as_it_was_before_its_first_batch():
+    """An interrupted training saves this state, and resumes with the first batch of the update."""
+    ms.set_context(mode=ms.PYNATIVE_MODE, device_target="CPU")
+    network = small_network()
+    step = AccumulatedStep(network, CrossEntropy(VOID, 2), Adam(network.trainable_params()))
+    updates = updates_of(step)
+    before = values(step)
+    for part in list(batches())[:2]:
+        updates.add(part, 0)
+    assert any(not np.array_equal(value, before[key]) for key, value in values(step).items())  # moving statistics
+    updates.abandon()
+    assert all(np.array_equal(value, before[key]) for key, value in values(step).items())
+    assert not any(parameter.asnumpy().any() for parameter in step.application.gradients)
+
+
 def test_a_loss_that_does_not_add_up_is_refused():
     network = small_network()
     with pytest.raises(ConfigError, match=r"^trainer.accumulate: the gradients of Dice .* trainer.accumulate=1$"):
@@ -160,6 +175,7 @@ def test_a_training_with_small_batches_sees_the_same_crops_and_learns_the_same(t
         np.testing.assert_allclose(other[name].asnumpy(), parameter.asnumpy(), rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow  # an update that is given up is tested above
 def test_a_training_that_is_interrupted_within_an_update_resumes_to_the_bit(tiny, monkeypatch):
     """It has dropout, and batch normalisation, whose moving statistics a batch of the second update has changed."""
     words = ("tracking=none", "trainer.batch_size=1", "trainer.accumulate=3", "trainer.epochs=1", "trainer.ckpt=false")

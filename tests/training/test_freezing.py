@@ -5,7 +5,7 @@ import math
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import refused
+from conftest import MODES, refused
 from mindspore import Tensor
 from small_network import small_network
 
@@ -17,8 +17,6 @@ from fcnlab.models import build_model
 from fcnlab.training.freezing import freeze
 from fcnlab.training.optimizers import SGD
 from fcnlab.training.step import TrainStep
-
-MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
 
 
 def batch():

@@ -5,6 +5,7 @@ import math
 import mindspore as ms
 import numpy as np
 import pytest
+from conftest import MODES
 from mindspore import Tensor, nn
 
 from fcnlab.losses import CrossEntropy
@@ -66,7 +67,7 @@ class Plain(nn.Cell):
         return self.last(self.relu(self.hidden(self.relu(self.first(images)))))
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+@MODES
 def test_without_parameters_of_one_dimension_all_gradients_are_looked_at(mode):
     ms.set_context(mode=mode, device_target="CPU")
     trained, loss = Plain(), CrossEntropy(255, 2)
@@ -78,7 +79,7 @@ def test_without_parameters_of_one_dimension_all_gradients_are_looked_at(mode):
     assert math.isnan(float(step(images, labels, RATE).asnumpy()))
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+@MODES
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_the_loss_is_not_changed_where_all_is_finite(mode, has_bias):
     ms.set_context(mode=mode, device_target="CPU")

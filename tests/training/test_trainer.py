@@ -65,6 +65,7 @@ def test_ctrl_c_is_told_to_the_callbacks(tmp_path):
     assert recorder.events[-1] == "killed"
 
 
+@pytest.mark.slow  # the loss falls in both modes below
 def test_a_network_learns_what_the_class_shares_do_not_tell(tiny):
     config = tiny(
         "tracking=none", "arch=fcn8s", "trainer.mode=graph", "trainer.epochs=25", "trainer.eval_every=25",
@@ -76,19 +77,20 @@ def test_a_network_learns_what_the_class_shares_do_not_tell(tiny):
     assert np.mean(result.losses[-5:]) < 0.8 * -(share * np.log(share)).sum()
 
 
-def test_both_modes_give_the_same_curve(tiny):
+def test_both_modes_give_the_same_curve_which_falls(tiny):
     """The epsilon is so large that the rounding of a gradient near zero does not reverse Adam's step."""
-    words = ("tracking=none", "optimizer.epsilon=0.01", "optimizer.lr=0.01")
+    words = ("tracking=none", "optimizer.epsilon=0.01", "optimizer.lr=0.01", "arch.dropout=0", "augment=none")
     curves = [fcnlab.train(tiny(*words, f"trainer.mode={mode}")).losses for mode in ("graph", "pynative")]
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+    assert curves[0][-1] < curves[0][0]
 
 
 def test_the_same_seed_gives_the_same_curve_with_any_number_of_workers_and_another_does_not(tiny):
-    words = ("tracking=none", "seed=1")
-    curves = [fcnlab.train(tiny(*words, f"dataset.num_workers={workers}")).losses for workers in (1, 3)]
+    words = ("tracking=none", "trainer.eval_every=2")
+    curves = [fcnlab.train(tiny(*words, "seed=1", f"dataset.num_workers={workers}")).losses for workers in (1, 3)]
     assert curves[0] == curves[1]
-    another = fcnlab.train(tiny("tracking=none", "seed=2")).losses
-    assert not np.allclose(curves[0], another, rtol=1e-3)
+    another = fcnlab.train(tiny(*words, "seed=2", "trainer.max_steps=2")).losses
+    assert not np.allclose(curves[0][:2], another, rtol=1e-3)
 
 
 def test_clipping_bounds_the_update(tiny):
