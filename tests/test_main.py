@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
+import yaml
 
 import fcnlab
 from fcnlab.__main__ import COMMANDS, main
@@ -51,3 +52,11 @@ def test_a_command_gets_its_words(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("fcnlab: arch=fcn9s: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_citation_names_this_version():
+    path = Path(fcnlab.__file__).parents[1] / "CITATION.cff"
+    if not path.exists():
+        pytest.skip("the package is not in a checkout")
+    citation = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert citation["version"] == fcnlab.__version__ == version("fcnlab")
