@@ -74,6 +74,21 @@ def private_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True)
+def quick_figures(request, monkeypatch):
+    """Leave the figures of a training empty, since drawing takes a second, but in the rooms that are about figures."""
+    if request.path.parent.name not in ("drawing", "recording"):
+        for name in ("draw_learning_curves", "draw_confusion_matrix"):
+            monkeypatch.setattr(f"fcnlab.recording.run_figures.{name}", leave_empty)
+
+
+def leave_empty(*arguments):
+    """Make the file that a function would draw, whose path is its last argument."""
+    path = arguments[-1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
     """A database with MLflow's tables in it, for copies: to make one takes seconds."""
