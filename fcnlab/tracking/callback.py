@@ -45,6 +45,7 @@ class MLflowCallback(Callback):
         self.interval = interval
         self.run_id: str | None = None
         self._started: Future | None = None
+        self._has_started = False
         wait_for(self._open())
 
     def on_start(self, plan: Plan | None) -> None:
@@ -53,7 +54,8 @@ class MLflowCallback(Callback):
             self._wait_for_run()
 
     def on_step(self, record: StepEvent) -> None:
-        if self.run_id is None:  # the store made the run while the first step was compiled
+        # The store made the run while the first step was compiled. If it was away then, it is asked without waiting.
+        if self.run_id is None and (not self._has_started or self._started.done()):
             self._wait_for_run()
 
     def on_evaluation(self, record: EvaluationEvent) -> None:
@@ -86,16 +88,25 @@ class MLflowCallback(Callback):
                 problem,
                 self.folder,
             )
-        elif self.run_id is None:  # the training ended before its first step
-            self._wait_for_run()
+        elif self.run_id is None:  # the training ended before its first step, or the store was away until now
+            self._wait_for_run(sent=journal.sent_to(self.folder))
 
-    def _wait_for_run(self) -> None:
+    def _wait_for_run(self, sent: str | None = None) -> None:
+        """Ask for the id of the run; it stays None if the store has not answered yet.
+
+        Args:
+            sent: The id of the run if everything has been sent, so that nobody can be asked any more.
+        """
         try:
             started = wait_for(self._started)
         except sending_client.LostError:
             return  # the next evaluation starts another process
-        self.run_id = started["run_id"]
-        log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, started["shown"])
+        self._has_started = True
+        self.run_id = started["run_id"] or sent
+        if self.run_id is None:
+            self._started = self._channel.call("where")
+        else:
+            log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, started["shown"])
 
     def _open(self) -> Future:
         """Open a channel for the journal; the result fails if the store cannot be reached."""
@@ -117,5 +128,6 @@ class MLflowCallback(Callback):
         try:
             self._open()
             self._started = self._channel.call("start")
+            self._has_started = False
         except TrackingError as error:  # there may be no memory for a process, which may be why the other was lost
             log.warning("%s", error)

@@ -54,24 +54,41 @@ class JournalFollower:
         """The number of bytes of the journal that the store does not have yet."""
         return self._sender.unsent
 
-    def start(self) -> dict[str, str]:
-        """Create the run, or find it, and begin to send.
+    def start(self) -> dict[str, str | None]:
+        """Create the run, or find it, and begin to send; a store that does not answer is asked again meanwhile.
 
         Returns:
-            The id of the run as ``run_id``, and the command or address that shows it as ``shown``.
+            What `where` returns.
 
         Raises:
-            TrackingError: If the store cannot be reached, or another process sends this journal.
+            RefusedError: If the store refuses the run.
+            TrackingError: If the journal cannot be read, or another process sends it.
         """
         try:
             self._sender = JournalSender(self.folder, self._store)
-            run_id = self._open()
         except TrackingError as error:
             self._away = error
             raise
+        try:
+            self._sender.open()
+        except RefusedError as error:
+            self._refuse(error)
+            raise
+        except TrackingError as error:
+            if not (self.folder / journal.FILE).exists():
+                self._refuse(error)
+                raise
+            self._mark_away(error)
         self._thread.start()
         self.has_begun = True
-        return {"run_id": run_id, "shown": ui_command(self._store.uri)}
+        return self.where()
+
+    def where(self) -> dict[str, str | None]:
+        """Return the id of the run as ``run_id``, and the command or address that shows it as ``shown``.
+
+        The id is None as long as the store has not answered.
+        """
+        return {"run_id": self._sender.run_id, "shown": ui_command(self._store.uri)}
 
     def wake(self, interval: float | None = None) -> None:
         """Send at once what is new.
@@ -102,13 +119,9 @@ class JournalFollower:
         self._give_up.set()
         return str(self._away or "no time left") if self._away or self._thread.is_alive() else None
 
-    def _open(self) -> str:
-        try:
-            with _with_way_out():
-                return self._sender.open()
-        except TrackingError:
-            self._sender.close()
-            raise
+    def _refuse(self, error: TrackingError) -> None:
+        self._away = error
+        self._sender.close()
 
     def _work(self) -> None:
         try:
@@ -125,6 +138,7 @@ class JournalFollower:
             self._wake.clear()  # before sending: a later call of `wake` is for the next round
             finishing = self._finish.is_set()
             try:
+                self._sender.open()
                 self._sender.advance()
                 if finishing:
                     self._sender.end(self._status)
@@ -149,6 +163,8 @@ class JournalFollower:
     def _end_without_journal(self) -> None:
         """Set the status of the run: a training whose journal was deleted ends, and nothing else is left to send."""
         self._finish.wait()
+        if self._sender.run_id is None:
+            return
         try:
             self._sender.end(self._status)
         except TrackingError as error:
