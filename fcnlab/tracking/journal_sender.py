@@ -42,6 +42,7 @@ class JournalSender:
     Args:
         folder: The run's output folder.
         store: The store to send to.
+        on_answer: Called whenever the store has done what it was asked, or has refused it.
 
     Attributes:
         run_id: The id of the run in the store; None before `open`.
@@ -51,9 +52,10 @@ class JournalSender:
         TrackingError: If another process sends this journal, or there is no such folder.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Store, on_answer: Callable[[], object] = lambda: None) -> None:
         self.folder = folder
         self.store = store
+        self._on_answer = on_answer
         self.run_id: str | None = None
         self.ended = False
         self._path = folder / journal.FILE
@@ -96,6 +98,7 @@ class JournalSender:
             except TrackingError:
                 self._may_have_surplus = True
                 raise
+            self._on_answer()
             self._save_position(0)
         return self.run_id
 
@@ -163,6 +166,7 @@ class JournalSender:
             self._unsure = True
             raise
         self._unsure = False
+        self._on_answer()
         self._save_position(end)
 
     def _send(self, entry: Entry) -> None:
