@@ -16,12 +16,11 @@ from rich import get_console
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
-from fcnlab.core import interrupts
+from fcnlab.core import interrupts, output
 from fcnlab.core.errors import FcnlabError
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 class ConsoleHandler(logging.Handler):
@@ -53,8 +52,8 @@ class LogFile(logging.FileHandler):
 def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     """Run a Hydra command and leave with its exit code.
 
-    An error that the user can mend goes to standard error as one line, and the exit code is 1. Ctrl-C exits with 130
-    and SIGTERM with 143. Any other error is a bug and shows its traceback.
+    An error that the user can mend goes to standard error as one line, and the exit code is 1. Ctrl-C exits with 130,
+    SIGTERM with 143 and SIGHUP with 129. Any other error is a bug and shows its traceback.
 
     Args:
         command: The command, which reads the command line by itself.
@@ -63,6 +62,7 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     configuration.register_schemas()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints many lines and exits
     interrupts.install()
+    output.outlive_reader()
     try:
         command()
     except FcnlabError as error:
@@ -71,8 +71,8 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
         leave(EXIT_ERROR, configuration.one_line(error, schema))
     except (OSError, MemoryError) as error:
         leave(EXIT_ERROR, _machine_trouble(error, trains=schema is Config))
-    except interrupts.Terminated:
-        leave(EXIT_TERMINATED, "terminated")
+    except interrupts.Terminated as end:
+        leave(128 + end.number, "terminated" if end.number == signal.SIGTERM else "the terminal was closed")
     except KeyboardInterrupt:
         leave(EXIT_INTERRUPTED, "interrupted")
     sys.exit(0)

@@ -23,13 +23,43 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If the folder cannot be made or the file cannot be replaced.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")  # the file's own name may be as long as is allowed
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with _aside(path) as temporary:
         yield temporary
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """Create a file that is written within the block, unless another process creates it meanwhile: that one stays.
+
+    Everything else is as in `replacing`.
+    """
+    with _aside(path) as temporary:
+        yield temporary
+        sync(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            if not path.exists():
+                temporary.replace(path)
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        sync(path.parent)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """Give a path beside a file, for this call alone, and remove what is there if the block fails."""
+    # It begins with the file's name, which may be as long as is allowed, so that what a killed process left is known.
+    name = path.name.encode()[:200].decode(errors="ignore")
+    temporary = path.with_name(f".{name}.{secrets.token_hex(8)}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
     except BaseException:
         with suppress(OSError):
             temporary.unlink()

@@ -1,18 +1,26 @@
-"""Ctrl-C and SIGTERM: deferred while a block must not be torn, immediate when sent again."""
+"""Ctrl-C, SIGTERM and SIGHUP: deferred while a block must not be torn, and followed by the end, whatever hangs."""
 
 from __future__ import annotations
 
 import _thread
 import os
+import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import NoReturn
 
 OVERDUE_SECONDS = 7.0
 """How long a signal may wait for the main thread, which may be compiling a graph or within a long step."""
+
+LIMIT_SECONDS = 9.5
+"""How long after a signal a process that `limit_end` was called in ends at the latest."""
+_SECONDS_FOR_SAVING = 60.0
+"""How long after a signal a state may be written nevertheless, since all steps after the last state hang on it."""
+_SECONDS_AFTER_SAVING = 2.0
 
 _depth = 0  # the number of nested `deferred` blocks that the main thread is in
 _pending: KeyboardInterrupt | None = None
@@ -20,33 +28,50 @@ _handed_over = threading.Event()  # the first signal has been handed to the main
 _taken = threading.Event()  # the main thread has raised the signal
 _exiting = threading.Event()  # the main thread was too late, and the process ends without it
 _installed = False
+_signals: set[signal.Signals] = set()
+_since: float | None = None  # the time of the first signal
+_has_limit = False
+_saving = False
 _at_forced_exit: Callable[[], object] | None = None
 _at_first_signal: Callable[[], object] | None = None
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which a batch system sends before it kills: handled like Ctrl-C."""
+    """SIGTERM, which a batch system sends before it kills, or SIGHUP, as the terminal is gone: handled like Ctrl-C.
+
+    Attributes:
+        number: The number of the signal.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
 
 
 def install() -> None:
-    """Take Ctrl-C and SIGTERM in a separate thread, which hands them to the main thread as exceptions.
+    """Take Ctrl-C, SIGTERM and SIGHUP in a separate thread, which hands them to the main thread as exceptions.
+
+    SIGHUP stays ignored where it is, as it is below ``nohup``.
 
     MindSpore puts a handler of its own on SIGINT while a graph runs, which turns it into SIGTERM. Here, the signals are
     blocked in every thread, also in those that MindSpore starts later, so that only the separate thread gets them.
 
-    A Ctrl-C after another signal ends the process at once. A second SIGTERM changes nothing, since a batch system may
-    send it to a whole group and to each process. A main thread that is busy for longer than `OVERDUE_SECONDS` is not
-    waited for: the function that `before_forced_exit` was given is called, and the process ends.
+    A Ctrl-C after another signal ends the process at once. A second SIGTERM or SIGHUP changes nothing, since a batch
+    system may send it to a whole group and to each process. A main thread that is busy for longer than
+    `OVERDUE_SECONDS` is not waited for: the function that `before_forced_exit` was given is called, and the process
+    ends.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         return
     global _installed
     _installed = True
-    signals = {signal.SIGINT, signal.SIGTERM}
-    for number in signals:
+    _signals.update({signal.SIGINT, signal.SIGTERM})
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        _signals.add(signal.SIGHUP)
+    for number in _signals:
         signal.signal(number, _handle)
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    threading.Thread(target=_watch, args=(signals,), name="fcnlab-signals", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
+    threading.Thread(target=_watch, args=(_signals,), name="fcnlab-signals", daemon=True).start()
 
 
 def unblock() -> None:
@@ -56,7 +81,34 @@ def unblock() -> None:
     """
     if _installed or not hasattr(signal, "pthread_sigmask"):
         return
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+def limit_end() -> None:
+    """Let this process end within `LIMIT_SECONDS` of a signal from now on, whatever it waits for then.
+
+    Only a block of `saving` is given more time.
+    """
+    global _has_limit
+    _has_limit = True
+
+
+@contextmanager
+def saving() -> Iterator[None]:
+    """Mark a block as one that writes the state that a training resumes from."""
+    global _saving
+    _saving = True
+    try:
+        yield
+    finally:
+        _saving = False
+
+
+def seconds_left() -> float | None:
+    """Return how much time is left until `limit_end` ends this process, in seconds; None if it does not."""
+    if _since is None or not _has_limit:
+        return None
+    return max(LIMIT_SECONDS - (time.monotonic() - _since), _SECONDS_AFTER_SAVING)
 
 
 @contextmanager
@@ -83,8 +135,11 @@ def halt_if_exiting() -> None:
 
 
 def _watch(signals: set[signal.Signals]) -> None:
+    global _since
     first = signal.sigwait(signals)
-    threading.Thread(target=_interrupt, args=(first,), name="fcnlab-interrupt", daemon=True).start()
+    _since = time.monotonic()
+    for name, work in (("interrupt", _interrupt), ("limit", _exit_at_limit)):
+        threading.Thread(target=work, args=(first,), name=f"fcnlab-{name}", daemon=True).start()
     while signal.sigwait(signals) != signal.SIGINT:
         pass
     _exit("ended at once; the last whole checkpoint is kept", signal.SIGINT)
@@ -111,8 +166,20 @@ def _exit_when_overdue(number: int) -> None:
         _exit("ended in the middle of a long step; the last whole checkpoint is kept", number)
 
 
+def _exit_at_limit(number: int) -> None:
+    time.sleep(LIMIT_SECONDS)
+    if _saving:
+        while _saving and time.monotonic() - _since < _SECONDS_FOR_SAVING:
+            time.sleep(0.05)
+        time.sleep(_SECONDS_AFTER_SAVING)
+    if _has_limit:
+        _exit("ended while it still waited for something; the last whole checkpoint is kept", number)
+
+
 def _exit(reason: str, number: int) -> None:
-    os.write(2, f"fcnlab: {reason}\n".encode())
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        if select.select([], [2], [], 0)[1]:  # nor is a reader waited for that has stopped
+            os.write(2, f"fcnlab: {reason}\n".encode())
     os._exit(128 + number)
 
 
@@ -120,10 +187,10 @@ def _handle(number: int, frame: FrameType | None) -> None:
     global _pending
     if _installed and not _handed_over.is_set():
         # The signals were unblocked in the main thread, as multiprocessing does when it starts a resource tracker.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
         os.kill(os.getpid(), number)
         return
-    interrupt = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+    interrupt = KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
     if _depth == 0:
         _raise(interrupt)
     _pending = interrupt

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
+from fcnlab.core import interrupts
 from fcnlab.core.errors import ConfigError
 from fcnlab.experiment import reproduce, resume
 from fcnlab.experiment.primary_config import AUTO
@@ -51,6 +52,7 @@ def train(
         FcnlabError: For everything that the user can mend.
     """
     configuration.validate(config)
+    interrupts.limit_end()
     start_sending_process(config)
     # Not at the top: `--help` and a wrong key should not wait for MindSpore.
     from rich import get_console

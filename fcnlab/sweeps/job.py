@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "fcnlab.sweeps.process")
 
+_TOLD_TO_END = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", 1)))
 _NOT_OF_A_TRIAL = ("sweep.", "hydra.", "hydra/")
 _SECONDS_TO_STOP = 30.0
 _SECONDS_FOR_THE_LAUNCHER = 15.0
@@ -147,7 +148,7 @@ def _train(task: Task, thread_count: int | None) -> TrialResult:
     if result.succeeded:
         failure.forget(task)
     elif result.status == "running":
-        if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):  # this trial alone was stopped, and saved its state
+        if code in _TOLD_TO_END:  # this trial alone was stopped, and saved its state
             result.status, result.reason = "killed", f"was told to end ({signal.Signals(code - 128).name})"
         else:
             result.fail(_why(code))

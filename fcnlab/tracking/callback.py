@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from concurrent.futures import Future
+import time
 from pathlib import Path
 from typing import Any, Literal
 
 from fcnlab.config import Config
+from fcnlab.core import interrupts
 from fcnlab.core.errors import TrackingError
 from fcnlab.recording import journal
 from fcnlab.tracking import sending_client
-from fcnlab.tracking.sending_client import wait_for
+from fcnlab.tracking.sending_client import Answer, wait_for
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationEvent, Plan, Status, StepEvent
 
 log = logging.getLogger(__name__)
 
 _SECONDS_WHEN_KILLED = 5.0
+_SECONDS_OF_SILENCE_WHEN_KILLED = 2.0
+_SECONDS_TO_ANSWER = 1.0
+"""How much longer than the sending process itself the training waits for the answer that says how it ended."""
+_SECONDS_TO_OPEN = 180.0
+"""How long the store may take to answer at the start, with MLflow's import and the tables of a new database."""
+_PROCESSES = 3
+"""How many sending processes are tried where one after the other is lost."""
+_LONGEST_END = 660.0
+"""The longest time that the end may take in seconds. The sending process itself stops after ten minutes."""
 _INTERVAL_AT_THE_END = 0.05  # seconds
 
 
@@ -44,8 +55,9 @@ class MLflowCallback(Callback):
         self.folder = folder
         self.interval = interval
         self.run_id: str | None = None
-        self._started: Future | None = None
-        wait_for(self._open())
+        self._started: Answer | None = None
+        self._has_started = False
+        self._open_surely()
 
     def on_start(self, plan: Plan | None) -> None:
         self._started = self._channel.call("start")
@@ -53,7 +65,8 @@ class MLflowCallback(Callback):
             self._wait_for_run()
 
     def on_step(self, record: StepEvent) -> None:
-        if self.run_id is None:  # the store made the run while the first step was compiled
+        # The store made the run while the first step was compiled. If it was away then, it is asked without waiting.
+        if self.run_id is None and (not self._has_started or self._started.done()):
             self._wait_for_run()
 
     def on_evaluation(self, record: EvaluationEvent) -> None:
@@ -74,30 +87,70 @@ class MLflowCallback(Callback):
             return
         killed = status == "killed"
         patience = _SECONDS_WHEN_KILLED if killed else self.config.wait
-        try:
-            self._replace_lost_process()
-            mlflow_status = journal.MLFLOW_STATUS[status]
-            problem = wait_for(self._channel.call("end", status=mlflow_status, patience=patience, in_a_hurry=killed))
-        except TrackingError as error:
-            problem = str(error)
+        if killed and (left := interrupts.seconds_left()) is not None:
+            patience = min(patience, max(left - _SECONDS_TO_ANSWER, 0.5))
+        problem = self._end(journal.MLFLOW_STATUS[status], patience, killed)
         if problem is not None:
             log.warning(
                 "not everything is in the tracking store (%s): send the rest with `python -m fcnlab.track sync %s`",
                 problem,
                 self.folder,
             )
-        elif self.run_id is None:  # the training ended before its first step
-            self._wait_for_run()
+        elif self.run_id is None:  # the training ended before its first step, or the store was away until now
+            self._wait_for_run(sent=journal.sent_to(self.folder))
 
-    def _wait_for_run(self) -> None:
+    def _end(self, status: str, patience: float, killed: bool) -> str | None:
+        """Have the rest sent, and return why not everything is; a process that is lost meanwhile is replaced."""
+        limit = patience if killed else max(patience, _LONGEST_END)
+        silence = _SECONDS_OF_SILENCE_WHEN_KILLED if killed else math.inf
+        deadline = time.monotonic() + limit
+        problem = "no time left"
+        for _ in range(_PROCESSES):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            self._replace_lost_process()
+            arguments = {"status": status, "patience": min(patience, left), "in_a_hurry": killed}
+            try:
+                return wait_for(self._channel.call("end", **arguments), left + _SECONDS_TO_ANSWER, silence)
+            except sending_client.LostError as error:
+                problem = str(error)
+            except TrackingError as error:
+                return str(error)
+        return problem
+
+    def _wait_for_run(self, sent: str | None = None) -> None:
+        """Ask for the id of the run; it stays None if the store has not answered yet.
+
+        Args:
+            sent: The id of the run if everything has been sent, so that nobody can be asked any more.
+        """
         try:
-            started = wait_for(self._started)
+            started = wait_for(self._started, _SECONDS_TO_OPEN)
         except sending_client.LostError:
             return  # the next evaluation starts another process
-        self.run_id = started["run_id"]
-        log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, started["shown"])
+        self._has_started = True
+        self.run_id = started["run_id"] or sent
+        if self.run_id is None:
+            self._started = self._channel.call("where")
+        else:
+            log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, started["shown"])
 
-    def _open(self) -> Future:
+    def _open_surely(self) -> None:
+        """Open a channel, with another process where one is lost, as when the system needs its memory."""
+        deadline = time.monotonic() + _SECONDS_TO_OPEN
+        for attempt in range(1, _PROCESSES + 1):
+            try:
+                wait_for(self._open(), deadline - time.monotonic())
+                return
+            except sending_client.LostError as error:
+                if attempt == _PROCESSES or time.monotonic() > deadline:
+                    raise TrackingError(
+                        f"{error} while it opened the tracking store, at attempt {attempt}; set tracking.uri=... or "
+                        "train without it: tracking=none"
+                    ) from error
+
+    def _open(self) -> Answer:
         """Open a channel for the journal; the result fails if the store cannot be reached."""
         self._channel = sending_client.shared().open_channel()
         return self._channel.call(
@@ -117,5 +170,6 @@ class MLflowCallback(Callback):
         try:
             self._open()
             self._started = self._channel.call("start")
+            self._has_started = False
         except TrackingError as error:  # there may be no memory for a process, which may be why the other was lost
             log.warning("%s", error)

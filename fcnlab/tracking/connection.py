@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,10 @@ from fcnlab.tracking.address import settled
 from fcnlab.tracking.database import check_database, one_creator
 
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_ENVIRONMENT = threading.Lock()
+"""Held while `_RETRIES` is changed, which MLflow reads at each request: several journals may be sent at once."""
 
 
 class Connection:
@@ -36,7 +41,7 @@ class Connection:
 
     def __init__(self, uri: str) -> None:
         # The callers repeat their requests anyway, and MLflow's own seven attempts take minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault(_RETRIES, "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         # Nobody wants to read the log of every table that is created; errors come as exceptions as well.
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -52,6 +57,23 @@ class Connection:
     def shown(self) -> str:
         """The address without a password."""
         return redact(self.uri)
+
+    @contextmanager
+    def _not_repeated(self) -> Iterator[None]:
+        """Keep MLflow from repeating a request that creates something, which would create it twice.
+
+        The answer may be late or lost although the store did what it was asked. Who asks again has to look first.
+        """
+        with _ENVIRONMENT:
+            before = os.environ.get(_RETRIES)
+            os.environ[_RETRIES] = "0"
+            try:
+                yield
+            finally:
+                if before is None:
+                    del os.environ[_RETRIES]
+                else:
+                    os.environ[_RETRIES] = before
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The database behind a tracking store: checks it before MLflow opens it, and lets one process create it."""
+"""The database behind a tracking store: checks it before MLflow opens it, and lets one process make it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlflow.store.db import utils as database_client
@@ -16,6 +17,7 @@ from fcnlab.core.credentials import redact
 from fcnlab.core.errors import TrackingError
 from fcnlab.core.locks import waited_for
 from fcnlab.tracking.address import database_file, settled
+from fcnlab.tracking.new_database import make_if_missing
 
 _SECONDS_FOR_TABLES = 60.0
 _ATTEMPTS = 3  # to open a database, within a second
@@ -53,18 +55,37 @@ def check_database(uri: str) -> None:
     if not database.exists():
         if not os.access(database.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
-        return  # MLflow creates the file
+        return  # `one_creator` makes the file
     with closing(sqlite3.connect(database, timeout=_SECONDS_FOR_TABLES)) as connection:
         connection.execute("PRAGMA schema_version")
 
 
 @contextmanager
 def one_creator(uri: str) -> Iterator[None]:
-    """Let only one process create the tables of a new database, as MLflow creates them in steps and without a lock."""
+    """Make the tables of a new sqlite database, and let only one process do so and open it meanwhile.
+
+    Raises:
+        OSError: If the file cannot be made.
+        TrackingError: If another program is still making the tables after a minute.
+    """
     database = database_file(uri)
-    lock = database.with_name(f".{database.name}.lock") if database is not None else None
-    if lock is None or (database.exists() and not lock.exists()):
+    if database is None or is_in_use(database):
         yield
         return
-    with waited_for(lock, _SECONDS_FOR_TABLES):
+    with waited_for(database.with_name(f".{database.name}.lock"), _SECONDS_FOR_TABLES):
+        make_if_missing(database)
         yield
+
+
+def is_in_use(database: Path) -> bool:
+    """Return whether a sqlite database is there and holds an experiment, as every one does that MLflow has opened.
+
+    Raises:
+        sqlite3.Error: If the file is not a sqlite database.
+    """
+    if not database.exists():
+        return False
+    with closing(sqlite3.connect(database, timeout=_SECONDS_FOR_TABLES)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
+            return False
+        return connection.execute("SELECT 1 FROM experiments LIMIT 1").fetchone() is not None

@@ -18,12 +18,17 @@ from fcnlab.tracking.store import Store
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 30.0
+_SECONDS_OF_AN_ANSWER = 1.0
+"""How long the store may take to answer without being slow. Only what it takes beyond that is waiting at the end."""
+_LONGEST_END = 600.0
+"""The longest time that the end may take in seconds, however much there is to send, unless ``patience`` is longer."""
 
 
 class JournalFollower:
     """Sends what is new in a journal, again and again until its training ends.
 
-    While the store is away, entries wait in the journal. Only `end` waits for the store, and only for a limited time.
+    While the store is away, entries wait in the journal. Only `end` waits for the store, and only for a limited time,
+    whatever hangs.
 
     Args:
         folder: The output folder of a training or a sweep.
@@ -44,6 +49,8 @@ class JournalFollower:
         self._finish = threading.Event()
         self._give_up = threading.Event()
         self._away: TrackingError | None = None
+        self._lacks_something = False
+        self._answered = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="fcnlab-journal-follower", daemon=True)
         with _with_way_out():
             self._store = Store(uri or previous_store(folder) or store_uri(None))
@@ -54,24 +61,41 @@ class JournalFollower:
         """The number of bytes of the journal that the store does not have yet."""
         return self._sender.unsent
 
-    def start(self) -> dict[str, str]:
-        """Create the run, or find it, and begin to send.
+    def start(self) -> dict[str, str | None]:
+        """Create the run, or find it, and begin to send; a store that does not answer is asked again meanwhile.
 
         Returns:
-            The id of the run as ``run_id``, and the command or address that shows it as ``shown``.
+            What `where` returns.
 
         Raises:
-            TrackingError: If the store cannot be reached, or another process sends this journal.
+            RefusedError: If the store refuses the run.
+            TrackingError: If the journal cannot be read, or another process sends it.
         """
         try:
-            self._sender = JournalSender(self.folder, self._store)
-            run_id = self._open()
+            self._sender = JournalSender(self.folder, self._store, self._note_answer)
         except TrackingError as error:
             self._away = error
             raise
+        try:
+            self._sender.open()
+        except RefusedError as error:
+            self._refuse(error)
+            raise
+        except TrackingError as error:
+            if not (self.folder / journal.FILE).exists():
+                self._refuse(error)
+                raise
+            self._mark_away(error)
         self._thread.start()
         self.has_begun = True
-        return {"run_id": run_id, "shown": ui_command(self._store.uri)}
+        return self.where()
+
+    def where(self) -> dict[str, str | None]:
+        """Return the id of the run as ``run_id``, and the command or address that shows it as ``shown``.
+
+        The id is None as long as the store has not answered.
+        """
+        return {"run_id": self._sender.run_id, "shown": ui_command(self._store.uri)}
 
     def wake(self, interval: float | None = None) -> None:
         """Send at once what is new.
@@ -87,8 +111,9 @@ class JournalFollower:
 
         Args:
             status: FINISHED, FAILED or KILLED.
-            patience: Seconds to wait for a store that is away.
-            in_a_hurry: Whether to stop then even if the store answers.
+            patience: Seconds to wait, in all, for a store that is away or slow. An answer within a second of the one
+                before costs none of them, so that a store that is back gets everything.
+            in_a_hurry: Whether to stop after these seconds even if the store answers.
 
         Returns:
             Why not everything is in the store; None if everything is.
@@ -96,19 +121,28 @@ class JournalFollower:
         self._status = status
         self._finish.set()
         self._wake.set()
-        deadline = time.monotonic() + patience
-        while self._thread.is_alive() and (time.monotonic() < deadline or not (self._away or in_a_hurry)):
-            self._thread.join(0.1)
+        problem = self._wait_for_thread(patience, in_a_hurry)
         self._give_up.set()
-        return str(self._away or "no time left") if self._away or self._thread.is_alive() else None
+        return problem
 
-    def _open(self) -> str:
-        try:
-            with _with_way_out():
-                return self._sender.open()
-        except TrackingError:
-            self._sender.close()
-            raise
+    def _wait_for_thread(self, patience: float, in_a_hurry: bool) -> str | None:
+        """Wait until everything is sent, and return why it is not."""
+        began = now = time.monotonic()
+        waited = 0.0
+        while self._thread.is_alive():
+            if in_a_hurry and now - began >= patience:
+                return str(self._away or "no time left")
+            if waited > patience or now - began > max(_LONGEST_END, patience):
+                return str(self._away or f"tracking store {self._store.shown}: takes too long to answer")
+            self._thread.join(0.1)
+            last, now = now, time.monotonic()
+            if now - max(began, self._answered) > _SECONDS_OF_AN_ANSWER:
+                waited += now - last
+        return str(self._away) if self._away else None
+
+    def _refuse(self, error: TrackingError) -> None:
+        self._away = error
+        self._sender.close()
 
     def _work(self) -> None:
         try:
@@ -125,10 +159,13 @@ class JournalFollower:
             self._wake.clear()  # before sending: a later call of `wake` is for the next round
             finishing = self._finish.is_set()
             try:
+                self._sender.open()
                 self._sender.advance()
                 if finishing:
                     self._sender.end(self._status)
-                self._mark_back()
+                if self._lacks_something:
+                    log.info("the tracking store has everything again")
+                    self._lacks_something = False
                 pause = self.interval
                 if finishing:
                     return
@@ -149,6 +186,8 @@ class JournalFollower:
     def _end_without_journal(self) -> None:
         """Set the status of the run: a training whose journal was deleted ends, and nothing else is left to send."""
         self._finish.wait()
+        if self._sender.run_id is None:
+            return
         try:
             self._sender.end(self._status)
         except TrackingError as error:
@@ -158,10 +197,12 @@ class JournalFollower:
         if self._away is None:
             log.warning("%s; the training continues and is recorded in %s", error, self.folder / journal.FILE)
         self._away = error
+        self._lacks_something = True
 
-    def _mark_back(self) -> None:
+    def _note_answer(self) -> None:
+        self._answered = time.monotonic()
         if self._away is not None:
-            log.info("the tracking store is back and has everything again")
+            log.info("the tracking store is back")
         self._away = None
 
 

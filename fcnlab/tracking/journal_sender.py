@@ -42,6 +42,7 @@ class JournalSender:
     Args:
         folder: The run's output folder.
         store: The store to send to.
+        on_answer: Called whenever the store has done what it was asked, or has refused it.
 
     Attributes:
         run_id: The id of the run in the store; None before `open`.
@@ -51,14 +52,16 @@ class JournalSender:
         TrackingError: If another process sends this journal, or there is no such folder.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Store, on_answer: Callable[[], object] = lambda: None) -> None:
         self.folder = folder
         self.store = store
+        self._on_answer = on_answer
         self.run_id: str | None = None
         self.ended = False
         self._path = folder / journal.FILE
         self._offset = 0
         self._unsure = True
+        self._may_have_surplus = False
         try:
             self._lock = FolderLock.wait(folder / _LOCK, _SECONDS_FOR_ANOTHER)
         except BlockingIOError as error:
@@ -86,9 +89,16 @@ class JournalSender:
             if first is None or first.kind != "run":
                 raise TrackingError(f"{self._path}: does not begin with a run; nothing can be sent")
             fields = first.fields
-            self.run_id = self.store.open_run(
-                fields["journal"], fields["experiment"], fields["name"], fields["tags"], fields["time"]
-            )
+            try:
+                self.run_id = self.store.open_run(
+                    fields["journal"], fields["experiment"], fields["name"], fields["tags"], fields["time"]
+                )
+            except RefusedError:
+                raise
+            except TrackingError:
+                self._may_have_surplus = True
+                raise
+            self._on_answer()
             self._save_position(0)
         return self.run_id
 
@@ -126,7 +136,7 @@ class JournalSender:
             TrackingError: If the store cannot be reached.
         """
         if not self.ended:
-            self.store.end_run(self.run_id, status, int(time.time() * 1000))
+            self._end_run(status, int(time.time() * 1000))
 
     def close(self) -> None:
         """Let another process send the journal."""
@@ -156,6 +166,7 @@ class JournalSender:
             self._unsure = True
             raise
         self._unsure = False
+        self._on_answer()
         self._save_position(end)
 
     def _send(self, entry: Entry) -> None:
@@ -178,7 +189,13 @@ class JournalSender:
             store.resume_run(run_id)
         elif entry.kind == "end":
             self.ended = True
-            store.end_run(run_id, journal.MLFLOW_STATUS[fields["status"]], fields["time"])
+            self._end_run(journal.MLFLOW_STATUS[fields["status"]], fields["time"])
+
+    def _end_run(self, status: str, end_time: int) -> None:
+        if self._may_have_surplus:
+            self.store.end_surplus(self.run_id)
+            self._may_have_surplus = False
+        self.store.end_run(self.run_id, status, end_time)
 
     def _send_model(self, fields: dict[str, Any]) -> None:
         folder, checkpoint = self.folder / "model", self.folder / fields["checkpoint"]

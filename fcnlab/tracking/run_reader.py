@@ -139,8 +139,17 @@ class RunReader(Connection):
 
     def _run_of_journal(self, experiment_id: str, journal: str) -> str | None:
         """Return the id of the run that was sent from a journal; the id of a sweep's journal is that of the sweep."""
-        runs = self._client.search_runs([experiment_id], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
-        return runs[0].info.run_id if runs else None
+        runs = self._runs_of_journal(experiment_id, journal)
+        return min(runs, key=lambda run: (is_empty(run), run.info.run_id)).info.run_id if runs else None
+
+    def _runs_of_journal(self, experiment_id: str, journal: str) -> list[Run]:
+        """Return every run that was created for a journal: more than one after an answer was lost."""
+        return list(self._client.search_runs([experiment_id], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=100))
+
+
+def is_empty(run: Run) -> bool:
+    """Return whether nothing was logged to a run after it was created."""
+    return not (run.data.metrics or run.data.params)
 
 
 def digests_of(run: Run) -> dict[str, str]:

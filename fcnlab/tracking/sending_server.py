@@ -28,6 +28,8 @@ _SECONDS_ALONE = 5.0
 """How long the rest of a journal may take once the training's process is gone."""
 _SECONDS_FOR_LOCK = 0.5
 _SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_SIGNS = 0.5
+"""How often this process says that it is alive, by which the client notices one that hangs."""
 
 
 class _Worker(threading.Thread):
@@ -125,6 +127,7 @@ def main() -> None:
             output.write(json.dumps(message).encode() + b"\n")
             output.flush()
 
+    threading.Thread(target=_show_life, args=(write,), name="fcnlab-sending-life", daemon=True).start()
     messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, messages), daemon=True).start()
     _import(write)
@@ -141,6 +144,12 @@ def main() -> None:
     for ending in endings:
         ending.join()
     os._exit(0)  # does not wait for a request that hangs
+
+
+def _show_life(write: Callable[..., None]) -> None:
+    while True:
+        write(alive=True)
+        time.sleep(_SECONDS_BETWEEN_SIGNS)
 
 
 def _receive(lines: IO[bytes], messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:

@@ -19,7 +19,7 @@ from fcnlab.recording.tags import JOURNAL_TAG, ROLE_TAG, SWEEP_TAG
 from fcnlab.tracking.address import artifact_location, misread_location, store_uri
 from fcnlab.tracking.database import is_database, require_database
 from fcnlab.tracking.model_registry import register
-from fcnlab.tracking.run_reader import RunReader
+from fcnlab.tracking.run_reader import RunReader, is_empty
 
 _MODEL = "model"
 _CHECKPOINT_TAG = "checkpoint"
@@ -66,6 +66,9 @@ class Store(RunReader):
     def open_run(self, journal: str, experiment: str, name: str, tags: Mapping[str, str], start_time: int) -> str:
         """Create the run of a journal, or find it.
 
+        Whoever repeats a call whose outcome is unknown calls `end_surplus` later: the store may still be creating the
+        run of the first call when the second one looks for it.
+
         Args:
             journal: The id of the journal.
             experiment: The name of the experiment, which is created if it is missing.
@@ -83,15 +86,32 @@ class Store(RunReader):
             experiment_id = self.open_experiment(experiment)
             found = self._run_of_journal(experiment_id, journal)
             if found is not None:
+                self.end_surplus(found)
                 return found
             tags = {**tags, JOURNAL_TAG: journal, MLFLOW_RUN_NAME: name}
             sweep, is_parent = tags.get(SWEEP_TAG), ROLE_TAG in tags
             if sweep and not is_parent and (parent := self._run_of_journal(experiment_id, sweep)):
                 tags[MLFLOW_PARENT_RUN_ID] = parent
-            run_id = self._client.create_run(experiment_id, start_time, tags, name).info.run_id
+            with self._not_repeated():
+                run_id = self._client.create_run(experiment_id, start_time, tags, name).info.run_id
             if sweep and is_parent:
                 self._adopt(experiment_id, sweep, run_id)
             return run_id
+
+    def end_surplus(self, run_id: str) -> None:
+        """Delete the empty runs that lost answers have left beside the run of a journal.
+
+        Args:
+            run_id: The id of the run that is kept.
+        """
+        with self._errors():
+            run = self._client.get_run(run_id)
+            if (journal := run.data.tags.get(JOURNAL_TAG)) is None:
+                return
+            for other in self._runs_of_journal(run.info.experiment_id, journal):
+                if other.info.run_id != run_id and is_empty(other):
+                    self._client.set_terminated(other.info.run_id, "KILLED")  # whoever restores it sees no running one
+                    self._client.delete_run(other.info.run_id)
 
     def resume_run(self, run_id: str) -> None:
         """Set the status of a run to RUNNING again."""
@@ -209,11 +229,12 @@ class Store(RunReader):
                 for model in self._client.search_logged_models([experiment_id], mine)
                 if model.tags.get(_CHECKPOINT_TAG) == digest
             ]
-            model = (
-                found[0]
-                if found
-                else self._client.create_logged_model(experiment_id, _MODEL, run_id, tags={_CHECKPOINT_TAG: digest})
-            )
+            if found:
+                model = found[0]
+            else:
+                with self._not_repeated():
+                    tags = {_CHECKPOINT_TAG: digest}
+                    model = self._client.create_logged_model(experiment_id, _MODEL, run_id, tags=tags)
             if str(model.status) != "READY":
                 self._client.log_model_artifacts(model.model_id, str(folder))
                 self._client.finalize_logged_model(model.model_id, "READY")
@@ -229,7 +250,7 @@ class Store(RunReader):
             The outcome, for a reader.
         """
         source = f"models:/{model_id}"
-        with self._errors():
+        with self._errors(), self._not_repeated():
             return register(self._client, source=source, run_id=run_id, model_id=model_id, **registration).reason
 
     def _adopt(self, experiment_id: str, sweep: str, parent: str) -> None:

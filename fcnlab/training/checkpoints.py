@@ -133,7 +133,8 @@ class Checkpoints:
             return
         try:
             if self._is_ahead_of_state(progress):
-                self._save_state(progress)
+                with interrupts.saving():
+                    self._save_state(progress)
         except CheckpointError as error:
             log.warning("%s; the last state is %s", error, self.state or "none")
         except TrainingError as error:

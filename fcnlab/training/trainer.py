@@ -125,7 +125,7 @@ class Trainer:
     def fit(self) -> TrainResult:
         """Train to the end.
 
-        Ctrl-C and SIGTERM save the state before they end the training.
+        Ctrl-C, SIGTERM and SIGHUP save the state before they end the training.
 
         Raises:
             TrainingError: If the loss or a gradient is not finite, more often than ``trainer.skip_nonfinite`` allows,

@@ -13,6 +13,8 @@ from fcnlab.core import interrupts
 from fcnlab.core.interrupts import Terminated
 
 interrupts.OVERDUE_SECONDS = float(sys.argv[2])
+interrupts.LIMIT_SECONDS = float(sys.argv[3])
+interrupts.limit_end()
 interrupts.install()
 
 def busy(seconds):  # a long call that Python cannot interrupt
@@ -27,18 +29,19 @@ try:
             busy(float(sys.argv[1]))
             print("whole", flush=True)
         print("out", flush=True)
-        time.sleep(60)
-except Terminated:
-    print("terminated", flush=True)
+        for _ in range(600):  # a longer sleep would not notice the signal
+            time.sleep(0.1)
+except Terminated as end:
+    print("terminated", end.number, flush=True)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
 
 
-def start(tmp_path, seconds, overdue=60):
+def start(tmp_path, seconds, overdue=60, limit=60, program=PROGRAM, before=()):
     script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
-    words = [sys.executable, str(script), str(seconds), str(overdue)]
+    script.write_text(program)
+    words = [*before, sys.executable, str(script), str(seconds), str(overdue), str(limit)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "in\n"
     return process
@@ -51,15 +54,57 @@ def send(process, *numbers):
 
 
 @pytest.mark.parametrize(
-    ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")], ids=["ctrl-c", "sigterm"]
+    ("number", "words"),
+    [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated 15"), (signal.SIGHUP, "terminated 1")],
+    ids=["ctrl-c", "sigterm", "sighup"],
 )
-def test_a_signal_waits_for_what_must_not_be_torn(tmp_path, number, word):
+def test_a_signal_waits_for_what_must_not_be_torn(tmp_path, number, words):
     process = start(tmp_path, 1.5)
     send(process, number)
-    if number == signal.SIGTERM:
-        send(process, signal.SIGTERM)  # as a batch system may
+    if number != signal.SIGINT:
+        send(process, number)  # as a batch system may
     out, _ = process.communicate(timeout=120)
-    assert out.split() == ["whole", word]
+    assert out.split() == ["whole", *words.split()]
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored(tmp_path):
+    process = start(tmp_path, 0.5, before=["nohup"])
+    send(process, signal.SIGHUP)
+    assert process.stdout.readline() == "whole\n"
+    assert process.stdout.readline() == "out\n"
+    send(process, signal.SIGTERM)
+    assert process.communicate(timeout=60)[0] == "terminated 15\n"
+
+
+HANGING = """
+import sys, time
+from fcnlab.core import interrupts
+
+interrupts.LIMIT_SECONDS = float(sys.argv[3])
+interrupts._SECONDS_AFTER_SAVING = 0.1
+interrupts.limit_end()
+interrupts.install()
+print("in", flush=True)
+try:
+    for _ in range(600):
+        time.sleep(0.1)
+except KeyboardInterrupt:
+    print(0 < interrupts.seconds_left() <= interrupts.LIMIT_SECONDS, flush=True)
+    with interrupts.saving():
+        time.sleep(float(sys.argv[1]))
+        print("saved", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("seconds_to_save", [0, 2])
+def test_what_hangs_after_the_signal_is_not_waited_for_but_a_state_is(tmp_path, seconds_to_save):
+    process = start(tmp_path, seconds_to_save, limit=0.6, program=HANGING)
+    send(process, signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert out.split() == ["True", "saved"]
+    assert err == "fcnlab: ended while it still waited for something; the last whole checkpoint is kept\n"
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])

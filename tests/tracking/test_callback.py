@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,8 +15,10 @@ from written_journal import check_whole, losses, write_run
 
 import fcnlab
 from fcnlab.core.errors import TrackingError
+from fcnlab.tracking import callback as callback_module
 from fcnlab.tracking import sending_client
 from fcnlab.tracking.callback import MLflowCallback
+from fcnlab.tracking.sending_client import SendingClient, wait_for
 from fcnlab.training.callbacks import Callback
 
 
@@ -23,19 +26,60 @@ def configured(tiny, uri):
     return tiny(f"tracking.uri={uri}", "tracking.experiment=study")
 
 
-def test_the_process_that_sends_is_replaced_when_it_is_lost(tiny, tmp_path, uri, caplog):
+def test_the_process_that_sends_is_replaced_when_it_is_lost_or_hangs(tiny, tmp_path, uri, monkeypatch, caplog):
+    monkeypatch.setattr(sending_client, "_SECONDS_OF_SILENCE", 1.5)
     callback = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"), interval=1000.0)
     callback.on_start(None)
     callback.on_step(None)
     run_id = callback.run_id
-    for event in (lambda: callback.on_evaluation(None), lambda: None):
-        process = callback._channel.client
-        process._process.kill()
-        process._reader.join(10)
-        event()
+    process = callback._channel.client
+    process._process.kill()
+    process._reader.join(10)
+    callback.on_evaluation(None)
+    assert callback._channel.client is not process
+    wait_for(callback._started)
+    os.kill(callback._channel.client._process.pid, signal.SIGSTOP)
     callback.on_end("finished")
     check_whole(MlflowClient(uri), run_id)
     assert "not everything" not in caplog.text
+
+
+def test_a_process_that_hangs_holds_no_training_that_was_told_to_end(tiny, tmp_path, uri, monkeypatch, caplog):
+    monkeypatch.setattr(callback_module, "_SECONDS_WHEN_KILLED", 1.0)
+    callback = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run", end=None), interval=1000.0)
+    callback.on_start(None)
+    callback.on_step(None)
+    os.kill(callback._channel.client._process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    callback.on_end("killed")
+    assert time.monotonic() - began < 4.0
+    assert f"send the rest with `python -m fcnlab.track sync {tmp_path / 'run'}`" in caplog.text
+
+
+def test_a_process_that_is_killed_while_it_opens_the_store_is_replaced(tiny, tmp_path, uri, monkeypatch, caplog):
+    call = SendingClient.call
+    killed = []
+
+    def kill_at_open(self, channel, name, arguments):
+        answer = call(self, channel, name, arguments)
+        if name == "open" and not killed:
+            self._process.kill()
+            killed.append(name)
+        return answer
+
+    monkeypatch.setattr(SendingClient, "call", kill_at_open)
+    callback = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
+    callback.on_start(None)
+    callback.on_end("finished")
+    check_whole(MlflowClient(uri), callback.run_id)
+    assert killed
+
+
+def test_processes_that_are_always_killed_are_one_line(tiny, tmp_path, uri, monkeypatch):
+    monkeypatch.setattr(sending_client, "_COMMAND", (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
+    monkeypatch.setattr(sending_client, "_shared", None)
+    with pytest.raises(TrackingError, match=r"was lost while it opened .*, at attempt 3; .*tracking=none$"):
+        MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"))
 
 
 def test_what_is_left_is_said_with_the_command_that_sends_it(tiny, tmp_path, uri, caplog):
@@ -46,7 +90,7 @@ def test_what_is_left_is_said_with_the_command_that_sends_it(tiny, tmp_path, uri
     process._process.kill()
     process._reader.join(10)
     shutil.rmtree(folder)
-    callback.on_end("killed")
+    callback.on_end("failed")
     assert "cannot send its journal (No such file or directory)" in caplog.text
     assert f"send the rest with `python -m fcnlab.track sync {folder}`" in caplog.text
 

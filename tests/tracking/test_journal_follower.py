@@ -60,10 +60,56 @@ def test_a_store_that_goes_away_is_said_once_and_waited_for_only_so_long(tmp_pat
     assert caplog.text.count("connection refused; the training continues") == 1
 
 
+def slow(follower, monkeypatch, name, seconds):
+    request = getattr(follower._store, name)
+    monkeypatch.setattr(follower._store, name, lambda *given: (time.sleep(seconds), request(*given)))
+
+
 @pytest.mark.parametrize(("in_a_hurry", "left"), [(False, None), (True, "no time left")])
 def test_a_slow_store_is_waited_for_unless_the_training_was_killed(tmp_path, uri, monkeypatch, in_a_hurry, left):
     follower = JournalFollower(write_run(tmp_path / "run"), uri, "study", interval=0.01)
-    log_params = follower._store.log_params
-    monkeypatch.setattr(follower._store, "log_params", lambda *given: (time.sleep(1.5), log_params(*given)))
+    slow(follower, monkeypatch, "log_params", 0.8)
     follower.start()
     assert follower.end("KILLED", 0.2, in_a_hurry) == left
+
+
+def write_tags(folder, count):
+    """Write a journal whose every entry is a request of its own."""
+    written = Journal(folder)
+    written.append("run", journal="a" * 32, experiment="study", name="a run", tags={}, params={"seed": 1})
+    for number in range(count):
+        written.append("tags", values={"number": str(number)})
+    written.close()
+    return folder
+
+
+def test_a_store_that_is_back_gets_everything_however_long_that_takes(tmp_path, uri, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    follower = JournalFollower(write_tags(tmp_path / "run", 8), uri, "study", interval=0.01)
+    down, set_tags = [True], follower._store.set_tags
+
+    def flaky(*given):
+        if down[0]:
+            raise TrackingError("503")
+        time.sleep(0.2)
+        set_tags(*given)
+
+    monkeypatch.setattr(follower._store, "set_tags", flaky)
+    run_id = follower.start()["run_id"]
+    time.sleep(0.2)
+    down[0] = False
+    assert follower.end("FINISHED", patience=0.7) is None
+    assert MlflowClient(uri).get_run(run_id).data.tags["number"] == "7"
+    assert caplog.text.index("the tracking store is back") < caplog.text.index(
+        "the tracking store has everything again"
+    )
+
+
+@pytest.mark.parametrize("kind", ["slow", "hangs"])
+def test_a_store_that_takes_too_long_is_not_waited_for_to_the_end(tmp_path, uri, monkeypatch, kind):
+    follower = JournalFollower(write_tags(tmp_path / "run", 50), uri, "study", interval=0.01)
+    slow(follower, monkeypatch, "set_tags", 1.3 if kind == "slow" else 30)
+    follower.start()
+    began = time.monotonic()
+    assert follower.end("FINISHED", 0.5) == f"tracking store {uri}: takes too long to answer"
+    assert time.monotonic() - began < 10

@@ -1,4 +1,8 @@
-"""The training's end of the sending process: it passes on log lines and errors, and replaces a process that is lost."""
+"""The training's end of the sending process: it passes on log lines and errors, and waits for nothing that hangs."""
+
+import signal
+import sys
+import time
 
 import pytest
 from mlflow import MlflowClient
@@ -9,7 +13,7 @@ from fcnlab.core.errors import TrackingError
 from fcnlab.recording import journal
 from fcnlab.recording.journal import Journal
 from fcnlab.tracking import sending_client
-from fcnlab.tracking.sending_client import wait_for
+from fcnlab.tracking.sending_client import LostError, SendingClient, wait_for
 
 
 def test_its_log_lines_are_this_process_s(tmp_path, uri, caplog):
@@ -47,3 +51,54 @@ def test_one_process_serves_until_it_is_lost(tmp_path, uri, caplog):
     assert end(channel) is None
     check_whole(MlflowClient(uri), run_id)
     assert journal.sent_to(tmp_path / "run") == run_id
+
+
+@pytest.fixture
+def hanging(monkeypatch):
+    """A client of a process that shows once that it is alive, and answers nothing."""
+    program = "import time; print('{\"alive\": true}', flush=True); time.sleep(600)"
+    monkeypatch.setattr(sending_client, "_COMMAND", (sys.executable, "-c", program))
+    client = SendingClient()
+    while client.seconds_silent < 0:
+        time.sleep(0.01)
+    yield client
+    client.close()
+
+
+def test_one_that_is_silent_is_ended_and_no_call_waits_for_it(hanging, monkeypatch, caplog):
+    began = time.monotonic()
+    calls = [hanging.open_channel().call("wake", text="x" * 10_000) for _ in range(30)]  # more than the pipe holds
+    assert time.monotonic() - began < 5.0
+    assert not hanging.is_lost
+    monkeypatch.setattr(sending_client, "_SECONDS_OF_SILENCE", 0.5)
+    with pytest.raises(LostError, match="was lost"):
+        wait_for(calls[0])
+    assert hanging.is_lost
+    assert hanging._process.wait(10) == -signal.SIGKILL
+    assert caplog.text.count("has been silent for 0.5 s, so it is ended") == 1
+    assert all(isinstance(call.exception(0), LostError) for call in calls)
+    with pytest.raises(LostError):
+        wait_for(hanging.open_channel().call("wake"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"seconds": 0.3}, "has not answered within"), ({"silence": 0.3}, "silent")]
+)
+def test_who_waits_may_have_less_time(hanging, caplog, given, said):
+    with pytest.raises(LostError):
+        wait_for(hanging.open_channel().call("start"), **given)
+    assert said in caplog.text
+
+
+def test_closing_one_that_hangs_takes_no_longer_than_it_may(hanging, monkeypatch):
+    monkeypatch.setattr(sending_client, "_SECONDS_OF_SILENCE_AT_CLOSE", 0.3)
+    began = time.monotonic()
+    hanging.close()
+    assert time.monotonic() - began < 4.0
+    assert hanging._process.poll() == -signal.SIGKILL
+
+
+def test_one_that_lives_is_not_silent(tmp_path, uri, monkeypatch):
+    client = open_channel(write_run(tmp_path / "run"), uri).client
+    time.sleep(1.2)  # longer than between two signs of life
+    assert 0 <= client.seconds_silent < 1.1
