@@ -11,7 +11,7 @@ PYTHON ?= $(shell for candidate in python3 python3.12 python3.11 python3.10 pyth
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 ARGS ?=
 
-.PHONY: help install train sweep ui test test-slow lint format benchmark lock clean
+.PHONY: help install train sweep ui test test-slow test-compilers lint format benchmark lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -51,6 +51,18 @@ test: $(VENV)/installed-test ## run the tests
 
 test-slow: $(VENV)/installed-slow ## run the tests that take minutes: PostgreSQL and Chromium where they are installed
 	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+# A compiler that is not installed is named and passed over.
+COMPILERS ?= $(foreach version,9 10 11 12 13 14 15,g++-$(version)) \
+	$(foreach version,11 12 13 14 15 16 17 18 19 20 21,clang++-$(version))
+NUMERICAL := $(foreach name,convolution direct_convolution normalisation upsampling,tests/kernels/test_$(name).py)
+
+test-compilers: $(VENV)/installed-test ## test the compiled operators with every compiler of COMPILERS that is installed
+	@failed=; for compiler in $(COMPILERS); do \
+		if ! command -v $$compiler >/dev/null; then echo "$$compiler is not installed"; continue; fi; \
+		echo "$$compiler:"; CXX=$$compiler $(BIN)/python -m pytest -q -p no:cacheprovider $(NUMERICAL) $(ARGS) \
+			|| failed="$$failed $$compiler"; \
+	done; test -z "$$failed" || { echo "make: the operators fail with$$failed"; exit 1; }
 
 lint: $(VENV)/installed-test ## check style, formatting and which package may import which
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fcnlab.core import environment
 from fcnlab.core.errors import ConfigError
+from fcnlab.core.processor import thread_limit
 
 
 def configure(device: str = "auto", mode: str = "graph", key: str = "trainer.device") -> str:
@@ -31,6 +32,8 @@ def configure(device: str = "auto", mode: str = "graph", key: str = "trainer.dev
     target = "Ascend" if available and device != "cpu" else "CPU"
     # Some versions log an error for ms.set_device.
     ms.set_context(mode=ms.GRAPH_MODE if mode == "graph" else ms.PYNATIVE_MODE, device_target=target)
+    if (limit := thread_limit()) is not None:
+        ms.set_context(runtime_num_threads=limit)
     return target
 
 

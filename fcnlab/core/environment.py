@@ -13,7 +13,7 @@ from collections.abc import Collection, MutableMapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from fcnlab.core.processor import cpu_flags
+from fcnlab.core.processor import cpu_flags, thread_limit
 from fcnlab.core.protobuf import use_python_protobuf
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
     if "OMP_NUM_THREADS" in environment:  # MindSpore overwrites it with 1; `fcnlab.kernels` reads this instead
         environment.setdefault("FCNLAB_NUM_THREADS", environment["OMP_NUM_THREADS"])
     environment.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+    if (limit := thread_limit()) is not None:
+        for name in ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS"):  # the second is numpy's and scipy's
+            environment.setdefault(name, str(limit))
     # MLflow would show a bar for each file that it moves, between the lines of a training.
     environment.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     provide_home(environment)

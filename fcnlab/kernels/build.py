@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,25 +17,23 @@ from pathlib import Path
 
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.files import replacing
-from fcnlab.core.processor import cpu_flags, describe_cpu
+from fcnlab.core.processor import cpu_flags, describe_cpu, usable_processors
+from fcnlab.kernels.compiler import BuildError, Compiler, find_compiler
 
 log = logging.getLogger(__name__)
 
 FLAGS = (
-    *("-std=c++17", "-O3", "-march=native", "-fPIC", "-pthread"),
+    *("-std=c++17", "-O3", "-fPIC", "-pthread"),
     *("-fno-math-errno", "-fno-trapping-math"),  # so that loops with a branch become vector code
+    "-ffp-contract=fast",  # GCC's default; without it, Clang before 14 multiplies and adds one after the other
 )
+OWN_LIBRARY = ("-static-libstdc++", "-static-libgcc")
+"""These make a library independent of the C++ library that this process has loaded."""
+
 MAX_LIBRARIES = 8
 """The largest number of libraries in the cache, from which the oldest are removed; each takes about 400 KiB."""
 
 _SEAL_SIZE = hashlib.sha256().digest_size
-
-_SECONDS = 300
-"""The time after which a compiler is considered to hang."""
-
-
-class BuildError(Exception):
-    """The reason why there is no library, in one line."""
 
 
 def build(folder: Path | None = None) -> Path:
@@ -48,7 +45,6 @@ def build(folder: Path | None = None) -> Path:
     Raises:
         BuildError: If there is no compiler, or it fails.
     """
-    sources = sorted(Path(__file__).parent.glob("*.cpp"))
     compiler = find_compiler()
     folder = folder or cache_folder("kernels")
     try:
@@ -56,7 +52,7 @@ def build(folder: Path | None = None) -> Path:
         _refuse_foreign(folder)
         library = folder / f"{_digest(compiler)}.so"
         if not _is_whole(library):
-            _compile(compiler, sources, library)
+            compile_library(compiler, library)
             _prune(folder)
         else:
             with suppress(OSError):  # a cache that can be read alone is good enough
@@ -67,22 +63,8 @@ def build(folder: Path | None = None) -> Path:
         temporary = Path(tempfile.mkdtemp(prefix="fcnlab-kernels-"))
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         library = temporary / f"{_digest(compiler)}.so"
-        _compile(compiler, sources, library)
+        compile_library(compiler, library)
     return library
-
-
-def find_compiler() -> str:
-    """Return ``$CXX`` or, if it is not set, the first compiler with a usual name.
-
-    Raises:
-        BuildError: If there is no compiler.
-    """
-    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
-    for candidate in candidates:
-        found = shutil.which(candidate)
-        if found:
-            return found
-    raise BuildError(f"no C++ compiler ({', '.join(candidates)}); install g++, as in apt install g++")
 
 
 class _ForeignError(PermissionError):
@@ -126,44 +108,60 @@ def _seal(library: Path) -> None:
     library.chmod(0o755)
 
 
-def _digest(compiler: str) -> str:
+def _digest(compiler: Compiler) -> str:
     """Return the digest of everything that the library depends on."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    digest = hashlib.sha256(version + " ".join((compiler, *FLAGS, describe_cpu(), *sorted(cpu_flags()))).encode())
+    parts = (compiler.path, *compiler.flags, compiler.macros, *FLAGS, describe_cpu(), *sorted(cpu_flags()))
+    digest = hashlib.sha256(" ".join(parts).encode())
     for file in sorted(Path(__file__).parent.glob("*.[ch]*")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:32]
 
 
-def _compile(compiler: str, sources: list[Path], library: Path) -> None:
+def compile_library(compiler: Compiler, library: Path) -> None:
+    """Compile the operators to a library, which is there as a whole or not at all.
+
+    Raises:
+        BuildError: If the compiler fails.
+        OSError: If the library's folder cannot be written.
+    """
     log.info("compiling operators for this processor, once")
     began = time.perf_counter()
+    # The longest come first, since two processors are then done at about the same time.
+    sources = sorted(Path(__file__).parent.glob("*.cpp"), key=lambda path: path.stat().st_size, reverse=True)
     # The folder is this process's own, since others may be compiling the same library.
     with tempfile.TemporaryDirectory(prefix=".building-", dir=library.parent) as building:
         temporary = Path(building) / library.name
         objects = [temporary.with_name(f"{source.stem}.o") for source in sources]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_processors()) as pool:
             list(pool.map(lambda pair: _run(compiler, "-c", *pair), zip(objects, sources, strict=True)))
-        _run(compiler, "-shared", temporary, *objects)
-        try:
-            ctypes.CDLL(str(temporary))
-        except OSError as error:
-            raise BuildError(f"what {compiler} made cannot be loaded: {error}") from error
+        _link(compiler, objects, temporary)
         _seal(temporary)
         with replacing(library) as partial:  # which waits for the disk
             temporary.replace(partial)
     log.debug("compiled in %.1f s", time.perf_counter() - began)
 
 
-def _run(compiler: str, how: str, output: Path, *inputs: Path) -> None:
-    command = [compiler, *FLAGS, how, "-o", str(output), *map(str, inputs)]
+def _link(compiler: Compiler, objects: list[Path], library: Path) -> None:
+    """Link a library that this process can load.
+
+    The compiler may be newer than the C++ library of this process, as one of a cluster's modules or of conda is. The
+    library then brings its own.
+    """
+    _run(compiler, "-shared", library, *objects)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise BuildError(f"{compiler} took more than {_SECONDS} s") from error
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
-        raise BuildError(f"{compiler} failed: {lines[0].strip()}")
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        another = library.with_name(f"own-{library.name}")  # since a name that has failed may be remembered
+        try:
+            compiler.run(*FLAGS, "-shared", *OWN_LIBRARY, "-o", str(another), *map(str, objects))
+            ctypes.CDLL(str(another))
+        except (OSError, BuildError):
+            raise BuildError(f"what {compiler.path} made cannot be loaded: {error}") from error
+        another.replace(library)
+
+
+def _run(compiler: Compiler, how: str, output: Path, *inputs: Path) -> None:
+    compiler.run(*FLAGS, how, "-o", str(output), *map(str, inputs))
 
 
 def _prune(folder: Path) -> None:

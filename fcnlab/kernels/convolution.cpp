@@ -7,8 +7,9 @@
 // vector register holds the channels of one pixel. How the work is divided does not depend on the number of threads, so
 // that results are the same to the bit on any number of threads.
 
-#include "parallel.h"
+#include "buffer.h"
 #include "panels.h"
+#include "parallel.h"
 
 #include <cstdint>
 #include <cstring>
@@ -53,10 +54,10 @@ std::vector<Run> runs_of(const Shape& shape, int64_t begin, int64_t end) {
 }
 
 // Computes B^T d: six values from the six of a row or column of an input patch.
-inline void transform_input(const Panel* d, int64_t step, Panel* v, int64_t v_step) {
-  const Panel d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
-  const Panel even = d4 - 4.0f * d2, odd = d3 - 4.0f * d1;
-  const Panel even2 = d4 - d2, odd2 = 2.0f * (d3 - d1);
+inline void transform_input(const Vector* d, int64_t step, Vector* v, int64_t v_step) {
+  const Vector d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
+  const Vector even = d4 - 4.0f * d2, odd = d3 - 4.0f * d1;
+  const Vector even2 = d4 - d2, odd2 = 2.0f * (d3 - d1);
   v[0] = 4.0f * d0 - 5.0f * d2 + d4;
   v[v_step] = even + odd;
   v[2 * v_step] = even - odd;
@@ -66,9 +67,9 @@ inline void transform_input(const Panel* d, int64_t step, Panel* v, int64_t v_st
 }
 
 // Computes A^T m: the four values of a row or column of an output tile.
-inline void transform_output(const Panel* m, int64_t step, Panel* y, int64_t y_step) {
-  const Panel m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step];
-  const Panel sum = m1 + m2, difference = m1 - m2, sum2 = m3 + m4, difference2 = m3 - m4;
+inline void transform_output(const Vector* m, int64_t step, Vector* y, int64_t y_step) {
+  const Vector m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step];
+  const Vector sum = m1 + m2, difference = m1 - m2, sum2 = m3 + m4, difference2 = m3 - m4;
   y[0] = m[0] + sum + sum2;
   y[y_step] = difference + 2.0f * difference2;
   y[2 * y_step] = sum + 4.0f * sum2;
@@ -76,9 +77,9 @@ inline void transform_output(const Panel* m, int64_t step, Panel* y, int64_t y_s
 }
 
 // Computes A y, with the transpose of that matrix: six values from the four of an output gradient.
-inline void transform_gradient(const Panel* y, int64_t step, Panel* m, int64_t m_step) {
-  const Panel y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
-  const Panel even = y0 + y2, odd = y1 + y3, even2 = y0 + 4.0f * y2, odd2 = 2.0f * y1 + 8.0f * y3;
+inline void transform_gradient(const Vector* y, int64_t step, Vector* m, int64_t m_step) {
+  const Vector y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
+  const Vector even = y0 + y2, odd = y1 + y3, even2 = y0 + 4.0f * y2, odd2 = 2.0f * y1 + 8.0f * y3;
   m[0] = y0;
   m[m_step] = even + odd;
   m[2 * m_step] = even - odd;
@@ -88,10 +89,10 @@ inline void transform_gradient(const Panel* y, int64_t step, Panel* m, int64_t m
 }
 
 // Computes G g: six values from the three of a kernel.
-inline void transform_kernel(const Panel* g, int64_t step, Panel* u, int64_t u_step) {
-  const Panel g0 = g[0], g1 = g[step], g2 = g[2 * step];
-  const Panel ends = (g0 + g2) * (-1.0f / 6), middle = g1 * (1.0f / 6);
-  const Panel ends2 = g0 * (1.0f / 24) + g2 * (1.0f / 6), middle2 = g1 * (1.0f / 12);
+inline void transform_kernel(const Vector* g, int64_t step, Vector* u, int64_t u_step) {
+  const Vector g0 = g[0], g1 = g[step], g2 = g[2 * step];
+  const Vector ends = (g0 + g2) * (-1.0f / 6), middle = g1 * (1.0f / 6);
+  const Vector ends2 = g0 * (1.0f / 24) + g2 * (1.0f / 6), middle2 = g1 * (1.0f / 12);
   u[0] = g0 * 0.25f;
   u[u_step] = ends - middle;
   u[2 * u_step] = ends + middle;
@@ -101,20 +102,37 @@ inline void transform_kernel(const Panel* g, int64_t step, Panel* u, int64_t u_s
 }
 
 // Computes G^T m, with the transpose of that matrix: the three values of a kernel's gradient.
-inline void transform_kernel_gradient(const Panel* m, int64_t step, Panel* g, int64_t g_step) {
-  const Panel m0 = m[0], m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step], m5 = m[5 * step];
-  const Panel sum = (m1 + m2) * (-1.0f / 6), sum2 = m3 + m4;
+inline void transform_kernel_gradient(const Vector* m, int64_t step, Vector* g, int64_t g_step) {
+  const Vector m0 = m[0], m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step], m5 = m[5 * step];
+  const Vector sum = (m1 + m2) * (-1.0f / 6), sum2 = m3 + m4;
   g[0] = m0 * 0.25f + sum + sum2 * (1.0f / 24);
   g[g_step] = (m2 - m1) * (1.0f / 6) + (m3 - m4) * (1.0f / 12);
   g[2 * g_step] = sum + sum2 * (1.0f / 6) + m5;
 }
 
-// Transforms the columns and then the rows of a patch; each of the resulting panels goes to a plane of its own.
-template <int From, int To, void (*Transform)(const Panel*, int64_t, Panel*, int64_t)>
-inline void transform_both(const Panel* patch, int64_t row_step, Panel* out, int64_t plane) {
-  Panel half[To * From];
-  for (int column = 0; column < From; column++) Transform(patch + column, row_step, half + column, From);
-  for (int row = 0; row < To; row++) Transform(half + row * From, 1, out + row * To * plane, plane);
+using Transform = void (*)(const Vector*, int64_t, Vector*, int64_t);
+
+// The distances, in panels, between the rows and the columns of a patch.
+struct Layout {
+  int64_t row_step, column_step;
+};
+
+// Transforms the columns and then the rows of a patch, as many lanes at a time as a register has: a patch of whole
+// panels would take more registers than there are.
+template <int From, int To, Transform transform>
+inline void transform_both(const Panel* patch, Layout from, Panel* out, Layout to) {
+  constexpr int64_t kParts = kLanes / kWidth;
+  for (int64_t part = 0; part < kParts; part++) {
+    const Vector* source = reinterpret_cast<const Vector*>(patch) + part;
+    Vector* target = reinterpret_cast<Vector*>(out) + part;
+    Vector half[To * From];
+    for (int column = 0; column < From; column++) {
+      transform(source + column * from.column_step * kParts, from.row_step * kParts, half + column, From);
+    }
+    for (int row = 0; row < To; row++) {
+      transform(half + row * From, 1, target + row * to.row_step * kParts, to.column_step * kParts);
+    }
+  }
 }
 
 // Transforms the kernels to kPoints x panels of outputs x inputs (padded) x 16. `flipped` is for the input gradient,
@@ -136,14 +154,14 @@ void transform_kernels(const float* weight, int64_t out_channels, int64_t in_cha
           for (int tap = 0; tap < 9; tap++) taps[flipped ? 8 - tap : tap][lane] = source[tap];
         }
       }
-      transform_both<3, 6, transform_kernel>(reinterpret_cast<const Panel*>(taps), 3, kernels + panel * depth + input,
-                                             plane);
+      transform_both<3, 6, transform_kernel>(reinterpret_cast<const Panel*>(taps), {3, 1}, kernels + panel * depth + input,
+                                             {kPatch * plane, plane});
     }
   });
 }
 
 // Transforms the tiles of some runs, for one panel of channels, into kPoints planes.
-template <int Rows, int Offset, void (*Transform)(const Panel*, int64_t, Panel*, int64_t)>
+template <int Rows, int Offset, Transform transform>
 void transform_tiles(const float* images, const Shape& shape, int64_t panel, const std::vector<Run>& runs, Panel* out,
                      int64_t plane, Panel* scratch) {
   const int64_t channels = std::min<int64_t>(kLanes, shape.channels - panel * kLanes);
@@ -160,7 +178,8 @@ void transform_tiles(const float* images, const Shape& shape, int64_t panel, con
       }
     }
     for (int64_t tile = 0; tile < run.length; tile++) {
-      transform_both<Rows, kPatch, Transform>(scratch + tile * kTile, kScratchStride, out + run.first + tile, plane);
+      transform_both<Rows, kPatch, transform>(scratch + tile * kTile, {kScratchStride, 1}, out + run.first + tile,
+                                              {kPatch * plane, plane});
     }
   }
 }
@@ -171,14 +190,8 @@ void restore_tiles(const Panel* products, int64_t plane, const std::vector<Run>&
   const int64_t channels = std::min<int64_t>(kLanes, shape.channels - panel * kLanes);
   for (const Run& run : runs) {
     for (int64_t tile = 0; tile < run.length; tile++) {
-      Panel half[kTile * kPatch];
-      const Panel* product = products + run.first + tile;
-      for (int column = 0; column < kPatch; column++) {
-        transform_output(product + column * plane, kPatch * plane, half + column, kPatch);
-      }
-      for (int row = 0; row < kTile; row++) {
-        transform_output(half + row * kPatch, 1, scratch + row * kScratchStride + tile * kTile, 1);
-      }
+      transform_both<kPatch, kTile, transform_output>(products + run.first + tile, {kPatch * plane, plane},
+                                                      scratch + tile * kTile, {kScratchStride, 1});
     }
     float* target = images + (run.image * shape.channels + panel * kLanes) * shape.height * shape.width;
     for (int row = 0; row < kTile; row++) {
@@ -297,7 +310,7 @@ void weight_gradient(const float* images, const Shape& in, const float* gradient
         total[point] = sum[0];
         for (int64_t part = 1; part < parts; part++) total[point] += sum[part * kPoints * sum_plane];
       }
-      transform_both<kPatch, 3, transform_kernel_gradient>(total, kPatch, taps, 1);
+      transform_both<kPatch, 3, transform_kernel_gradient>(total, {kPatch, 1}, taps, {3, 1});
       const float* values = reinterpret_cast<const float*>(taps);
       float* target = result + (output * in.channels + panel * kLanes) * 9;
       for (int64_t lane = 0; lane < lanes; lane++) {

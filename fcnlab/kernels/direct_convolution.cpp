@@ -7,6 +7,7 @@
 // computes some channels of the output over all pixels in a fixed order, so that results are the same to the bit on any
 // number of threads.
 
+#include "buffer.h"
 #include "panels.h"
 #include "parallel.h"
 

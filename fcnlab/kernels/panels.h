@@ -3,13 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <mutex>
-#include <new>
-#include <vector>
-
-#include <sys/mman.h>
+#include <utility>
 
 constexpr int kLanes = 16;
 
@@ -19,12 +14,17 @@ typedef float Panel __attribute__((vector_size(kLanes * sizeof(float)), aligned(
 constexpr int kWidth = 16;  // floats in a vector register
 constexpr int kRows = 8;    // rows of a product that are in registers at a time
 constexpr int kPanels = 2;  // panels of a product that are in registers at a time
-#else
+#elif defined(__AVX__)
 constexpr int kWidth = 8;
+constexpr int kRows = 4;
+constexpr int kPanels = 1;
+#else  // registers of 16 bytes, as AArch64 has
+constexpr int kWidth = 4;
 constexpr int kRows = 4;
 constexpr int kPanels = 1;
 #endif
 typedef float Vector __attribute__((vector_size(kWidth * sizeof(float)), aligned(kWidth * sizeof(float)), may_alias));
+typedef int32_t Lanes __attribute__((vector_size(kWidth * sizeof(float))));
 // These two may lie anywhere in a tensor of MindSpore's.
 typedef float LooseVector __attribute__((vector_size(kWidth * sizeof(float)), aligned(4), may_alias));
 typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
@@ -32,99 +32,92 @@ typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(
 inline int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 inline int64_t round_up(int64_t value, int64_t to) { return divide_up(value, to) * to; }
 
-// Uninitialised panels. Their memory is kept for the next operator, as fresh pages would cost as much as the
-// arithmetic.
-class Buffer {
- public:
-  explicit Buffer(int64_t panels) : block_(take(round_up(panels * int64_t{sizeof(Panel)}, kPage))) {}
-  ~Buffer() { give_back(block_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
+// Returns lanes of two vectors: lane `i` is `Rule::source(i)`, counted through the first and then the second.
+template <typename Rule, int... Lane>
+inline Vector shuffled(const Vector& a, const Vector& b, std::integer_sequence<int, Lane...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, Rule::source(Lane)...);
+#else  // GCC has had this one for longer than the other, which came with GCC 12.
+  return __builtin_shuffle(a, b, Lanes{Rule::source(Lane)...});
+#endif
+}
 
-  Panel* data() { return static_cast<Panel*>(block_.memory); }
+template <typename Rule>
+inline Vector shuffled(const Vector& a, const Vector& b) {
+  return shuffled<Rule>(a, b, std::make_integer_sequence<int, kWidth>());
+}
 
- private:
-  struct Block {
-    void* memory;
-    int64_t size;  // bytes
-  };
-  struct Kept {
-    std::mutex mutex;
-    std::vector<Block> blocks;
-  };
-  static constexpr int64_t kPage = int64_t{1} << 21;
-  static constexpr size_t kMaximumKept = 64;
-
-  static Kept& kept() {
-    static Kept* instance = new Kept;  // outlives every thread
-    return *instance;
+// In each quarter of four lanes, a0 b0 a1 b1 or, with `High`, a2 b2 a3 b3.
+template <bool High>
+struct Interleaved {
+  static constexpr int source(int lane) {
+    return lane / 4 * 4 + (High ? 2 : 0) + lane % 4 / 2 + (lane % 2 ? kWidth : 0);
   }
-
-  static Block take(int64_t size) {
-    {
-      const std::lock_guard<std::mutex> lock(kept().mutex);
-      auto& blocks = kept().blocks;
-      auto best = blocks.end();
-      for (auto block = blocks.begin(); block != blocks.end(); ++block) {
-        const bool fits = block->size >= size && block->size <= 2 * size;
-        if (fits && (best == blocks.end() || block->size < best->size)) best = block;
-      }
-      if (best != blocks.end()) {
-        const Block block = *best;
-        blocks.erase(best);
-        return block;
-      }
-    }
-    void* memory = std::aligned_alloc(kPage, size);
-    if (memory == nullptr) throw std::bad_alloc();
-    madvise(memory, size, MADV_HUGEPAGE);
-    return {memory, size};
-  }
-
-  static void give_back(const Block& block) {
-    const std::lock_guard<std::mutex> lock(kept().mutex);
-    auto& blocks = kept().blocks;
-    blocks.push_back(block);
-    if (blocks.size() > kMaximumKept) {  // frees the block that has been unused for longest
-      std::free(blocks.front().memory);
-      blocks.erase(blocks.begin());
-    }
-  }
-
-  Block block_;
 };
 
+// In each quarter of four lanes, a0 a1 b0 b1 or, with `High`, a2 a3 b2 b3.
+template <bool High>
+struct Paired {
+  static constexpr int source(int lane) {
+    return lane / 4 * 4 + (High ? 2 : 0) + lane % 2 + (lane % 4 / 2 ? kWidth : 0);
+  }
+};
+
+// Of each 2 * Half lanes, the first half of a and that of b or, with `High`, the second halves.
+template <int Half, bool High>
+struct Exchanged {
+  static constexpr int source(int lane) {
+    return lane / (2 * Half) * (2 * Half) + (High ? Half : 0) + lane % Half + (lane / Half % 2 ? kWidth : 0);
+  }
+};
+
+// Swaps the off-diagonal blocks of `Half` x `Half` lanes.
 template <int Half>
-inline void exchange(Panel* rows) {
-  // This swaps the off-diagonal blocks of `Half` lanes between rows that are `Half` apart.
-  Panel low, high;
-  for (int first = 0; first < kLanes; first += 2 * Half) {
+inline void exchange(Vector* rows) {
+  for (int first = 0; first < kWidth; first += 2 * Half) {
     for (int row = first; row < first + Half; row++) {
-      const Panel a = rows[row], b = rows[row + Half];
-      if constexpr (Half == 8) {
-        low = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
-        high = __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
-      } else if constexpr (Half == 4) {
-        low = __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
-        high = __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
-      } else if constexpr (Half == 2) {
-        low = __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
-        high = __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
-      } else {
-        low = __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
-        high = __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
-      }
-      rows[row] = low;
-      rows[row + Half] = high;
+      const Vector a = rows[row], b = rows[row + Half];
+      rows[row] = shuffled<Exchanged<Half, false>>(a, b);
+      rows[row + Half] = shuffled<Exchanged<Half, true>>(a, b);
     }
   }
 }
 
-inline void transpose(Panel* rows) {
-  exchange<8>(rows);
-  exchange<4>(rows);
-  exchange<2>(rows);
-  exchange<1>(rows);
+// Transposes kWidth vectors: first the blocks of 4 x 4 lanes, then the blocks among each other.
+inline void transpose_vectors(Vector* rows) {
+  for (int row = 0; row < kWidth; row += 4) {
+    const Vector low = shuffled<Interleaved<false>>(rows[row], rows[row + 1]);
+    const Vector high = shuffled<Interleaved<true>>(rows[row], rows[row + 1]);
+    const Vector low2 = shuffled<Interleaved<false>>(rows[row + 2], rows[row + 3]);
+    const Vector high2 = shuffled<Interleaved<true>>(rows[row + 2], rows[row + 3]);
+    rows[row] = shuffled<Paired<false>>(low, low2);
+    rows[row + 1] = shuffled<Paired<true>>(low, low2);
+    rows[row + 2] = shuffled<Paired<false>>(high, high2);
+    rows[row + 3] = shuffled<Paired<true>>(high, high2);
+  }
+  if constexpr (kWidth > 4) exchange<4>(rows);
+  if constexpr (kWidth > 8) exchange<8>(rows);
+}
+
+// Transposes kLanes panels.
+inline void transpose(Panel* panels) {
+  constexpr int kParts = kLanes / kWidth;
+  Vector* const vectors = reinterpret_cast<Vector*>(panels);
+  for (int row = 0; row < kParts; row++) {
+    for (int column = row; column < kParts; column++) {
+      Vector upper[kWidth], lower[kWidth];
+      Vector* const above = vectors + row * kWidth * kParts + column;
+      Vector* const below = vectors + column * kWidth * kParts + row;
+      for (int lane = 0; lane < kWidth; lane++) upper[lane] = above[lane * kParts];
+      transpose_vectors(upper);
+      if (row != column) {
+        for (int lane = 0; lane < kWidth; lane++) lower[lane] = below[lane * kParts];
+        transpose_vectors(lower);
+        for (int lane = 0; lane < kWidth; lane++) above[lane * kParts] = lower[lane];
+      }
+      for (int lane = 0; lane < kWidth; lane++) below[lane * kParts] = upper[lane];
+    }
+  }
 }
 
 // Copies `width` pixels from `left` on of a row of up to 16 channels to panels, with zeros outside of the image.

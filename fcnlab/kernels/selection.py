@@ -12,7 +12,9 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
-from fcnlab.kernels.build import BuildError, build
+from fcnlab.core.processor import usable_processors
+from fcnlab.kernels.build import build
+from fcnlab.kernels.compiler import BuildError
 
 log = logging.getLogger(__name__)
 
@@ -55,5 +57,6 @@ def _built() -> Path | None:
     except BuildError as error:
         log.warning("training takes about twice as long as it could: %s", error)
         return None
-    ctypes.CDLL(str(path))  # keeps it loaded: MindSpore closes it each time it has inferred a shape
+    # This keeps the library loaded, and the limit in it: MindSpore closes it each time it has inferred a shape.
+    ctypes.CDLL(str(path)).limit_threads(ctypes.c_int64(usable_processors()))
     return path

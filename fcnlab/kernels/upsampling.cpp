@@ -8,13 +8,13 @@
 // `kernels` are (input channel, 2 x 2) x (output channel, s x s), and `pixels` are blocks x (output channel, s x s).
 // How the work is divided depends on the shape alone, so that results are the same to the bit on any number of threads.
 
+#include "buffer.h"
 #include "panels.h"
 #include "parallel.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
 namespace {
@@ -160,25 +160,56 @@ inline void for_weights(Float* weight, const Sizes& sizes, int64_t begin, int64_
 }
 
 template <int Piece>
-void pack_kernels(const float* weight, const Sizes& sizes, Panel* kernels, const Threads& threads) {
+void pack_weights(const float* weight, const Sizes& sizes, int64_t begin, int64_t end, Panel* kernels) {
+  for_weights<Piece>(weight, sizes, begin, end, kernels, [](const float* weights, float* values) {
+    if (weights == nullptr) {
+      std::memset(values, 0, Piece * sizeof(float));
+    } else {
+      std::memcpy(values, weights, Piece * sizeof(float));
+    }
+  });
+}
+
+template <int Piece>
+void unpack_weights(float* weight, const Sizes& sizes, int64_t begin, int64_t end, Panel* kernels) {
+  for_weights<Piece>(weight, sizes, begin, end, kernels, [](float* weights, const float* values) {
+    if (weights != nullptr) std::memcpy(weights, values, Piece * sizeof(float));
+  });
+}
+
+// The functions that copy pixels and weights, which are the only ones that are compiled for each size of a piece.
+struct Copies {
+  void (*scatter)(float*, const Sizes&, const std::vector<Run>&, int64_t, int64_t, Panel*, int64_t);
+  void (*gather)(const float*, const Sizes&, const std::vector<Run>&, int64_t, int64_t, Panel*, int64_t);
+  void (*pack)(const float*, const Sizes&, int64_t, int64_t, Panel*);
+  void (*unpack)(float*, const Sizes&, int64_t, int64_t, Panel*);
+
+  template <int Piece>
+  static constexpr Copies of() {
+    return {move_pixels<Piece, true, float>, move_pixels<Piece, false, const float>, pack_weights<Piece>,
+            unpack_weights<Piece>};
+  }
+
+  // Those for the largest power of two, up to 16, that divides the stride.
+  static Copies for_stride(int64_t stride) {
+    return stride % 16 == 0 ? of<16>() : stride % 8 == 0 ? of<8>() : stride % 4 == 0 ? of<4>() : of<2>();
+  }
+};
+
+void pack_kernels(const float* weight, const Sizes& sizes, const Copies& copies, Panel* kernels,
+                  const Threads& threads) {
   threads.run(sizes.groups(), [&](int64_t group) {
     const int64_t begin = group * sizes.group(), end = std::min(begin + sizes.group(), sizes.pixel_panels());
-    for_weights<Piece>(weight, sizes, begin, end, kernels, [](const float* weights, float* values) {
-      if (weights == nullptr) {
-        std::memset(values, 0, Piece * sizeof(float));
-      } else {
-        std::memcpy(values, weights, Piece * sizeof(float));
-      }
-    });
+    copies.pack(weight, sizes, begin, end, kernels);
   });
 }
 
 // Upsamples images.
-template <int Piece>
 void upsample(const float* map, const float* weight, const Sizes& sizes, float* output) {
+  const Copies copies = Copies::for_stride(sizes.stride);
   const Threads threads = Threads::for_products(sizes.products());
   Buffer kernels(sizes.pixel_panels() * sizes.depth());
-  pack_kernels<Piece>(weight, sizes, kernels.data(), threads);
+  pack_kernels(weight, sizes, copies, kernels.data(), threads);
   // Consecutive tasks use the same kernels.
   threads.run(sizes.groups() * sizes.tiles(), [&](int64_t task) {
     const int64_t tile = task % sizes.tiles(), panel = task / sizes.tiles() * sizes.group(), step = sizes.tile();
@@ -191,7 +222,7 @@ void upsample(const float* map, const float* weight, const Sizes& sizes, float* 
     gather_neighbours(map, sizes, runs, neighbours, step);
     multiply(neighbours, step, kernels.data() + panel * sizes.depth(), sizes.depth(), pixels, step,
              round_up(end - begin, kRows), panels, sizes.depth_panels());
-    move_pixels<Piece, true>(output, sizes, runs, panel, panel + panels, pixels, step);
+    copies.scatter(output, sizes, runs, panel, panel + panels, pixels, step);
   });
 }
 
@@ -217,13 +248,13 @@ void sum_neighbours(const Panel* sums, const Sizes& sizes, float* result, const 
   });
 }
 
-template <int Piece>
 void input_gradient(const float* gradient, const float* weight, const Sizes& sizes, float* result) {
+  const Copies copies = Copies::for_stride(sizes.stride);
   const Threads threads = Threads::for_products(sizes.products());
   const int64_t depth = sizes.depth(), depth_panels = sizes.depth_panels(), turned_step = sizes.pixel_panels() * kLanes;
   // The kernels with rows and columns exchanged: depth panels x pixels x 16.
   Buffer kernels(sizes.pixel_panels() * depth), turned(depth_panels * turned_step);
-  pack_kernels<Piece>(weight, sizes, kernels.data(), threads);
+  pack_kernels(weight, sizes, copies, kernels.data(), threads);
   threads.run(sizes.pixel_panels(), [&](int64_t panel) {
     for (int64_t part = 0; part < depth_panels; part++) {
       Panel* block = turned.data() + part * turned_step + panel * kLanes;
@@ -240,7 +271,7 @@ void input_gradient(const float* gradient, const float* weight, const Sizes& siz
     Panel* products = pixels + sizes.group() * step;
     for (int64_t panel = 0; panel < sizes.pixel_panels(); panel += sizes.group()) {
       const int64_t panels = std::min(sizes.group(), sizes.pixel_panels() - panel);
-      move_pixels<Piece, false>(gradient, sizes, runs, panel, panel + panels, pixels, step);
+      copies.gather(gradient, sizes, runs, panel, panel + panels, pixels, step);
       multiply(pixels, step, turned.data() + panel * kLanes, turned_step, products, step, round_up(end - begin, kRows),
                depth_panels, panels);
       for (int64_t part = 0; part < depth_panels; part++) {
@@ -254,8 +285,8 @@ void input_gradient(const float* gradient, const float* weight, const Sizes& siz
   sum_neighbours(sums.data(), sizes, result, threads);
 }
 
-template <int Piece>
 void weight_gradient(const float* map, const float* gradient, const Sizes& sizes, float* result) {
+  const Copies copies = Copies::for_stride(sizes.stride);
   const Threads threads = Threads::for_products(sizes.products());
   const int64_t depth = sizes.depth(), plane = sizes.pixel_panels() * depth;
   // Each part of the blocks has sums of its own; the number of parts depends on the shape alone.
@@ -275,7 +306,7 @@ void weight_gradient(const float* map, const float* gradient, const Sizes& sizes
       const int64_t begin = tile * step, end = std::min(begin + step, sizes.blocks());
       const std::vector<Run> runs = runs_of(sizes, begin, end);
       gather_neighbours(map, sizes, runs, neighbours, step);
-      move_pixels<Piece, false>(gradient, sizes, runs, panel, panel + panels, pixels, step);
+      copies.gather(gradient, sizes, runs, panel, panel + panels, pixels, step);
       for (int64_t row = 0; row < sizes.depth_panels(); row++) {
         multiply_transposed(neighbours + row * step, pixels, step, sum + row * kLanes, depth, panels, end - begin, true);
       }
@@ -288,24 +319,8 @@ void weight_gradient(const float* map, const float* gradient, const Sizes& sizes
         sums.data()[index] += sums.data()[part * plane + index];
       }
     }
-    for_weights<Piece>(result, sizes, begin, end, sums.data(), [](float* weights, const float* values) {
-      if (weights != nullptr) std::memcpy(weights, values, Piece * sizeof(float));
-    });
+    copies.unpack(result, sizes, begin, end, sums.data());
   });
-}
-
-// Calls `body` with the largest power of two, up to 16, that divides the stride, as a constant.
-template <typename Body>
-void with_piece(int64_t stride, const Body& body) {
-  if (stride % 16 == 0) {
-    body(std::integral_constant<int, 16>());
-  } else if (stride % 8 == 0) {
-    body(std::integral_constant<int, 8>());
-  } else if (stride % 4 == 0) {
-    body(std::integral_constant<int, 4>());
-  } else {
-    body(std::integral_constant<int, 2>());
-  }
 }
 
 inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
@@ -318,7 +333,7 @@ extern "C" {
 int upsampling(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
   return answer([&] {
     const Sizes sizes(shapes[0], shapes[1]);
-    with_piece(sizes.stride, [&](auto piece) { upsample<piece()>(at(data, 0), at(data, 1), sizes, at(data, 2)); });
+    upsample(at(data, 0), at(data, 1), sizes, at(data, 2));
   });
 }
 
@@ -332,7 +347,7 @@ std::vector<int64_t> upsamplingInferShape(int*, int64_t** shapes, void*) {
 int upsampling_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
   return answer([&] {
     const Sizes sizes(shapes[2], shapes[1]);
-    with_piece(sizes.stride, [&](auto piece) { input_gradient<piece()>(at(data, 0), at(data, 1), sizes, at(data, 2)); });
+    input_gradient(at(data, 0), at(data, 1), sizes, at(data, 2));
   });
 }
 
@@ -347,7 +362,7 @@ std::vector<int64_t> upsampling_input_gradientInferShape(int*, int64_t** shapes,
 int upsampling_weight_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
   return answer([&] {
     const Sizes sizes(shapes[0], shapes[2]);
-    with_piece(sizes.stride, [&](auto piece) { weight_gradient<piece()>(at(data, 0), at(data, 1), sizes, at(data, 3)); });
+    weight_gradient(at(data, 0), at(data, 1), sizes, at(data, 3));
   });
 }
 

@@ -7,6 +7,7 @@ import os
 from omegaconf import DictConfig, OmegaConf
 
 from fcnlab.config import Config
+from fcnlab.core.processor import usable_processors
 
 
 def is_sequential(hydra_config: DictConfig) -> bool:
@@ -28,6 +29,6 @@ def threads(config: Config, hydra_config: DictConfig) -> int | None:
     jobs = launcher.get("n_jobs")  # joblib, which counts a negative number from all cores
     if jobs is None:
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_processors()
     jobs = jobs if jobs > 0 else max(cores + 1 + jobs, 1)
     return max(cores // jobs, 1)

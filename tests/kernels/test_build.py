@@ -1,3 +1,4 @@
+import ctypes
 import os
 import subprocess
 import sys
@@ -6,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from fcnlab.kernels import selection
-from fcnlab.kernels.build import BuildError, build
+from fcnlab.kernels.build import build
+from fcnlab.kernels.compiler import BuildError, find_compiler
+
+MACROS = 'case " $* " in *" -dM "*) echo "#define __GNUC__ 12"; exit;; esac\n'
+"""What lets a script pass for a compiler."""
 
 
 @pytest.fixture
@@ -14,7 +19,7 @@ def compiler(tmp_path, monkeypatch):
     """A compiler that counts its calls, and copies the suite's library instead of compiling one."""
     library, calls, script = build(), tmp_path / "calls", tmp_path / "c++"
     script.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && { echo counting; exit; }\n'
+        f"#!/bin/sh\n{MACROS}"
         f'case " $* " in *" -shared "*) echo call >> {calls};; esac\n'
         f'while [ "$1" != -o ]; do shift; done\ncp {library} "$2"\n'
     )
@@ -51,6 +56,7 @@ def test_keeps_the_newest_libraries(compiler, tmp_path, monkeypatch):
 def test_a_library_that_a_power_cut_left_half_is_made_anew(compiler, tmp_path, cut):
     library = build(tmp_path)
     whole = library.read_bytes()
+    library.unlink()  # this process has loaded it, and would read beyond its end
     library.write_bytes(whole[:cut])
     assert build(tmp_path) == library
     assert library.read_bytes() == whole
@@ -95,9 +101,45 @@ def test_no_compiler(tmp_path, monkeypatch):
         build(tmp_path)
 
 
+def named(folder, name, macros):
+    """Make a compiler that says no more than what it defines."""
+    script = folder / name
+    script.write_text(f"#!/bin/sh\necho '{macros}'\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+@pytest.mark.parametrize(
+    ("macros", "reason"),
+    [
+        ("#define __GNUC__ 8", "is GCC 8, and the operators take GCC 9 or Clang 11; CXX=<path> chooses another"),
+        ("#define __GNUC__ 4\n#define __clang_major__ 10", "is Clang 10, and the operators take GCC 9 or Clang 11"),
+        ("#define _MSC_VER 1940", "is neither GCC nor Clang"),
+    ],
+)
+def test_a_compiler_that_will_not_do_is_named_with_the_version_that_does(tmp_path, monkeypatch, macros, reason):
+    path = named(tmp_path, "c++", macros)
+    monkeypatch.setenv("CXX", path)
+    with pytest.raises(BuildError) as caught:
+        find_compiler()
+    assert f"{path} {reason}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_first_compiler_that_is_new_enough_is_taken(tmp_path, monkeypatch):
+    named(tmp_path, "g++", "#define __GNUC__ 8")
+    newer = named(tmp_path, "clang++", "#define __GNUC__ 4\n#define __clang_major__ 11")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CXX", raising=False)
+    assert find_compiler().path == newer
+    monkeypatch.setenv("CXX", "g++")
+    with pytest.raises(BuildError, match="is GCC 8"):
+        find_compiler()
+
+
 def test_a_compiler_that_fails(tmp_path, monkeypatch):
     script = tmp_path / "c++"
-    script.write_text("#!/bin/sh\necho 'x.cpp:3: error: no such header' >&2\nexit 1\n")
+    script.write_text(f"#!/bin/sh\n{MACROS}echo 'x.cpp:3: error: no such header' >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
     with pytest.raises(BuildError, match=r"failed: x\.cpp:3: error: no such header") as caught:
@@ -106,9 +148,23 @@ def test_a_compiler_that_fails(tmp_path, monkeypatch):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_a_compiler_that_is_newer_than_the_c_plus_plus_library(compiler, tmp_path, monkeypatch):
+    """What it links cannot be loaded, unless the library brings a C++ library of its own."""
+    script = Path(os.environ["CXX"])
+    counting = script.read_text()  # an executable cannot be loaded as a library can
+    script.write_text(
+        counting.replace("while", 'own=/bin/sh; case " $* " in *" -static-libstdc++ "*) own=;; esac\nwhile', 1)
+    )
+    script.write_text(script.read_text() + 'case "$own $2" in /bin/sh*.so) cp $own "$2";; esac\n')
+    assert ctypes.CDLL(str(build(tmp_path / "cache"))).conv3x3
+    assert compiler() == 2
+
+
 def test_a_compiler_that_makes_nonsense(tmp_path, monkeypatch):
     script = tmp_path / "c++"
-    script.write_text('#!/bin/sh\nwhile [ "$#" -gt 0 ] && [ "$1" != -o ]; do shift; done\n[ "$2" ] && echo no > "$2"\n')
+    script.write_text(
+        f'#!/bin/sh\n{MACROS}while [ "$#" -gt 0 ] && [ "$1" != -o ]; do shift; done\n[ "$2" ] && echo no > "$2"\n'
+    )
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
     with pytest.raises(BuildError, match="cannot be loaded"):

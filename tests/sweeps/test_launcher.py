@@ -21,5 +21,5 @@ from fcnlab.sweeps import launcher as module
 )
 def test_trials_that_run_at_once_share_the_cores(monkeypatch, launcher, words, expected):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(module, "usable_processors", lambda: 8)
     assert module.threads(compose(words), OmegaConf.create({"launcher": launcher})) == expected
