@@ -13,6 +13,7 @@ from PIL import Image
 
 from fcnlab.core import environment
 from fcnlab.core.errors import DataError
+from fcnlab.core.foreign_files import read_bytes
 
 MAX_PIXELS = environment.MAX_PIXELS
 """The largest height times width of an image or label that is decoded, such as 16384 x 8192: a small file can claim a
@@ -24,6 +25,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 PIL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What PIL raises for a damaged file, which depends on the format and on where the damage is."""
 
+_LARGEST_FILE = 4 * 2**30  # bytes
 _DEFLATE = 1032  # the largest number of bytes that a byte of a PNG can stand for
 _PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # by the type of colour; other types have one channel
 
@@ -42,7 +44,8 @@ def read_file(path: Path, kind: str) -> bytes:
         DataError: If it cannot be read.
     """
     try:
-        return path.read_bytes()
+        # A row of a MindRecord file reads itself.
+        return read_bytes(path, _LARGEST_FILE) if isinstance(path, Path) else path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {kind} '{path}': {error.strerror or error}") from None
 

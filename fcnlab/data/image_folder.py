@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fcnlab.core.errors import DataError
+from fcnlab.core.foreign_files import kind_of
 from fcnlab.data.dataset import require_split
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
@@ -155,7 +156,7 @@ def files_by_stem(folder: Path, extensions: Sequence[str], home: Path | None = N
         home: The folder that symbolic links must not lead out of; if None, they may lead anywhere.
 
     Raises:
-        DataError: If there is no such file, two share a stem, or one is a link out of ``home``.
+        DataError: If there is no such file, two share a stem, or one is no file or a link out of ``home``.
     """
     files = _FilesByStem(folder)
     with os.scandir(folder) as entries:  # An entry knows whether it is a link without asking the disk once more.
@@ -164,7 +165,9 @@ def files_by_stem(folder: Path, extensions: Sequence[str], home: Path | None = N
             if stem.startswith(".") or suffix.lower() not in extensions:
                 continue
             if home is not None and entry.is_symlink():
-                _require_within(folder / entry.name, home)
+                require_within(folder / entry.name, home)
+            if not entry.is_file():  # which asks the disk for links alone
+                require_file(folder / entry.name)
             # macOS may store a name decomposed: the same letters have to match whatever wrote them.
             files.add(unicodedata.normalize("NFC", stem), entry.name)
     if not files:
@@ -177,7 +180,7 @@ def _files_within(root: Path, name: str, key: str, extensions: Sequence[str]) ->
     folder, home = root / name, _home(root, name)
     if not folder.is_dir():
         raise DataError(f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root")
-    _require_within(folder, home)
+    require_within(folder, home)
     return files_by_stem(folder, extensions, home)
 
 
@@ -188,13 +191,36 @@ def _home(root: Path, name: str) -> Path:
     return root if named.is_relative_to(root) else named.resolve()
 
 
-def _require_within(path: Path, home: Path) -> None:
-    """Refuse a symbolic link out of the data set: an archive from someone else must not make us read other files."""
+def require_within(path: Path, home: Path, key: str = "dataset.root") -> None:
+    """Refuse a symbolic link out of the data set: an archive from someone else must not make us read other files.
+
+    Args:
+        path: The file or folder.
+        home: The folder that it must lie in, without links on the way.
+        key: The configuration key that names that folder.
+
+    Raises:
+        DataError: If it leads elsewhere.
+    """
     if not path.resolve().is_relative_to(home):
         raise DataError(
-            f"'{path}' is a link to '{path.resolve()}', out of '{home}': copy what it leads to, or set dataset.root to "
+            f"'{path}' is a link to '{path.resolve()}', out of '{home}': copy what it leads to, or set {key} to "
             "the folder that holds both"
         )
+
+
+def require_file(path: Path) -> None:
+    """Refuse a path that is no regular file, such as a named pipe, which a reader would wait for.
+
+    Raises:
+        DataError: If it is none.
+    """
+    try:
+        kind = kind_of(path.stat().st_mode)
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror or error}") from None
+    if kind is not None:
+        raise DataError(f"'{path}' is {kind}, not a file: remove it")
 
 
 def _require_partners(

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fcnlab.core.errors import DataError
+from fcnlab.core.foreign_files import LARGEST_LIST, read_text, shown
 
 
 def read_lines(path: Path) -> list[str]:
@@ -16,7 +17,7 @@ def read_lines(path: Path) -> list[str]:
         DataError: If it cannot be read, or is empty.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_text(path, LARGEST_LIST).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"list '{path}' cannot be read ({_reason(error)})") from None
     lines = [line for line in lines if line]
@@ -35,9 +36,9 @@ def read_names(path: Path) -> list[str]:
     for number, line in enumerate(read_lines(path), start=1):
         name = line.split()[0]
         if _is_path(name):
-            raise DataError(f"list '{path}', line {number}: '{name}' is a path; a list holds names")
+            raise DataError(f"list '{path}', line {number}: '{shown(name)}' is a path; a list holds names")
         if name in names:
-            raise DataError(f"list '{path}', line {number}: '{name}' comes twice")
+            raise DataError(f"list '{path}', line {number}: '{shown(name)}' comes twice")
         names[name] = None
     return list(names)
 
@@ -58,7 +59,7 @@ def read_stems(location: str, key: str, root: Path, stems: Collection[str]) -> s
     if not path.exists():
         path = root / path
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, LARGEST_LIST).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{key}: cannot read '{location}', here or in '{root}' ({_reason(error)})") from None
     known = set(stems)
@@ -69,12 +70,12 @@ def read_stems(location: str, key: str, root: Path, stems: Collection[str]) -> s
             continue
         where = f"{key}: '{path}', line {number}"
         if _is_path(stem):
-            raise DataError(f"{where}: '{stem}' is a path; write the file's stem alone")
+            raise DataError(f"{where}: '{shown(stem)}' is a path; write the file's stem alone")
         if stem not in known:
             hint = f"; write '{Path(stem).stem}', without the extension" if Path(stem).stem in known else ""
-            raise DataError(f"{where}: there is no image '{stem}' in '{root}'{hint}")
+            raise DataError(f"{where}: there is no image '{shown(stem)}' in '{root}'{hint}")
         if stem in named:
-            raise DataError(f"{where}: '{stem}' is listed twice; remove one")
+            raise DataError(f"{where}: '{shown(stem)}' is listed twice; remove one")
         named.add(stem)
     if not named:
         raise DataError(f"{key}: '{path}' names no image, so that its split is empty")

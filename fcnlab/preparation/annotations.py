@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from fcnlab.core.errors import DataError
+from fcnlab.core.foreign_files import read_text
 from fcnlab.data import image_files
 from fcnlab.data.decode import decode
 from fcnlab.data.label_files import read_label
@@ -201,9 +202,7 @@ def read_json(path: Path) -> Any:
         DataError: If it cannot be read.
     """
     try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise ValueError("it is larger than 256 MiB")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path, _LARGEST_JSON))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"annotation '{path}' cannot be read ({' '.join(str(error).split())[:150]})") from None
 
