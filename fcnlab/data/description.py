@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FILE = "dataset.yaml"
 
-INFORMATION = ("source", "licence", "class_pixels")
+INFORMATION = ("source", "licence", "class_pixels", "test_list", "group_by", "split_seed", "meaning")
 """Keys for people, which set nothing."""
 
 
@@ -100,7 +100,7 @@ def _fits(value: Any, annotation: str) -> bool:
         )
     if annotation == "Optional[bool]":
         return isinstance(value, bool)
-    if annotation == "int":
+    if annotation in ("int", "Optional[int]"):
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, str)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,22 +93,44 @@ class PairedFiles(LabelledFiles):
 class Folder(PairedFiles):
     """`PairedFiles` that validate on a share of ``val_fraction``, drawn by ``split_seed``, unless lists say otherwise.
 
+    Where `fcnlab.prepare` has dealt the images to folds, ``fold`` is the one to validate on, and the others train.
+
     Args:
         config: Where the files are, what labels mean and how to split.
         split: "train" or "val".
 
     Raises:
-        DataError: As `PairedFiles` does, and if there is a single image but no list.
+        DataError: As `PairedFiles` does, and if there is a single image but no list, or no such fold.
         ConfigError: As `PairedFiles` does.
     """
 
     _config: FolderConfig
+
+    def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
+        """Return the stems of both splits, by the fold if one is chosen."""
+        fold, folds = self._config.fold, self._config.folds
+        if fold is None:
+            return super()._split(stems, root)
+        if folds is None or fold >= folds:
+            made = f"the folds 0 to {folds - 1}" if folds else "no folds"
+            raise DataError(f"dataset.fold={fold}: '{root}' has {made}; make them with fcnlab.prepare folds=5")
+        members = [read_stems(str(root / fold_list(number)), "dataset.fold", root, stems) for number in range(folds)]
+        twice = [name for name, count in Counter(name for names in members for name in names).items() if count > 1]
+        if twice:
+            raise DataError(f"dataset.fold: two folds of '{root}' hold {first_few(twice)}: prepare the folder again")
+        others = set().union(*(names for number, names in enumerate(members) if number != fold))
+        return {"train": others, "val": members[fold]}
 
     def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         if len(stems) < 2:
             raise DataError(f"'{root}' has just one image, '{stems[0]}': two splits need at least 2")
         validation = draw_validation(stems, self._config.val_fraction, self._config.split_seed)
         return {"train": set(stems) - validation, "val": validation}
+
+
+def fold_list(fold: int) -> str:
+    """Return the name of the list of a fold in a prepared folder."""
+    return f"fold-{fold}.txt"
 
 
 def draw_validation(names: list[str], fraction: float, seed: int) -> set[str]:

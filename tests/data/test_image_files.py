@@ -65,7 +65,7 @@ def test_planes_of_sixteen_bits_are_the_array_that_was_written_each_time(tmp_pat
     planes = image.transpose(2, 0, 1)
     tifffile.imwrite(path, planes, photometric=photometric, planarconfig="separate", metadata=None, **extra)
     np.testing.assert_array_equal(image_files.read(path, count, 16), image)
-    np.testing.assert_array_equal(image_files.read_page(path, 0, count, 16), image)
+    np.testing.assert_array_equal(image_files.read(image_files.Page(path, 0), count, 16), image)
     eight = image_files.read(path, 3, 8)
     np.testing.assert_allclose(eight, image[..., :3] / 257, atol=0.51)
 
@@ -80,7 +80,7 @@ def test_planes_that_cannot_be_decompressed_are_refused_and_not_left_to_opencv(t
     monkeypatch.setattr(tifffile.TiffPage, "asarray", compressed)
     assert "pip install imagecodecs" in refusal(path, count, bits)
     with pytest.raises(DataError, match="pip install imagecodecs"):
-        image_files.read_page(path, 0, count, bits)
+        image_files.read(image_files.Page(path, 0), count, bits)
 
 
 @pytest.mark.parametrize("planarconfig", ["separate", "contig"])
