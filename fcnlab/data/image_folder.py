@@ -16,10 +16,11 @@ from fcnlab.core.errors import DataError
 from fcnlab.core.foreign_files import kind_of
 from fcnlab.data.dataset import require_split
 from fcnlab.data.decode import EXTENSIONS
-from fcnlab.data.image_files import IMAGE_EXTENSIONS
+from fcnlab.data.image_files import IMAGE_EXTENSIONS, Page
 from fcnlab.data.labelled_files import LabelledFiles, root_folder
 from fcnlab.data.sample_lists import read_stems
 from fcnlab.data.sample_names import first_few, natural_key
+from fcnlab.data.stacks import with_pages
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import FolderConfig, PairedFilesConfig
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 class PairedFiles(LabelledFiles):
     """Images in ``root/images`` and labels in ``root/labels``, paired by stem; their extensions may differ.
 
-    A sample's name is its stem. Samples are sorted naturally: "2" before "10". ``train_list`` and ``val_list`` name the
-    samples of the splits; if just one of them is given, the other split is the rest. Without a list, derived classes
-    decide.
+    A sample's name is its stem; each page of a stack is a sample, such as ``stack-0003``. Samples are sorted naturally:
+    "2" before "10". ``train_list`` and ``val_list`` name the samples of the splits; if just one of them is given, the
+    other split is the rest. Without a list, derived classes decide.
 
     The whole folder is listed and matched when the data set is made; pixels are read on access and by `check`.
 
@@ -55,14 +56,14 @@ class PairedFiles(LabelledFiles):
             raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
         super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
 
-    def _find(self, root: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
-        """Return the images and the labels of both splits, by stem."""
+    def _find(self, root: Path) -> tuple[Mapping[str, Path | Page], Mapping[str, Path | Page]]:
+        """Return the images and the labels of both splits, by name."""
         config = self._config
         images = _files_within(root, config.images, "images", IMAGE_EXTENSIONS)
         labels = _files_within(root, config.labels, "labels", EXTENSIONS)
         _require_partners(images, root / config.labels, labels, "image", "label")
         _require_partners(labels, root / config.images, images, "label", "image")
-        return images, labels
+        return with_pages(images, labels, config.channels, config.bits)
 
     def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         """Return the stems of both splits."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fcnlab.core.errors import DataError
 from fcnlab.data import tiff_files
-from fcnlab.data.decode import PIL_ERRORS, is_truncated, read_file, require_size
+from fcnlab.data.decode import MAX_PIXELS, PIL_ERRORS, is_truncated, read_file, require_size
 from fcnlab.data.image_files import Page
 from fcnlab.data.orientation import orientation_of, turned
 
@@ -60,17 +60,19 @@ def read_raw_label(path: Path | Page, *, white: int, upright: bool = True) -> Ra
         DataError: As `read_label` does.
     """
     page = path.number if isinstance(path, Page) else None
-    data = read_file(path.path if isinstance(path, Page) else path, "label")
+    data = b"" if page is not None else read_file(path, "label")  # Of a stack, only the page is read.
     require_size(data, path, "label")
     values = palette = None
     frames = 1
     try:
         # OpenCV would turn a palette's indices into colours.
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data) if page is None else path.path) as image:
             mode, kind = image.mode, image.format
             if page is not None:
                 image.seek(page)
                 mode = image.mode
+                if image.width * image.height > MAX_PIXELS:
+                    raise DataError(f"label '{path}' has more than {MAX_PIXELS:,} pixels: cut it into tiles")
             elif data.startswith(tiff_files.MAGIC):
                 frames = getattr(image, "n_frames", 1)
             if mode in _MODES:
@@ -96,6 +98,6 @@ def read_raw_label(path: Path | Page, *, white: int, upright: bool = True) -> Ra
         grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         values = values if grey is None or grey.ndim != 2 else grey
     values = values * np.uint8(white) if mode == "1" else values
-    if upright and not data.startswith(tiff_files.MAGIC):  # PIL has turned a TIFF.
+    if upright and page is None and not data.startswith(tiff_files.MAGIC):  # PIL has turned a TIFF.
         values = turned(values, orientation_of(data))
     return RawLabel(values, palette, kind == "JPEG", mode == "1")

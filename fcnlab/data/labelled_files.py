@@ -15,6 +15,7 @@ from fcnlab.data.dataset import Dataset, Sample
 from fcnlab.data.decode import read_file
 from fcnlab.data.digests import digest, digest_of
 from fcnlab.data.file_times import digest_of_files
+from fcnlab.data.image_files import Page
 from fcnlab.data.label_files import read_label
 from fcnlab.data.orientation import Evidence, Turning, orientation_of, stated_size
 from fcnlab.data.prefetch import map_ahead
@@ -46,8 +47,8 @@ class LabelledFiles(Dataset):
         config: DatasetConfig,
         root: Path,
         names: Sequence[str],
-        images: Mapping[str, Path],
-        labels: Mapping[str, Path],
+        images: Mapping[str, Path | Page],
+        labels: Mapping[str, Path | Page],
         label_values: Sequence[int] = (),
     ) -> None:
         self._values = LabelValues(config, label_values)
@@ -56,6 +57,7 @@ class LabelledFiles(Dataset):
         self._names = list(names)
         self._images = images
         self._labels = labels
+        self._digests: dict[Path, str] = {}
         self._turning = Turning(config.turned, self._sizes, "dataset.turned")
 
     @property
@@ -110,11 +112,11 @@ class LabelledFiles(Dataset):
         files = digest_of_files(self._files())
         return files and digest_of([type(self).__qualname__, self._names, self._values.meaning, files])
 
-    def image_path(self, name: str) -> Path:
+    def image_path(self, name: str) -> Path | Page:
         """Return the file of a sample's image."""
         return self._images[name]
 
-    def label_path(self, name: str) -> Path:
+    def label_path(self, name: str) -> Path | Page:
         """Return the file of a sample's label."""
         return self._labels[name]
 
@@ -127,6 +129,8 @@ class LabelledFiles(Dataset):
     def _stored(self, name: str) -> list[str]:
         """Return the file names of a sample's image and label, each followed by the digest of its content."""
         image, label = self._images[name], self._labels[name]
+        if isinstance(image, Page) or isinstance(label, Page):
+            return [name, self._digest_of_file(image), self._digest_of_file(label)]
         content = read_file(image, "image")
         turned = self._turning.declared is not False and orientation_of(content) != 1
         return [
@@ -136,6 +140,13 @@ class LabelledFiles(Dataset):
             digest(read_file(label, "label")),
             *(["turned"] if turned else []),
         ]
+
+    def _digest_of_file(self, page: Path | Page) -> str:
+        """Return the digest of a file, which is read once for all of its pages."""
+        path = page.path if isinstance(page, Page) else page
+        if path not in self._digests:
+            self._digests[path] = digest(read_file(path, "image"))
+        return f"{self._digests[path]} {page.number if isinstance(page, Page) else 0}"
 
     def _sizes(self) -> Evidence:
         """Return what the sizes of all labels, also those of the other split, say of images that are to be turned."""

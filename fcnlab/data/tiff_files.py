@@ -36,6 +36,8 @@ _PHOTOGRAPH = (3, 8)  # the channels and bits for which grey pages without metad
 _PLANAR = 2  # how a TIFF says that its channels lie one after the other
 _WHITE_IS_ZERO = 0  # how a TIFF says that its largest value is black
 _REDUCED = 1  # the bit of a page's kind that says that it is another one in a smaller size
+_DESCRIPTION = 270  # the number of the tag in which ImageJ and OME say what the dimensions are
+_MOST_TAGS = 10_000
 _MOST_LEVELS = 64  # No pyramid has so many pages, whose kinds are looked at.
 _TYPES = (np.uint8, np.uint16)
 
@@ -50,6 +52,30 @@ class Layout(NamedTuple):
 
     pages: np.ndarray
     declared: bool
+
+
+def may_hold_several(path: Path) -> bool:
+    """Whether a TIFF has more than one page, or says something of its dimensions; others need not be opened.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+            if not head.startswith(MAGIC):
+                return False
+            order = "little" if head.startswith(b"II") else "big"
+            is_big = head[2:4] in (b"+\0", b"\0+")
+            counts, entry, offset = (8, 20, 8) if is_big else (2, 12, 4)
+            file.seek(int.from_bytes(head[8:16] if is_big else head[4:8], order))
+            entries = min(int.from_bytes(file.read(counts), order), _MOST_TAGS)
+            tags = file.read(entries * entry)
+            following = int.from_bytes(file.read(offset), order)
+    except OSError as error:
+        raise DataError(f"cannot read image '{path}': {error.strerror or error}") from None
+    numbers = [int.from_bytes(tags[at : at + 2], order) for at in range(0, len(tags), entry)]
+    return following != 0 or _DESCRIPTION in numbers
 
 
 def count_images(source: BytesIO | Path, path: Path, channels: int, bits: int) -> int:

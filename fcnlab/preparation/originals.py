@@ -23,12 +23,12 @@ from fcnlab.data.label_files import read_label
 from fcnlab.data.labelled_files import LabelledFiles
 from fcnlab.data.orientation import Evidence, Turning, stated_size, turned_size
 from fcnlab.data.sample_names import first_few, natural_key
+from fcnlab.data.stacks import label_pages, page_names, pages_of
 from fcnlab.metrics.names import class_names
 from fcnlab.preparation import labelme, layouts, pixel_labels
 from fcnlab.preparation.coco import Coco
 from fcnlab.preparation.json_documents import VOID
 from fcnlab.preparation.labelme import ImageInside
-from fcnlab.preparation.stacks import label_pages, pages_of
 from fcnlab.registry import DATASETS
 
 LICENCES = {
@@ -319,9 +319,7 @@ def _with_pixels(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated],
         if pages is None:
             items.append((name, pair.image, pair.label, split))
             continue
-        digits = max(4, len(str(len(pages) - 1)))
-        numbered = [f"{name}-{number:0{digits}d}" for number in range(len(pages))]
-        items += [(*item, split) for item in zip(numbered, pages, masks, strict=True)]
+        items += [(*item, split) for item in zip(page_names(name, len(pages)), pages, masks, strict=True)]
     stacks = sum(isinstance(image, Page) for _, image, _, _ in items)
     if stacks:
         found.notes.append(f"{stacks} images are pages of stacks, each with the page of its label")

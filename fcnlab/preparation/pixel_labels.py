@@ -70,9 +70,8 @@ class Scan:
         if known != colour and self.contradiction is None:
             self.contradiction = (
                 f"the palettes of labels differ: {value} is {_bracketed(known)} in '{other}' "
-                f"and {_bracketed(colour)} in '{path}'; set `colours` to the colour of each class, so that labels are matched by "
-                "colour, or "
-                "`values` if the indices count whatever their colours"
+                f"and {_bracketed(colour)} in '{path}'; set `colours` to the colour of each class, so that labels are "
+                "matched by colour, or `values` if the indices count whatever their colours"
             )
 
 
