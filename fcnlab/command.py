@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -86,6 +88,12 @@ def _machine_trouble(error: OSError | MemoryError, trains: bool) -> str:
         return OUT_OF_MEMORY if trains else "out of memory: lower tile"
     reason = f"{error.filename or 'I/O'}: {error.strerror or error}"
     return f"{reason}; hydra.run.dir=... sets the output folder" if trains else reason
+
+
+def word(key: str, value: str) -> str:
+    """Return a command-line word that sets a key, quoted for the shell and for Hydra where either needs it."""
+    plain = re.fullmatch(r"[\w./-]+", value, re.ASCII) is not None
+    return f"{key}={value}" if plain else shlex.quote(configuration.override(key, value))
 
 
 def leave(code: int, reason: str) -> NoReturn:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
 
 def prepare(config: PrepareConfig) -> Path:
     """Write images, labels, lists, ``dataset.yaml`` and ``preview.png``.
@@ -38,7 +40,7 @@ def prepare(config: PrepareConfig) -> Path:
 
     from fcnlab.core.progress import tracked
     from fcnlab.data.channels import to_rgb
-    from fcnlab.preparation import originals, prepared_folder, preview
+    from fcnlab.preparation import originals, prepared_folder, preview, splitting, summary
     from fcnlab.preparation.archives import unpacked
     from fcnlab.preparation.pixel_statistics import PixelStatistics
 
@@ -47,34 +49,53 @@ def prepare(config: PrepareConfig) -> Path:
         if root.resolve() == folder.resolve() or folder.resolve() in root.resolve().parents:
             raise ConfigError(f"root={config.root} lies in the source, which stays as it is; give another folder")
         found = originals.find(config, folder)
-        for line in originals.missing(config, found):
+        for line in found.notes:
+            log.info(line)
+        for line in (*found.warnings, *originals.missing(config, found)):
             log.warning(line)
-        splits = found.splits(config)
-        validation = set(splits["val"])
-        statistics = {split: PixelStatistics(len(found.class_names), found.channels) for split in splits}
+        said = len(found.warnings)
+        drawn = splitting.assign(config, found.images)
+        for line in drawn.notes:
+            log.info(line)
+        gathered: dict[str, PixelStatistics] = {}
         colours = prepared_folder.colour_table(found)
+        output = prepared_folder.PreparedFolder(root)
         shown, written, total = [], 0, len(found.images)
         every = max(total // preview.SHOWN, 1)
         try:
             for index, original in enumerate(tracked(found.images, total, "images", get_console())):
                 image, label = original.read()
                 label = prepared_folder.without_void(label, found.ignore_index)
-                written += prepared_folder.write_pair(root, original, colours, image, label)
-                statistics["val" if original.name in validation else "train"].add(image, label)
+                written += output.write_pair(original, colours, image, label)
+                gathered[original.name] = PixelStatistics(len(found.class_names), found.channels)
+                gathered[original.name].add(image, label)
                 if index % every == 0 and len(shown) < preview.SHOWN:
                     shown.append((original.name, to_rgb(image), label))
-            described = (root, found, statistics["train"], splits, str(Path(config.source).resolve()))
-            prepared_folder.write_description(*described)
+            folds = splitting.deal(config, drawn, {name: one.class_pixels for name, one in gathered.items()})
+            statistics = {split: PixelStatistics(len(found.class_names), found.channels) for split in drawn.splits}
+            for split, names in drawn.splits.items():
+                for name in names:
+                    statistics[split].include(gathered[name])
+            described = (root, found, statistics["train"], drawn.splits, str(Path(config.source).resolve()))
+            more = {"drawn": drawn.described, "folds": folds}
+            prepared_folder.write_description(*described, **more)
             if config.records:
                 _write_records(root)
-                prepared_folder.write_description(*described, records=True)  # not before they are there
+                prepared_folder.write_description(*described, **more, records=True)  # not before they are there
             pixels = {split: counted.class_pixels for split, counted in statistics.items()}
             preview.draw(shown, pixels, found.class_names, colours, root / "preview.png")
         except OSError as error:
             raise DataError(f"{error.filename or root}: cannot write ({error.strerror}); free space") from error
-    log.info("%d training and %d validation images in %s", len(splits["train"]), len(splits["val"]), root)
+    for line in (*found.warnings[said:], found.depths.warning() if config.bits == 8 else None):
+        if line:
+            log.warning(line)
+    for path in output.removed:
+        log.info("'%s' was removed: its image has another extension now", path)
+    summary.show(found, statistics)
+    counts = " and ".join(f"{len(names)} {_NAMES[split]}" for split, names in drawn.splits.items() if names)
+    log.info("%s images in %s", counts, root)
     log.info("%d of %d were written, the others were there; look at %s", written, total, root / "preview.png")
-    log.info("to train: python -m fcnlab.train dataset=folder dataset.root=%s", root)
+    log.info("to train: python -m fcnlab.train dataset=folder %s", command.word("dataset.root", str(root)))
     return root
 
 

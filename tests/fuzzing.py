@@ -26,7 +26,6 @@ from fcnlab.core.errors import FcnlabError
 TARGETS = {
     "images": [
         ("a.png", image_files.read),
-        ("a.png", lambda path: image_files.read(path, upright=True)),
         ("a.png", lambda path: read_label(path, white=255)),
     ],
     "checkpoints": [("a.safetensors", read_weights), ("a.safetensors", read_metadata), ("a.ckpt", read_weights)],

@@ -124,6 +124,7 @@ class DatasetConfig:
     # These are keys only where images may have other channels and bits, as in `FolderConfig`.
     channels: ClassVar[int] = 3
     bits: ClassVar[int] = 8
+    turned: ClassVar[Optional[bool]] = False
 
 
 @dataclass
@@ -157,8 +158,11 @@ class FolderConfig(PairedFilesConfig):
     name: str = key("folder", Role.READS)
     channels: int = key(3, _NETWORK | _FOLDER, minimum=1, maximum=64)
     bits: int = key(8, Role.FIXED | _FOLDER, choices=(8, 16))
+    turned: Optional[bool] = key(False, _FOLDER)  # what was recorded without this key took the stored pixels
     records: Optional[bool] = key(None, _FOLDER)
     val_fraction: float = key(0.2, Role.FREE, above=0, below=1)
+    folds: Optional[int] = key(None, Role.DESCRIBED, minimum=2, maximum=100)
+    fold: Optional[int] = key(None, Role.FREE, minimum=0)
     split_seed: int = key(0, Role.FREE, minimum=0)
 
 
@@ -515,17 +519,26 @@ class PrepareConfig:
     source: Optional[str] = None
     root: Optional[str] = key(None, required=True)
     check: bool = False
-    images: str = "images"
-    labels: str = "labels"
+    images: Optional[str] = None
+    labels: Optional[str] = None
     classes: list[str] = key([])
     values: list[int] = key([], minimum=0, maximum=65535)
+    void_values: list[int] = key([], minimum=0, maximum=65535)
+    instances: bool = False
     colours: list[list[int]] = key([])
     void_colour: Optional[list[int]] = key(None, minimum=0, maximum=255)
     annotations: Optional[str] = None
+    boxes: str = key("refuse", choices=("refuse", "area", "void", "none"))
+    annotation_scale: bool = False
+    turned: Optional[bool] = None
     channels: int = key(3, minimum=1, maximum=64)
     bits: int = key(8, choices=(8, 16))
     records: bool = False
     val_fraction: float = key(0.2, above=0, below=1)
+    test_fraction: float = key(0.0, minimum=0, below=1)
+    group_by: Optional[str] = None
+    folds: Optional[int] = key(None, minimum=2, maximum=100)
+    fold: int = key(0, minimum=0)
     split_seed: int = key(0, minimum=0)
 
 

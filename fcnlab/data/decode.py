@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from contextlib import suppress
 from io import BytesIO
@@ -13,18 +14,27 @@ from PIL import Image
 
 from fcnlab.core import environment
 from fcnlab.core.errors import DataError
+from fcnlab.core.foreign_files import read_bytes
 
 MAX_PIXELS = environment.MAX_PIXELS
 """The largest height times width of an image or label that is decoded, such as 16384 x 8192: a small file can claim a
 size that no memory holds."""
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""The extensions of image and label files, in lower case."""
+LARGEST_ARRAY = 2**30
+"""The largest size of decoded pixels in bytes: without a limit, a few bytes of a file could claim all memory."""
+
+EXTENSIONS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff"),
+    *(".webp", ".gif", ".jp2", ".pgm", ".ppm", ".pbm", ".pnm"),
+)
+"""The extensions of image and label files, in lower case: every reader takes these."""
 
 PIL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What PIL raises for a damaged file, which depends on the format and on where the damage is."""
 
+_LARGEST_FILE = 4 * 2**30  # bytes
 _DEFLATE = 1032  # the largest number of bytes that a byte of a PNG can stand for
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # of a JPEG, but for those among the pixels
 _PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # by the type of colour; other types have one channel
 
 # PIL warns at two thirds of our limit. This holds for the whole process: a filter within a block is not thread-safe.
@@ -42,7 +52,8 @@ def read_file(path: Path, kind: str) -> bytes:
         DataError: If it cannot be read.
     """
     try:
-        return path.read_bytes()
+        # A row of a MindRecord file reads itself.
+        return read_bytes(path, _LARGEST_FILE) if isinstance(path, Path) else path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {kind} '{path}': {error.strerror or error}") from None
 
@@ -61,14 +72,41 @@ def decode(data: bytes, path: Path) -> np.ndarray:
         DataError: If the file is truncated, cannot be decoded or has more than `MAX_PIXELS`.
     """
     require_size(data, path, "image")
+    if not data:
+        raise DataError(f"image '{path}' is damaged or truncated (it is empty): replace it, or remove it")
     pixels = None
-    if data and not is_truncated(data):
+    if not is_truncated(data):
         with suppress(cv2.error):
             # Decoded from memory: cv2.imread cannot open every Unicode path on every system.
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None and data.startswith(b"GIF8"):
+            pixels = _first_frame(data)
     if pixels is None:
-        raise DataError(f"image '{path}' is damaged or truncated: replace it, or remove it")
+        raise DataError(f"image '{path}' {_why_not(data)}")
     return pixels
+
+
+def _first_frame(data: bytes) -> np.ndarray | None:
+    """Return the first frame of a GIF, H x W x 3 in OpenCV's order, which OpenCV may not have been built to read."""
+    try:
+        with Image.open(BytesIO(data)) as image:
+            return cv2.cvtColor(np.array(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+    except PIL_ERRORS:
+        return None
+
+
+def _why_not(data: bytes) -> str:
+    """Return what is wrong with bytes that could not be decoded: damage, or a kind that is not read."""
+    damaged = "is damaged or truncated: replace it, or remove it"
+    try:
+        with Image.open(BytesIO(data)) as image:
+            kind, mode = image.format, image.mode
+            image.load()
+    except PIL_ERRORS:
+        return damaged
+    if is_truncated(data):
+        return damaged
+    return f"is a {kind} of a kind that is not read ({mode}): save it as a PNG"
 
 
 def require_size(data: bytes, path: Path, kind: str) -> None:
@@ -117,7 +155,18 @@ def is_truncated(data: bytes) -> bool:
             if name == b"IEND":
                 return start > len(data)
         return True
-    if data.startswith(b"\xff\xd8"):
-        # An embedded thumbnail has an end of its own, but that comes before the last start of a scan.
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return False
+    return data.startswith(b"\xff\xd8") and not _has_end_of_jpeg(data)
+
+
+def _has_end_of_jpeg(data: bytes) -> bool:
+    """Whether the first image of a JPEG has its end; what follows, such as a phone's video, may hold anything."""
+    at = 2
+    while True:
+        found = _MARKER.search(data, at)  # Between scans, decoders look for the next marker, whatever lies before it.
+        if found is None:
+            return False
+        at, kind = found.end(), data[found.end() - 1]
+        if kind == 0xD9:
+            return True
+        if kind not in (0x01, 0xD8):  # These two stand alone; others begin with their length.
+            at += int.from_bytes(data[at : at + 2], "big")

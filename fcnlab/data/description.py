@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fcnlab.core.errors import DataError
+from fcnlab.core.foreign_files import LARGEST_YAML, read_text, require_small_yaml, shown
 from fcnlab.metrics.names import why_refused
 
 if TYPE_CHECKING:
@@ -17,10 +19,8 @@ if TYPE_CHECKING:
 
 FILE = "dataset.yaml"
 
-INFORMATION = ("source", "licence", "class_pixels")
+INFORMATION = ("source", "licence", "class_pixels", "test_list", "group_by", "split_seed", "meaning")
 """Keys for people, which set nothing."""
-
-_LARGEST = 2**20  # bytes
 
 
 def read(root: Path, types: Mapping[str, str]) -> dict[str, Any]:
@@ -35,12 +35,12 @@ def read(root: Path, types: Mapping[str, str]) -> dict[str, Any]:
             told apart by their names.
     """
     path = root / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError("it is larger than 1 MiB")
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = read_text(path, LARGEST_YAML)
+        require_small_yaml(text)
+        document = yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"'{path}' is not readable YAML ({reason})") from None
@@ -51,11 +51,11 @@ def read(root: Path, types: Mapping[str, str]) -> dict[str, Any]:
         if key in INFORMATION:
             continue
         if key not in types:
-            raise DataError(f"'{path}': {key}: no such key; known are {', '.join((*types, *INFORMATION))}")
+            raise DataError(f"'{path}': {shown(key)}: no such key; known are {', '.join((*types, *INFORMATION))}")
         if not _fits(value, types[key]):
-            raise DataError(f"'{path}': {key}: {value!r} is not what this key takes ({types[key]})")
+            raise DataError(f"'{path}': {key}: {shown(value)} is not what this key takes ({types[key]})")
         if key in ("images", "labels", "train_list", "val_list") and _leaves_folder(str(value)):
-            raise DataError(f"'{path}': {key}: {value} leads out of the folder")
+            raise DataError(f"'{path}': {key}: {shown(value)} leads out of the folder")
         found[key] = value
     if "class_names" in found:
         reason = why_refused(found["class_names"])
@@ -100,7 +100,7 @@ def _fits(value: Any, annotation: str) -> bool:
         )
     if annotation == "Optional[bool]":
         return isinstance(value, bool)
-    if annotation == "int":
+    if annotation in ("int", "Optional[int]"):
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, str)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fcnlab.core.errors import DataError
+from fcnlab.core.foreign_files import kind_of
 from fcnlab.data.dataset import require_split
 from fcnlab.data.decode import EXTENSIONS
-from fcnlab.data.image_files import IMAGE_EXTENSIONS
+from fcnlab.data.image_files import IMAGE_EXTENSIONS, Page
 from fcnlab.data.labelled_files import LabelledFiles, root_folder
 from fcnlab.data.sample_lists import read_stems
 from fcnlab.data.sample_names import first_few, natural_key
+from fcnlab.data.stacks import with_pages
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import FolderConfig, PairedFilesConfig
@@ -26,9 +29,9 @@ if TYPE_CHECKING:
 class PairedFiles(LabelledFiles):
     """Images in ``root/images`` and labels in ``root/labels``, paired by stem; their extensions may differ.
 
-    A sample's name is its stem. Samples are sorted naturally: "2" before "10". ``train_list`` and ``val_list`` name the
-    samples of the splits; if just one of them is given, the other split is the rest. Without a list, derived classes
-    decide.
+    A sample's name is its stem; each page of a stack is a sample, such as ``stack-0003``. Samples are sorted naturally:
+    "2" before "10". ``train_list`` and ``val_list`` name the samples of the splits; if just one of them is given, the
+    other split is the rest. Without a list, derived classes decide.
 
     The whole folder is listed and matched when the data set is made; pixels are read on access and by `check`.
 
@@ -53,14 +56,14 @@ class PairedFiles(LabelledFiles):
             raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
         super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
 
-    def _find(self, root: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
-        """Return the images and the labels of both splits, by stem."""
+    def _find(self, root: Path) -> tuple[Mapping[str, Path | Page], Mapping[str, Path | Page]]:
+        """Return the images and the labels of both splits, by name."""
         config = self._config
         images = _files_within(root, config.images, "images", IMAGE_EXTENSIONS)
         labels = _files_within(root, config.labels, "labels", EXTENSIONS)
         _require_partners(images, root / config.labels, labels, "image", "label")
         _require_partners(labels, root / config.images, images, "label", "image")
-        return images, labels
+        return with_pages(images, labels, config.channels, config.bits)
 
     def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         """Return the stems of both splits."""
@@ -91,22 +94,44 @@ class PairedFiles(LabelledFiles):
 class Folder(PairedFiles):
     """`PairedFiles` that validate on a share of ``val_fraction``, drawn by ``split_seed``, unless lists say otherwise.
 
+    Where `fcnlab.prepare` has dealt the images to folds, ``fold`` is the one to validate on, and the others train.
+
     Args:
         config: Where the files are, what labels mean and how to split.
         split: "train" or "val".
 
     Raises:
-        DataError: As `PairedFiles` does, and if there is a single image but no list.
+        DataError: As `PairedFiles` does, and if there is a single image but no list, or no such fold.
         ConfigError: As `PairedFiles` does.
     """
 
     _config: FolderConfig
+
+    def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
+        """Return the stems of both splits, by the fold if one is chosen."""
+        fold, folds = self._config.fold, self._config.folds
+        if fold is None:
+            return super()._split(stems, root)
+        if folds is None or fold >= folds:
+            made = f"the folds 0 to {folds - 1}" if folds else "no folds"
+            raise DataError(f"dataset.fold={fold}: '{root}' has {made}; make them with fcnlab.prepare folds=5")
+        members = [read_stems(str(root / fold_list(number)), "dataset.fold", root, stems) for number in range(folds)]
+        twice = [name for name, count in Counter(name for names in members for name in names).items() if count > 1]
+        if twice:
+            raise DataError(f"dataset.fold: two folds of '{root}' hold {first_few(twice)}: prepare the folder again")
+        others = set().union(*(names for number, names in enumerate(members) if number != fold))
+        return {"train": others, "val": members[fold]}
 
     def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         if len(stems) < 2:
             raise DataError(f"'{root}' has just one image, '{stems[0]}': two splits need at least 2")
         validation = draw_validation(stems, self._config.val_fraction, self._config.split_seed)
         return {"train": set(stems) - validation, "val": validation}
+
+
+def fold_list(fold: int) -> str:
+    """Return the name of the list of a fold in a prepared folder."""
+    return f"fold-{fold}.txt"
 
 
 def draw_validation(names: list[str], fraction: float, seed: int) -> set[str]:
@@ -155,7 +180,7 @@ def files_by_stem(folder: Path, extensions: Sequence[str], home: Path | None = N
         home: The folder that symbolic links must not lead out of; if None, they may lead anywhere.
 
     Raises:
-        DataError: If there is no such file, two share a stem, or one is a link out of ``home``.
+        DataError: If there is no such file, two share a stem, or one is no file or a link out of ``home``.
     """
     files = _FilesByStem(folder)
     with os.scandir(folder) as entries:  # An entry knows whether it is a link without asking the disk once more.
@@ -164,7 +189,9 @@ def files_by_stem(folder: Path, extensions: Sequence[str], home: Path | None = N
             if stem.startswith(".") or suffix.lower() not in extensions:
                 continue
             if home is not None and entry.is_symlink():
-                _require_within(folder / entry.name, home)
+                require_within(folder / entry.name, home)
+            if not entry.is_file():  # which asks the disk for links alone
+                require_file(folder / entry.name)
             # macOS may store a name decomposed: the same letters have to match whatever wrote them.
             files.add(unicodedata.normalize("NFC", stem), entry.name)
     if not files:
@@ -177,7 +204,7 @@ def _files_within(root: Path, name: str, key: str, extensions: Sequence[str]) ->
     folder, home = root / name, _home(root, name)
     if not folder.is_dir():
         raise DataError(f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root")
-    _require_within(folder, home)
+    require_within(folder, home)
     return files_by_stem(folder, extensions, home)
 
 
@@ -188,13 +215,36 @@ def _home(root: Path, name: str) -> Path:
     return root if named.is_relative_to(root) else named.resolve()
 
 
-def _require_within(path: Path, home: Path) -> None:
-    """Refuse a symbolic link out of the data set: an archive from someone else must not make us read other files."""
+def require_within(path: Path, home: Path, key: str = "dataset.root") -> None:
+    """Refuse a symbolic link out of the data set: an archive from someone else must not make us read other files.
+
+    Args:
+        path: The file or folder.
+        home: The folder that it must lie in, without links on the way.
+        key: The configuration key that names that folder.
+
+    Raises:
+        DataError: If it leads elsewhere.
+    """
     if not path.resolve().is_relative_to(home):
         raise DataError(
-            f"'{path}' is a link to '{path.resolve()}', out of '{home}': copy what it leads to, or set dataset.root to "
+            f"'{path}' is a link to '{path.resolve()}', out of '{home}': copy what it leads to, or set {key} to "
             "the folder that holds both"
         )
+
+
+def require_file(path: Path) -> None:
+    """Refuse a path that is no regular file, such as a named pipe, which a reader would wait for.
+
+    Raises:
+        DataError: If it is none.
+    """
+    try:
+        kind = kind_of(path.stat().st_mode)
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror or error}") from None
+    if kind is not None:
+        raise DataError(f"'{path}' is {kind}, not a file: remove it")
 
 
 def _require_partners(

@@ -14,7 +14,7 @@ from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import Dataset, Sample, require_split
 from fcnlab.data.decode import read_file
 from fcnlab.data.digests import digest, digest_of
-from fcnlab.data.image_files import count_pages, read_page
+from fcnlab.data.image_files import Page, count_images, read
 from fcnlab.data.image_folder import PairedFiles
 from fcnlab.data.labelled_files import LabelValues, root_folder
 
@@ -80,7 +80,7 @@ class Isbi2012Volume(Dataset):
         root = root_folder(config)
         self._volume, self._label_volume = root / VOLUME, root / LABELS
         for path in (self._volume, self._label_volume):
-            pages = count_pages(path) if path.is_file() else 0
+            pages = count_images(path, 3, 8) if path.is_file() else 0
             if pages != NUM_SLICES:
                 raise DataError(f"'{path}' has {pages} pages where the ISBI 2012 training set has {NUM_SLICES}")
         if config.train_list or config.val_list:
@@ -101,8 +101,8 @@ class Isbi2012Volume(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         number = self._numbers[index]
-        image = read_page(self._volume, number)
-        values = read_page(self._label_volume, number)[..., 0]
+        image = read(Page(self._volume, number))
+        values = read(Page(self._label_volume, number))[..., 0]
         if values.shape != image.shape[:2]:
             raise DataError(f"page {number} of '{self._label_volume}' does not have its image's size")
         return Sample(image, self._values.to_classes(values, self._label_volume), str(number))

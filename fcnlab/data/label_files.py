@@ -4,22 +4,45 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from fcnlab.core.errors import DataError
-from fcnlab.data.decode import PIL_ERRORS, is_truncated, read_file, require_size
+from fcnlab.data import tiff_files
+from fcnlab.data.decode import MAX_PIXELS, PIL_ERRORS, is_truncated, read_file, require_size
+from fcnlab.data.image_files import Page
+from fcnlab.data.orientation import orientation_of, turned
 
 _MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # PIL's names of single-channel and palette images
+_PGM = (b"P2", b"P5")  # how a grey map begins, whose values PIL would stretch to 255
 
 
-def read_label(path: Path, *, white: int) -> np.ndarray:
+class RawLabel(NamedTuple):
+    """A label as its file holds it.
+
+    Attributes:
+        values: H x W, uint8, or a wider integer type if the file has one.
+        palette: The colour of each value, N x 3 uint8; None if the file has no palette.
+        is_jpeg: Whether it is a JPEG, which changes values when it is saved.
+        is_bilevel: Whether its pixels have one bit.
+    """
+
+    values: np.ndarray
+    palette: np.ndarray | None = None
+    is_jpeg: bool = False
+    is_bilevel: bool = False
+
+
+def read_label(path: Path | Page, *, white: int, upright: bool = True) -> np.ndarray:
     """Decode a label without changing a value; a palette image yields its indices.
 
     Args:
-        path: The file; its name may have any letters.
+        path: The file, whose name may have any letters, or one of the pages of a TIFF.
         white: The value of the bright pixels of a 1-bit image; the others are 0.
+        upright: Whether the label is turned as its own metadata say, which few labels have.
 
     Returns:
         H x W, uint8, or a wider integer type if the file has one.
@@ -27,21 +50,54 @@ def read_label(path: Path, *, white: int) -> np.ndarray:
     Raises:
         DataError: If the file cannot be read or is truncated, or has more than `MAX_PIXELS` or several channels.
     """
-    data = read_file(path, "label")
+    return read_raw_label(path, white=white, upright=upright).values
+
+
+def read_raw_label(path: Path | Page, *, white: int, upright: bool = True) -> RawLabel:
+    """Decode a label like `read_label`, with what its file says beside the values.
+
+    Raises:
+        DataError: As `read_label` does.
+    """
+    page = path.number if isinstance(path, Page) else None
+    data = b"" if page is not None else read_file(path, "label")  # Of a stack, only the page is read.
     require_size(data, path, "label")
+    values = palette = None
+    frames = 1
     try:
         # OpenCV would turn a palette's indices into colours.
-        with Image.open(BytesIO(data)) as image:
-            mode = image.mode
-            values = np.asarray(image) if mode in _MODES else None
+        with Image.open(BytesIO(data) if page is None else path.path) as image:
+            mode, kind = image.mode, image.format
+            if page is not None:
+                image.seek(page)
+                mode = image.mode
+                if image.width * image.height > MAX_PIXELS:
+                    raise DataError(f"label '{path}' has more than {MAX_PIXELS:,} pixels: cut it into tiles")
+            elif data.startswith(tiff_files.MAGIC):
+                frames = getattr(image, "n_frames", 1)
+            if mode in _MODES:
+                values = np.asarray(image)
+                colours = image.getpalette("RGB") if mode == "P" else None
+                palette = None if colours is None else np.array(colours, np.uint8).reshape(-1, 3)
         damaged = is_truncated(data)
     except PIL_ERRORS:
         damaged = True
     if damaged:
         raise DataError(f"label '{path}' is damaged or truncated: replace it, or remove it and its image")
+    if frames > 1 and tiff_files.count_images(BytesIO(data), path, 3, 8) > 1:
+        raise DataError(
+            f"label '{path}' is a stack of {frames} pages, and its image is no stack of as many: give it one page, or "
+            "save the image as a stack of slices"
+        )
     if values is None:
         raise DataError(
             f"label '{path}' is a colour image (mode {mode}): save labels as single-channel or palette PNG whose pixel "
             "values are classes"
         )
-    return values * np.uint8(white) if mode == "1" else values
+    if data.startswith(_PGM):
+        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        values = values if grey is None or grey.ndim != 2 else grey
+    values = values * np.uint8(white) if mode == "1" else values
+    if upright and page is None and not data.startswith(tiff_files.MAGIC):  # PIL has turned a TIFF.
+        values = turned(values, orientation_of(data))
+    return RawLabel(values, palette, kind == "JPEG", mode == "1")

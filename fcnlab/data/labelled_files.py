@@ -15,7 +15,9 @@ from fcnlab.data.dataset import Dataset, Sample
 from fcnlab.data.decode import read_file
 from fcnlab.data.digests import digest, digest_of
 from fcnlab.data.file_times import digest_of_files
+from fcnlab.data.image_files import Page
 from fcnlab.data.label_files import read_label
+from fcnlab.data.orientation import Evidence, Turning, orientation_of, stated_size
 from fcnlab.data.prefetch import map_ahead
 from fcnlab.data.sample_names import first_few
 
@@ -45,8 +47,8 @@ class LabelledFiles(Dataset):
         config: DatasetConfig,
         root: Path,
         names: Sequence[str],
-        images: Mapping[str, Path],
-        labels: Mapping[str, Path],
+        images: Mapping[str, Path | Page],
+        labels: Mapping[str, Path | Page],
         label_values: Sequence[int] = (),
     ) -> None:
         self._values = LabelValues(config, label_values)
@@ -55,6 +57,8 @@ class LabelledFiles(Dataset):
         self._names = list(names)
         self._images = images
         self._labels = labels
+        self._digests: dict[Path, str] = {}
+        self._turning = Turning(config.turned, self._sizes, "dataset.turned")
 
     @property
     def names(self) -> list[str]:
@@ -68,8 +72,9 @@ class LabelledFiles(Dataset):
     def __getitem__(self, index: int) -> Sample:
         name = self._names[index]
         image_path, label_path = self._images[name], self._labels[name]
-        image = image_files.read(image_path, self._channels, self._bits)
+        image, orientation = image_files.read_as_stored(image_path, self._channels, self._bits)
         values = self._read_label(label_path)
+        image = self._turning.fitted(image, orientation, values.shape)
         if values.shape != image.shape[:2]:
             raise DataError(
                 f"label '{label_path}' is {_size(values)} pixels but image '{image_path}' is {_size(image)}: "
@@ -107,11 +112,11 @@ class LabelledFiles(Dataset):
         files = digest_of_files(self._files())
         return files and digest_of([type(self).__qualname__, self._names, self._values.meaning, files])
 
-    def image_path(self, name: str) -> Path:
+    def image_path(self, name: str) -> Path | Page:
         """Return the file of a sample's image."""
         return self._images[name]
 
-    def label_path(self, name: str) -> Path:
+    def label_path(self, name: str) -> Path | Page:
         """Return the file of a sample's label."""
         return self._labels[name]
 
@@ -124,16 +129,38 @@ class LabelledFiles(Dataset):
     def _stored(self, name: str) -> list[str]:
         """Return the file names of a sample's image and label, each followed by the digest of its content."""
         image, label = self._images[name], self._labels[name]
+        if isinstance(image, Page) or isinstance(label, Page):
+            return [name, self._digest_of_file(image), self._digest_of_file(label)]
+        content = read_file(image, "image")
+        turned = self._turning.declared is not False and orientation_of(content) != 1
         return [
             f"{name}{image.suffix}",  # The path's own name may hold the same letters in another Unicode form.
-            digest(read_file(image, "image")),
+            digest(content),
             f"{name}{label.suffix}",
             digest(read_file(label, "label")),
+            *(["turned"] if turned else []),
         ]
+
+    def _digest_of_file(self, page: Path | Page) -> str:
+        """Return the digest of a file, which is read once for all of its pages."""
+        path = page.path if isinstance(page, Page) else page
+        if path not in self._digests:
+            self._digests[path] = digest(read_file(path, "image"))
+        return f"{self._digests[path]} {page.number if isinstance(page, Page) else 0}"
+
+    def _sizes(self) -> Evidence:
+        """Return what the sizes of all labels, also those of the other split, say of images that are to be turned."""
+        found = Evidence()
+        for name, image in self._images.items():
+            stated = stated_size(image) if isinstance(image, Path) else None
+            if stated is not None and stated[1] != 1:
+                found.add(str(image), *stated, self._read_label(self._labels[name]).shape)
+        return found
 
     def _read_label(self, path: Path) -> np.ndarray:
         """Return a label's raw values, H x W."""
-        return read_label(path, white=255 if 255 in self._values.values else 1)
+        white = 255 if 255 in self._values.values else 1
+        return read_label(path, white=white, upright=self._turning.declared is not False)
 
 
 class LabelValues:

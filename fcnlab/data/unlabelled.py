@@ -54,17 +54,16 @@ class UnlabelledFile(NamedTuple):
             bits: The bits of a channel.
 
         Raises:
-            DataError: If it is a video that cannot be opened.
+            DataError: If it is a video or a TIFF that cannot be opened.
         """
         if self.path.suffix.lower() in VIDEO_EXTENSIONS:
             video = _Video(self.path)
             return _numbered(self.name, video.frames, lambda frame: partial(video.read, frame))
         count = image_files.count_images(self.path, channels, bits)
         if count > 1:
-            return _numbered(
-                self.name, count, lambda page: partial(image_files.read_page, self.path, page, channels, bits)
-            )
-        return [UnlabelledImage(self.name, partial(image_files.read, self.path, channels, bits, upright=True))]
+            pages = [image_files.Page(self.path, number) for number in range(count)]
+            return _numbered(self.name, count, lambda number: partial(image_files.read, pages[number], channels, bits))
+        return [UnlabelledImage(self.name, partial(image_files.read, self.path, channels, bits))]
 
 
 def find(given: str, without: Path | None = None) -> list[UnlabelledFile]:

@@ -17,6 +17,7 @@ from fcnlab.config import RECORD_FILE, Config
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import keys_with
 from fcnlab.core.errors import ConfigError, first_line
+from fcnlab.core.foreign_files import require_small_yaml
 from fcnlab.experiment import recorded
 
 AUTO = "auto"
@@ -90,6 +91,7 @@ def check(config: Config, name: str) -> None:
 def _parse(text: str, shown: str) -> DictConfig:
     """Parse a recorded configuration, without the keys that are given anew for each start."""
     try:
+        require_small_yaml(text)
         config = OmegaConf.create(text)
         configuration.refuse_interpolations(config)
     except (YAMLError, ValueError, RecursionError) as error:

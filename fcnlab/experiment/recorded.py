@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from fcnlab.config import RECORD_FILE, flatten
 from fcnlab.core.errors import ConfigError, TrackingError
+from fcnlab.core.foreign_files import LARGEST_YAML, read_text, require_small_yaml
 from fcnlab.core.identifiers import is_identifier
 from fcnlab.recording import journal
 
@@ -34,7 +35,7 @@ def config_text(source: str, uri: str | None = None) -> str:
         except TrackingError as error:
             raise _wrong_run("from_run", source, error) from error
     try:
-        return (Path(source) / RECORD_FILE).read_text(encoding="utf-8")
+        return read_text(Path(source) / RECORD_FILE, LARGEST_YAML)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"from_run={source}: is neither a run id (32 hexadecimal digits) nor an output folder with a {RECORD_FILE}"
@@ -49,7 +50,7 @@ def resumed_config_text(source: str, uri: str | None = None) -> str:
     """
     path = resumed_folder(source, uri) / RECORD_FILE
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path, LARGEST_YAML)
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"resume={source}: {path} cannot be read, so nothing can be resumed") from None
 
@@ -99,7 +100,7 @@ def folder_of_run(run_id: str, uri: str | None = None) -> Path | None:
 def config_values(folder: Path) -> dict[str, Any] | None:
     """Return the configuration that an output folder records, from dotted keys to values; None if it records none."""
     try:
-        return parse_values((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        return parse_values(read_text(folder / RECORD_FILE, LARGEST_YAML))
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -107,8 +108,9 @@ def config_values(folder: Path) -> dict[str, Any] | None:
 def parse_values(text: str) -> dict[str, Any] | None:
     """Parse a configuration in YAML into dotted keys and values; return None if it is no configuration."""
     try:
+        require_small_yaml(text)
         document = OmegaConf.to_container(OmegaConf.create(text))
-    except (YAMLError, ValueError):
+    except (YAMLError, ValueError, RecursionError):
         return None
     return flatten(document) if isinstance(document, dict) else None
 

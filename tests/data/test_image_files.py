@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fcnlab.core.errors import DataError
 from fcnlab.data import image_files
@@ -65,7 +66,7 @@ def test_planes_of_sixteen_bits_are_the_array_that_was_written_each_time(tmp_pat
     planes = image.transpose(2, 0, 1)
     tifffile.imwrite(path, planes, photometric=photometric, planarconfig="separate", metadata=None, **extra)
     np.testing.assert_array_equal(image_files.read(path, count, 16), image)
-    np.testing.assert_array_equal(image_files.read_page(path, 0, count, 16), image)
+    np.testing.assert_array_equal(image_files.read(image_files.Page(path, 0), count, 16), image)
     eight = image_files.read(path, 3, 8)
     np.testing.assert_allclose(eight, image[..., :3] / 257, atol=0.51)
 
@@ -80,7 +81,7 @@ def test_planes_that_cannot_be_decompressed_are_refused_and_not_left_to_opencv(t
     monkeypatch.setattr(tifffile.TiffPage, "asarray", compressed)
     assert "pip install imagecodecs" in refusal(path, count, bits)
     with pytest.raises(DataError, match="pip install imagecodecs"):
-        image_files.read_page(path, 0, count, bits)
+        image_files.read(image_files.Page(path, 0), count, bits)
 
 
 @pytest.mark.parametrize("planarconfig", ["separate", "contig"])
@@ -180,3 +181,41 @@ def test_a_compression_that_is_not_read_says_what_to_do(tmp_path):
         assert "save it uncompressed or with deflate, or pip install imagecodecs" in refusal(path, 5)
     else:
         refusal(path, 5)
+
+
+EXACT = {
+    ".gif": {}, ".webp": {"lossless": True}, ".jp2": {"irreversible": False}, ".pgm": {}, ".ppm": {}, ".pnm": {},
+    ".bmp": {}, ".png": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", EXACT)
+def test_every_type_is_read_as_it_was_written(tmp_path, ending):
+    grey = some(1)[..., 0]
+    picture = Image.fromarray(grey if ending in (".pgm", ".gif") else np.dstack([grey, grey // 2, 255 - grey]))
+    if ending == ".gif":
+        picture.save(tmp_path / "a.gif", save_all=True, append_images=[picture.rotate(180)])
+    else:
+        picture.save(tmp_path / f"a{ending}", format="PPM" if ending == ".pnm" else None, **EXACT[ending])
+    expected = np.array(picture.convert("RGB"))
+    np.testing.assert_array_equal(image_files.read(tmp_path / f"a{ending}"), expected)
+    assert ending in image_files.IMAGE_EXTENSIONS
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".jpeg", ".jpe", ".jfif"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_a_video_behind_is_whole_and_one_without_its_end_is_not(tmp_path, ending, progressive):
+    path = tmp_path / f"a{ending}"
+    Image.fromarray(some(3)).save(path, format="JPEG", progressive=progressive, quality=95)
+    whole, image = path.read_bytes(), image_files.read(path)
+    for seed in range(5):
+        video = np.random.default_rng(seed).integers(0, 256, 2**17, np.uint8).tobytes()
+        path.write_bytes(whole + b"MotionPhoto_Data\0\0\0\x18ftypmp42" + video)
+        np.testing.assert_array_equal(image_files.read(path), image)
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    assert "damaged or truncated" in refusal(path, 3)
+
+
+def test_what_is_no_image_of_a_known_kind(tmp_path):
+    (tmp_path / "a.png").write_text("hello")
+    assert "damaged or truncated" in refusal(tmp_path / "a.png", 3)

@@ -676,3 +676,18 @@ def test_a_small_file_that_claims_too_many_pixels_is_refused_before_it_is_decode
         path.write_bytes(data)
         with pytest.raises(DataError, match=r"cannot hold|at most"):
             read(path)
+
+
+def test_what_is_no_file_is_named_before_anything_waits_for_it(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for stem in ("a", "b"):
+            cv2.imwrite(str(tmp_path / folder / f"{stem}.png"), np.zeros((8, 8), np.uint8))
+    os.mkfifo(tmp_path / "images" / "c.png")
+    with pytest.raises(DataError, match=r"c\.png' is a named pipe, not a file: remove it"):
+        Folder(FolderConfig(root=str(tmp_path)), "train")
+    (tmp_path / "images" / "c.png").unlink()
+    os.mkfifo(tmp_path / "pipe.txt")
+    for place, said in (("pipe.txt", "a named pipe"), ("/dev/zero", "a device"), ("images", "a folder")):
+        with pytest.raises(DataError, match=f"it is {said}, not a file"):
+            Folder(FolderConfig(root=str(tmp_path), val_list=place), "train")

@@ -8,9 +8,23 @@ import numpy as np
 import pytest
 
 from fcnlab.core.errors import DataError
-from fcnlab.preparation.annotations import VOID, Coco, from_colours, from_labelme, from_values
+from fcnlab.data.label_files import read_raw_label
+from fcnlab.preparation import labelme, pixel_labels
+from fcnlab.preparation.coco import Coco
+from fcnlab.preparation.json_documents import VOID
+from fcnlab.preparation.pixel_labels import from_colours
 
 CLASSES = ["background", "cell", "nucleus"]
+
+
+def from_labelme(path, classes, shape):
+    return labelme.read(path, classes).label(shape)
+
+
+def from_values(path, values, count, void_values=()):
+    scan = pixel_labels.scanned([path])
+    meaning = pixel_labels.decide(scan, CLASSES[:count], values, void_values, instances=False)
+    return meaning.to_classes(read_raw_label(path, white=meaning.white).values, path)
 
 
 def write(path, document):
@@ -94,12 +108,12 @@ def test_coco_polygons_and_run_lengths(tmp_path):
     ]
     found = Coco(coco(tmp_path, annotations), [])
     assert found.class_names == ["background", "cell", "nucleus"]
-    label = found.label(7, (6, 8))
+    label = found.label("7", (6, 8))
     assert (label[2:4, 2:4] == 2).all()  # the small one lies above the large one
     assert (label[1:5, 1] == 1).all()
     assert (label[:, 7] == 1).all()
     assert (label[:, 6] == 0).all()
-    assert not found.label(99, (6, 8)).any()
+    assert not found.label("99", (6, 8)).any()
 
 
 @pytest.mark.parametrize(
@@ -111,14 +125,14 @@ def test_coco_polygons_and_run_lengths(tmp_path):
 )
 def test_compressed_run_lengths(tmp_path, size, counts, expected):
     item = {"id": 1, "image_id": 7, "category_id": 1, "segmentation": {"size": size, "counts": counts}}
-    label = Coco(coco(tmp_path, [item]), CLASSES).label(7, tuple(size))
+    label = Coco(coco(tmp_path, [item]), CLASSES).label("7", tuple(size))
     np.testing.assert_array_equal(label == 1, expected(*np.mgrid[: size[0], : size[1]]))
 
 
 def test_a_crowd_is_void(tmp_path):
     crowd = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 1, "area": 48}
     found = Coco(coco(tmp_path, [{**crowd, "segmentation": {"size": [6, 8], "counts": [0, 48]}}]), CLASSES)
-    assert (found.label(7, (6, 8)) == VOID).all()
+    assert (found.label("7", (6, 8)) == VOID).all()
 
 
 @pytest.mark.parametrize(
@@ -138,9 +152,8 @@ def test_a_crowd_is_void(tmp_path):
 )
 def test_what_coco_cannot_mean_is_one_line(tmp_path, segmentation):
     item = {"id": 1, "image_id": 7, "category_id": 1, "segmentation": segmentation}
-    found = Coco(coco(tmp_path, [item]), CLASSES)
-    with pytest.raises(DataError, match="neither polygons nor run lengths of its size") as caught:
-        found.label(7, (6, 8))
+    with pytest.raises(DataError, match=r"neither polygons nor run lengths of its size|has no polygon") as caught:
+        Coco(coco(tmp_path, [item]), CLASSES).label("7", (6, 8))
     assert "\n" not in str(caught.value)
 
 
@@ -151,7 +164,7 @@ def test_what_coco_cannot_mean_is_one_line(tmp_path, segmentation):
         ("labelme", {"images": []}, "no LabelMe file"),
         ("labelme", {"shapes": [{"label": "cell"}]}, "without a label or points"),
         ("labelme", {"shapes": [{"label": "cell", "points": [[1, None]]}]}, "without a label or points"),
-        ("labelme", {"shapes": [{"label": "cell", "points": [[1, 1]], "shape_type": "point"}]}, "has a point 'cell'"),
+        ("labelme", {"shapes": [{"label": "cell", "points": [[1, 1]], "shape_type": "cube"}]}, "of the type cube"),
         ("labelme", {"shapes": [{"label": "cell", "points": [[1, 1]], "shape_type": "mask"}]}, "no PNG in base 64"),
         (
             "labelme",
@@ -161,7 +174,7 @@ def test_what_coco_cannot_mean_is_one_line(tmp_path, segmentation):
         ("labelme", {"shapes": [{"label": "dog", "points": [[1, 1]]}]}, "label 'dog', which is none of"),
         ("coco", [], "no COCO file"),
         ("coco", {"images": [], "annotations": []}, "no COCO file"),
-        ("coco", {"images": [], "annotations": [], "categories": [{"id": 1, "name": "dog"}]}, "label 'dog'"),
+        ("coco", {"images": [], "annotations": [1], "categories": []}, "no COCO file"),
     ],
 )
 def test_other_files_are_one_line(tmp_path, read, document, said):
@@ -172,7 +185,8 @@ def test_other_files_are_one_line(tmp_path, read, document, said):
 
 
 def test_categories_of_one_name_are_no_classes(tmp_path):
-    path = coco(tmp_path, [], categories=[{"id": 1, "name": "cell"}, {"id": 2, "name": "cell"}])
+    item = {"id": 1, "image_id": 7, "category_id": 1, "segmentation": [[1, 1, 5, 1, 5, 4]]}
+    path = coco(tmp_path, [item], categories=[{"id": 1, "name": "cell"}, {"id": 2, "name": "cell"}])
     with pytest.raises(DataError, match=r"'cell' is the name of classes 1 and 2: .*set `classes`"):
         Coco(path, [])
     assert Coco(path, ["background", "cell"]).class_names == ["background", "cell"]
