@@ -23,6 +23,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab import __version__
+from fcnlab.config.help_text import other_keys
 from fcnlab.config.messages import one_line
 from fcnlab.config.plugins import (
     PluginNode,
@@ -73,6 +74,8 @@ def register_schemas() -> None:
 
     This takes long enough to be repeated only after other plug-ins have been installed or registered.
     """
+    OmegaConf.register_new_resolver("fcnlab.conf", lambda: str(config_folder()), replace=True)
+    OmegaConf.register_new_resolver("fcnlab.other_keys", lambda: other_keys(str(config_folder())), replace=True)
     store = ConfigStore.instance()
     if not isinstance(store.repo, _SharedNodes):
         store.repo = _SharedNodes(store.repo)
