@@ -8,8 +8,8 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from hydra.errors import HydraException
@@ -30,6 +30,26 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         get_console().print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def visible_log() -> Iterator[None]:
+    """Print the log lines of this package within the block where nobody has said what becomes of them.
+
+    That is so in a notebook and in a script, which would otherwise say nothing while a network trains.
+    """
+    logger = logging.getLogger("fcnlab")
+    if logger.hasHandlers():
+        yield
+        return
+    handler, level = ConsoleHandler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class LogFile(logging.FileHandler):
@@ -74,10 +94,15 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
     except (OSError, MemoryError) as error:
         leave(EXIT_ERROR, _machine_trouble(error, trains=schema is Config))
     except interrupts.Terminated as end:
-        leave(128 + end.number, "terminated" if end.number == signal.SIGTERM else "the terminal was closed")
-    except KeyboardInterrupt:
-        leave(EXIT_INTERRUPTED, "interrupted")
+        leave(128 + end.number, _end("terminated" if end.number == signal.SIGTERM else "the terminal was closed", end))
+    except KeyboardInterrupt as end:
+        leave(EXIT_INTERRUPTED, _end("interrupted", end))
     sys.exit(0)
+
+
+def _end(what: str, end: KeyboardInterrupt) -> str:
+    """Add to the name of a signal what the command says of where it was, and of how to go on."""
+    return f"{what} {end}".rstrip()
 
 
 OUT_OF_MEMORY = "out of memory: lower trainer.batch_size, dataset.crop_size or arch.width"

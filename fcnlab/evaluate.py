@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _MEMBRANES = {"isbi2012": 0, "cells": 0}  # from data sets to their class that parts cells
 
 
+@command.visible_log()
 def evaluate(config: EvaluateConfig) -> Measurement:
     """Measure the network that a configuration names, and write the scores to the output folder.
 

@@ -13,6 +13,7 @@ from fcnlab.config import ExportConfig
 from fcnlab.core.errors import FcnlabError
 
 
+@command.visible_log()
 def export(config: ExportConfig) -> Path:
     """Write a network and check that what was written computes the same logits.
 

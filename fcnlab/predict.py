@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@command.visible_log()
 def predict(config: PredictConfig) -> PredictionOutcome:
     """Label the images that a configuration names.
 

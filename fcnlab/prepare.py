@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
+@command.visible_log()
 def prepare(config: PrepareConfig) -> Path:
     """Write images, labels, lists, ``dataset.yaml`` and ``preview.png``.
 

@@ -42,8 +42,13 @@ def test_the_command_trains_and_shows_a_table(tmp_path, tiny_overrides):
     assert "mean iou" in out
     assert "membrane" in out
     assert "step 4/4" in out
-    assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"]
-    assert runs(tmp_path)[0].data.tags["command"].startswith("python -m fcnlab.train arch=fcn32s")
+    [finished] = runs(tmp_path)
+    assert finished.info.status == "FINISHED"
+    page = f"http://127.0.0.1:5000/#/experiments/{finished.info.experiment_id}/runs/{finished.info.run_id}"
+    assert f"mlflow ui, then {page}?workflowType=machine_learning" in out
+    assert "python -m fcnlab.predict checkpoint=outputs/" in out
+    assert "python -m fcnlab.compare tracking.experiment=" in out
+    assert finished.data.tags["command"].startswith("python -m fcnlab.train arch=fcn32s")
     output = next((tmp_path / "outputs").glob("*/*"))
     assert {path.name for path in output.iterdir()} >= {
         *(".hydra", "checkpoints", "config.yaml", "figures", "journal.jsonl", "model", "overlays", "train.log")
@@ -71,6 +76,8 @@ def test_an_interrupted_run_is_killed(tmp_path, tiny_overrides, signal_number, c
     state = StateFolder(output / "checkpoints").newest()
     steps = [step for step, _ in journal.history(output / journal.FILE)["train/loss"]]
     assert steps == list(range(1, state.progress.steps + 1))  # the state is of the very last step
+    way_on = f"after step {state.progress.steps}, which is saved; to go on: python -m fcnlab.train resume="
+    assert f"{way_on}{output.relative_to(tmp_path)}" in err
 
 
 @pytest.mark.slow  # for the clock: another test's process may take the core

@@ -92,3 +92,8 @@ def sha256(path: Path) -> str:
         while data := file.read(2**20):
             digest.update(data)
     return digest.hexdigest()
+
+
+def shortest(path: Path) -> str:
+    """Return how a user would type a path here: relative to the working directory if it is below it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

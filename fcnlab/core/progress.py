@@ -20,7 +20,7 @@ def tracked(
 ) -> Iterator[Item]:
     """Yield items and show how many are done.
 
-    The rate leaves out the first item, which waits for the compiler.
+    The rate leaves out the first item, which waits for the compiler, and is not shown before there is a second one.
 
     Args:
         items: The items; each counts as done when the next one is asked for.
@@ -36,11 +36,11 @@ def tracked(
         bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.description}  {task.fields[rate]:.1f}/s  left"),
+            TextColumn("{task.description}  {task.fields[rate]}  left"),
             TimeRemainingColumn(),
             console=console,
         )
-        task = bar.add_task(what, total=total, rate=float("nan"))
+        task = bar.add_task(what, total=total, rate="")
         bar.start()
     try:
         for item in items:
@@ -49,13 +49,13 @@ def tracked(
             now = time.monotonic()
             if done == 1:
                 began = now
-            rate = (done - 1) / (now - began) if now > began else float("nan")
+            rate = (done - 1) / (now - began) if now > began else 0.0
             if bar is not None:
-                bar.update(task, completed=done, rate=rate)
+                bar.update(task, completed=done, rate=f"{rate:.1f}/s" if rate else "")
             elif now - spoke >= seconds_between_lines and done < total:
                 spoke = now
-                left = clock((total - done) / rate) if rate > 0 else "unknown"
-                log.info("%d/%d %s  %.1f/s  left %s", done, total, what, rate, left)
+                left = f"  {rate:.1f}/s  left {clock((total - done) / rate)}" if rate else ""
+                log.info("%d/%d %s%s", done, total, what, left)
     finally:
         if bar is not None:
             bar.stop()

@@ -9,10 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.core import interrupts
+from fcnlab.core.credentials import redact
 from fcnlab.core.errors import ConfigError
+from fcnlab.core.files import shortest
 from fcnlab.experiment import reproduce, resume
 from fcnlab.experiment.primary_config import AUTO
 from fcnlab.experiment.resume import ResumePoint
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@command.visible_log()
 def train(
     config: Config,
     folder: Path | str | None = None,
@@ -88,10 +92,13 @@ def train(
             return _finished(trainer, source, folder)
 
     log.info("%s with %s parameters%s", config.arch.name, f"{parameters:,}", _width(config))
-    log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), folder)
+    log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), shortest(folder))
     size = config.dataset.crop_size
     trainer.compile((config.dataset.channels, size, size))  # before the store is asked: MLflow is imported meanwhile
-    return _fit(trainer, config, folder)
+    result = _fit(trainer, config, folder)
+    if trial is None:  # a sweep says it once for all its trials
+        _say_what_comes_next(config, folder)
+    return result
 
 
 def start_sending_process(config: Config) -> None:
@@ -149,6 +156,23 @@ def _width(config: Config) -> str:
 
 
 def _fit(trainer: Trainer, config: Config, folder: Path) -> TrainResult:
+    try:
+        return _fit_and_send(trainer, config, folder)
+    except KeyboardInterrupt as end:
+        end.args = (_way_on(trainer, folder),)
+        raise
+
+
+def _way_on(trainer: Trainer, folder: Path) -> str:
+    """Say where a training was interrupted, what of it is saved, and the command that goes on."""
+    made, saved = trainer.progress.steps, trainer.checkpoints.saved_steps
+    if saved is None:
+        return f"after step {made}, before a state was saved"
+    what = "which is saved" if saved == made else f"and the last state is that of step {saved}"
+    return f"after step {made}, {what}; to go on: python -m fcnlab.train {command.word('resume', shortest(folder))}"
+
+
+def _fit_and_send(trainer: Trainer, config: Config, folder: Path) -> TrainResult:
     if config.tracking.name != "mlflow":
         return trainer.fit()
     from fcnlab.tracking.callback import MLflowCallback
@@ -157,4 +181,18 @@ def _fit(trainer: Trainer, config: Config, folder: Path) -> TrainResult:
     trainer.callbacks.append(to_mlflow)
     result = trainer.fit()
     result.run_id = to_mlflow.run_id
+    if result.run_id is not None:
+        log.info("MLflow run %s, to look at with: %s", result.run_id, to_mlflow.shown)
     return result
+
+
+def _say_what_comes_next(config: Config, folder: Path) -> None:
+    """Log the commands with which people go on, with the paths of this training in them."""
+    checkpoint = command.word("checkpoint", shortest(folder))
+    log.info("to label images: python -m fcnlab.predict %s input=... output=...", checkpoint)
+    if config.tracking.name == "mlflow":
+        store = f" {command.word('tracking.uri', config.tracking.uri)}" if config.tracking.uri else ""
+        log.info(
+            "to compare it with others: python -m fcnlab.compare %s%s",
+            *(command.word("tracking.experiment", config.tracking.experiment), redact(store)),
+        )

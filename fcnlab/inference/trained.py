@@ -13,6 +13,7 @@ from mindspore import Tensor, nn
 from fcnlab.core.errors import CheckpointError
 from fcnlab.data.channels import by_fours, with_axis
 from fcnlab.data.loader import normalise
+from fcnlab.drawing.html_table import html_table
 from fcnlab.drawing.palette import palette
 from fcnlab.inference.forward import ForwardPass, Output
 from fcnlab.inference.tiling import GRID, Tile, overlap, tiles
@@ -67,6 +68,17 @@ class TrainedNetwork(nn.Cell):
     def construct(self, images: Tensor) -> Tensor:
         """Return the logits within the graph of another cell."""
         return self.network(images)
+
+    def __repr__(self) -> str:
+        """Return one line, without the layers."""
+        names = ", ".join(self.class_names[:8]) + (", ..." if self.num_classes > 8 else "")
+        name = self.metadata["arch"].get("name")
+        return f"TrainedNetwork({name}, {self.num_classes} classes ({names}), {self.source!r})"
+
+    def _repr_html_(self) -> str:
+        arch = ", ".join(f"{key} {value}" for key, value in self.metadata["arch"].items())
+        rows = [[name] for name in self.class_names]
+        return html_table(f"{self.source}: {arch}", ["class"], rows, self.palette[: self.num_classes].tolist())
 
     @property
     def normalisation(self) -> dict[str, list[float]]:

@@ -13,6 +13,7 @@ import rich
 
 from fcnlab import command
 from fcnlab import config as configuration
+from fcnlab.comparison.trials import read_folder
 from fcnlab.core.errors import FcnlabError, TrackingError
 from fcnlab.sweeps.task import Task
 
@@ -63,7 +64,7 @@ def _train(task: Task) -> None:
     result.run_id = done.run_id
     value = done.best.evaluation.metrics.get(config.trainer.monitor) if done.best else None
     result.value = value if value is not None and math.isfinite(value) else None
-    result.status = "finished"
+    result.status, result.seconds = "finished", read_folder(task.folder).seconds
     if any(callback.wants_to_stop for callback in callbacks):
         _mark_pruned(task)
         result.status = "pruned"

@@ -35,7 +35,7 @@ class TrialResult:
         reason: Why it failed, in one line.
         value: The best value of ``trainer.monitor``; None if there is no finite one.
         run_id: The id of its MLflow run.
-        seconds: The time that its process ran, in this sweep or in the one that finished it.
+        seconds: How long it trained by its journal, as a comparison says; how long its process ran if it failed.
     """
 
     number: int

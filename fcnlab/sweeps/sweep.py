@@ -20,6 +20,7 @@ from fcnlab.config import Config, TrackingConfig, check_tracking, one_line, over
 from fcnlab.core import interrupts
 from fcnlab.core.credentials import redact
 from fcnlab.core.errors import TrackingError
+from fcnlab.core.files import shortest
 from fcnlab.metrics import names
 from fcnlab.recording import journal, provenance
 from fcnlab.recording.journal import Journal
@@ -140,7 +141,7 @@ class Sweep:
         if self._mlflow is not None:
             self._mlflow.on_end(status)
         summary.show(found, self.monitor, self.axes)
-        name = shlex.quote(self._short_folder())
+        name = shlex.quote(shortest(self.folder))
         say = partial(get_console().print, markup=False, highlight=False, soft_wrap=True)
         say(f"The sweep is {status}. To compare: python -m fcnlab.compare sweep={name}")
         if status != "finished":
@@ -168,10 +169,6 @@ class Sweep:
             self._journal.append("resume", step=0)
         else:
             self._record_beginning(tracking)
-
-    def _short_folder(self) -> str:
-        folder = self.folder
-        return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
     def _record_beginning(self, tracking: TrackingConfig) -> None:
         axes = {name: redact(",".join(values)) for name, values in self.axes.items()}

@@ -90,6 +90,23 @@ def misread_location(location: str) -> str | None:
     return read if read != location else None
 
 
+def run_page(uri: str, experiment_id: str | None, run_id: str | None) -> str:
+    """Return the address of a run's page on a server, or the command that serves it and the address that it then has.
+
+    The page is asked for as the one of a training: MLflow would show the view for language models otherwise.
+
+    Args:
+        uri: The settled address of the store.
+        experiment_id: The id of the run's experiment; None if it is not known yet.
+        run_id: The id of the run; None if there is none yet. The store itself is shown then.
+    """
+    page = f"/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    known = experiment_id is not None and run_id is not None
+    if uri.startswith(("http://", "https://")):
+        return redact(uri).rstrip("/") + page if known else redact(uri)
+    return f"{ui_command(uri)}, then http://127.0.0.1:5000{page}" if known else ui_command(uri)
+
+
 def ui_command(uri: str) -> str:
     """Return the command that shows a run, or the address of the server that does."""
     if uri.startswith(("http://", "https://")):

@@ -43,6 +43,10 @@ class MLflowCallback(Callback):
         interval: Seconds between two requests for metrics.
         what: Whether the journal belongs to a run or to a sweep.
 
+    Attributes:
+        run_id: The id of the run; None as long as it is not known.
+        shown: The address of the run's page, or the command that serves it; empty as long as there is no run.
+
     Raises:
         TrackingError: If the store cannot be reached, or its experiment was deleted.
     """
@@ -55,6 +59,7 @@ class MLflowCallback(Callback):
         self.folder = folder
         self.interval = interval
         self.run_id: str | None = None
+        self.shown = ""
         self._started: Answer | None = None
         self._has_started = False
         self._open_surely()
@@ -134,7 +139,8 @@ class MLflowCallback(Callback):
         if self.run_id is None:
             self._started = self._channel.call("where")
         else:
-            log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, started["shown"])
+            self.shown = started["shown"]
+            log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, self.shown)
 
     def _open_surely(self) -> None:
         """Open a channel, with another process where one is lost, as when the system needs its memory."""

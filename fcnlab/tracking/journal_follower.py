@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fcnlab.core.errors import RefusedError, TrackingError
 from fcnlab.recording import journal
-from fcnlab.tracking.address import store_uri, ui_command
+from fcnlab.tracking.address import run_page, store_uri
 from fcnlab.tracking.journal_sender import JournalSender, RunDeletedError, previous_store
 from fcnlab.tracking.store import Store
 
@@ -54,7 +54,7 @@ class JournalFollower:
         self._thread = threading.Thread(target=self._work, name="fcnlab-journal-follower", daemon=True)
         with _with_way_out():
             self._store = Store(uri or previous_store(folder) or store_uri(None))
-            self._store.open_experiment(experiment)
+            self._experiment = self._store.open_experiment(experiment)
 
     @property
     def unsent(self) -> int:
@@ -95,7 +95,10 @@ class JournalFollower:
 
         The id is None as long as the store has not answered.
         """
-        return {"run_id": self._sender.run_id, "shown": ui_command(self._store.uri)}
+        return {
+            "run_id": self._sender.run_id,
+            "shown": run_page(self._store.uri, self._experiment, self._sender.run_id),
+        }
 
     def wake(self, interval: float | None = None) -> None:
         """Send at once what is new.

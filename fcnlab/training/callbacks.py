@@ -21,6 +21,7 @@ class Plan:
     Attributes:
         first_step: The number of steps that the process before this one has made; 0 unless the training is resumed.
         best: The best evaluation of those steps.
+        monitor: The metric by which an evaluation is the best, such as ``val/mean_iou``; empty if it is not known.
     """
 
     epochs: int
@@ -29,6 +30,7 @@ class Plan:
     batch_size: int
     first_step: int = 0
     best: EvaluationEvent | None = None
+    monitor: str = ""
 
 
 @dataclass(frozen=True)

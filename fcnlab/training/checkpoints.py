@@ -153,6 +153,11 @@ class Checkpoints:
         """The newest state or, without one, the best weights."""
         return self.state or self.best
 
+    @property
+    def saved_steps(self) -> int | None:
+        """The number of steps after which the newest state was saved; None if there is no state."""
+        return None if self.state is None else self._saved_at[0]
+
     def _save_weights(
         self, kind: CheckpointKind, name: str, progress: Progress, metrics: Mapping[str, float] | None = None
     ) -> Path:

@@ -17,6 +17,10 @@ from fcnlab.training.evaluation import Evaluation
 log = logging.getLogger(__name__)
 
 
+_SHOWN = ("val/loss", "val/mean_iou", "val/pixel_accuracy")
+"""The metrics that the line of an evaluation has, beside the one that is monitored."""
+
+
 class ConsoleProgress(Callback):
     """Shows how far a training is.
 
@@ -40,20 +44,18 @@ class ConsoleProgress(Callback):
                 TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} images/s  left"),
+                TextColumn("{task.fields[step]}  left"),
                 TimeRemainingColumn(),
                 console=self.console,
             )
             epoch = plan.first_step // plan.steps_per_epoch + 1
-            fields = {"epoch": epoch, "epochs": plan.epochs, "loss": float("nan"), "rate": float("nan")}
+            fields = {"epoch": epoch, "epochs": plan.epochs, "step": ""}
             self._task = self._bar.add_task("", total=plan.total_steps, completed=plan.first_step, **fields)
             self._bar.start()
 
     def on_step(self, event: StepEvent) -> None:
         if self._bar is not None:
-            self._bar.update(
-                self._task, completed=event.step, epoch=event.epoch, loss=event.loss, rate=event.images_per_second
-            )
+            self._bar.update(self._task, completed=event.step, epoch=event.epoch, step=_of(event))
             return
         now = time.monotonic()
         made = event.step - self.plan.first_step
@@ -63,35 +65,33 @@ class ConsoleProgress(Callback):
             self._shown = now
             left = (now - self._began) / max(made - 1, 1) * (self.plan.total_steps - event.step)
             log.info(
-                "epoch %d/%d  step %d/%d  loss %.4f  %.1f images/s  left %s",
+                "epoch %d/%d  step %d/%d  %s%s",
                 event.epoch,
                 self.plan.epochs,
                 event.step,
                 self.plan.total_steps,
-                event.loss,
-                event.images_per_second,
-                clock(left) if made > 1 else "unknown",
+                _of(event),
+                f"  left {clock(left)}" if made > 1 else "",
             )
 
     def on_evaluation(self, event: EvaluationEvent) -> None:
         if event.improved:
             self.best = event
         metrics = event.evaluation.metrics
-        log.info(
-            "epoch %d/%d  val/loss %.4f  val/mean_iou %.4f  val/pixel_accuracy %.4f%s",
-            event.epoch,
-            self.plan.epochs,
-            metrics["val/loss"],
-            metrics["val/mean_iou"],
-            metrics["val/pixel_accuracy"],
-            "  (best)" if event.improved else "",
-        )
+        others = (name for name in _SHOWN if name != self.plan.monitor)
+        shown = [*others, self.plan.monitor]  # the monitored one is the last, so that "(best)" stands beside it
+        values = "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics)  # a class may be absent
+        log.info("epoch %d/%d  %s%s", event.epoch, self.plan.epochs, values, "  (best)" if event.improved else "")
 
     def on_end(self, status: Status) -> None:
         if self._bar is not None:
             self._bar.stop()
         if status == "finished" and self.best is not None:
             self.console.print(summary_table(self.best.evaluation, f"Best evaluation, epoch {self.best.epoch}"))
+
+
+def _of(event: StepEvent) -> str:
+    return f"loss {event.loss:.4f}  {event.images_per_second:.1f} images/s"
 
 
 def summary_table(evaluation: Evaluation, title: str) -> Table:

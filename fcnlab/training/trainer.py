@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from fcnlab.training.checkpoints import Checkpoints
 from fcnlab.training.dropout import DropoutMasks
 from fcnlab.training.evaluation import Compiler, Evaluator, is_better, metric_names
 from fcnlab.training.nonfinite import skip_step
+from fcnlab.training.result import TrainResult
 from fcnlab.training.state import Progress, TrainingState
 from fcnlab.training.step import TrainStep
 from fcnlab.training.updates import AccumulatedUpdates, SingleUpdates, Updates
@@ -35,33 +36,6 @@ if TYPE_CHECKING:
     from fcnlab.data.loader import TrainLoader
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class TrainResult:
-    """The outcome of a training.
-
-    Attributes:
-        steps: The number of steps, skipped ones included.
-        losses: The loss of each step.
-        best: The best evaluation by ``trainer.monitor``.
-        best_checkpoint: The weights of that evaluation.
-        last_checkpoint: The weights at the end.
-        state: The newest state of the whole training.
-        skipped: The number of steps without an update, since their loss was not finite.
-        stopped_early: Whether ``trainer.patience``, or a callback, ended the training.
-        run_id: The id of the MLflow run, if there is one.
-    """
-
-    steps: int = 0
-    losses: list[float] = field(default_factory=list)
-    best: EvaluationEvent | None = None
-    best_checkpoint: Path | None = None
-    last_checkpoint: Path | None = None
-    state: Path | None = None
-    skipped: int = 0
-    stopped_early: bool = False
-    run_id: str | None = None
 
 
 class Trainer:
@@ -112,6 +86,7 @@ class Trainer:
             steps_per_epoch=loader.steps_per_epoch,
             total_steps=total_steps,
             batch_size=loader.batch_size,
+            monitor=config.monitor,
         )
         self._compiler = compiler
         self._in_step = False

@@ -24,6 +24,23 @@ def test_lines_come_every_few_seconds_with_rate_and_what_is_left(caplog, monkeyp
     assert len(lines) == 5  # 30 s, then every 10 s
 
 
+def test_a_rate_that_is_not_known_is_not_shown(caplog, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+
+    def items():
+        for index in range(3):
+            now[0] += 20
+            yield index
+
+    screen = Console(force_terminal=True, record=True, width=120)
+    with caplog.at_level(logging.INFO):
+        list(tracked(items(), 3, "images", Console(force_terminal=False)))
+        assert next(tracked(items(), 3, "images", screen)) == 0
+    assert [record.message for record in caplog.records] == ["1/3 images", "2/3 images  0.1/s  left 0:20"]
+    assert "nan" not in screen.export_text()
+
+
 def test_a_terminal_gets_a_bar_that_ends_with_the_work():
     screen = Console(force_terminal=True, record=True, width=120)
     work = tracked(range(5), 5, "images", screen)

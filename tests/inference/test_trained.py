@@ -133,3 +133,11 @@ def test_a_size_that_comes_often_gets_a_graph_of_its_own(network):
     assert graphs == [(1, 0), (1, 1), (1, 1), (2, 1), (2, 1)]
     assert not forward._has_room((1, 3, 1408, 1408))  # their memory adds up
     assert forward._has_room((1, 3, 1024, 1024))
+
+
+def test_it_is_short_where_it_is_shown(network):
+    assert repr(network) == f"TrainedNetwork(fcn8s, 3 classes (background, cell, Hülle), '{network.source}')"
+    table = network._repr_html_()
+    assert "rgb(250,120,10)" in table
+    assert "Hülle" in table
+    assert "width 0.03125" in table

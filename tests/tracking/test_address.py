@@ -10,7 +10,15 @@ from mlflow import MlflowClient
 from sqlalchemy.engine import make_url
 
 from fcnlab.core.errors import FcnlabError, RefusedError
-from fcnlab.tracking.address import artifact_location, database_file, default_store, settled, store_uri, ui_command
+from fcnlab.tracking.address import (
+    artifact_location,
+    database_file,
+    default_store,
+    run_page,
+    settled,
+    store_uri,
+    ui_command,
+)
 from fcnlab.tracking.store import Store
 
 NAMES = [
@@ -215,3 +223,12 @@ def test_what_to_type_to_look_at_a_run(tmp_path, monkeypatch):
     assert ui_command(store_uri(None)) == "mlflow ui"
     assert ui_command("sqlite:///other.db") == "mlflow ui --backend-store-uri sqlite:///other.db"
     assert ui_command("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
+
+
+def test_the_page_of_a_run_is_that_of_a_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = "/#/experiments/3/runs/abc?workflowType=machine_learning"
+    assert run_page("https://user:word@host/mlflow/", "3", "abc") == f"https://user:***@host/mlflow{page}"
+    assert run_page(default_store(), "3", "abc") == f"mlflow ui, then http://127.0.0.1:5000{page}"
+    assert run_page("https://host", None, "abc") == "https://host"  # the store has not answered yet
+    assert run_page(default_store(), "3", None) == "mlflow ui"

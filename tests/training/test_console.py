@@ -39,10 +39,32 @@ def test_lines_come_every_few_seconds_with_what_is_left(caplog, monkeypatch):
             now[0] += 1
             progress.on_step(step(number))
     lines = [record.message for record in caplog.records]
-    assert "left unknown" in lines[0]
+    assert lines[0] == "epoch 1/2  step 1/100  loss 0.2500  8.0 images/s"  # how long it takes is not known yet
     assert lines[1] == "epoch 1/2  step 11/100  loss 0.2500  8.0 images/s  left 1:29"
     assert len(lines) == 11
     assert lines[-1].endswith("left 0:00")
+
+
+@pytest.mark.parametrize("monitor", ["val/mean_iou", "val/iou/road", "val/iou/cow"])
+def test_best_stands_beside_the_monitored_metric(caplog, evaluation, monitor):
+    progress = ConsoleProgress(Console(force_terminal=False))
+    with caplog.at_level(logging.INFO):
+        progress.on_start(replace(PLAN, monitor=monitor))
+        progress.on_evaluation(EvaluationEvent(50, 1, evaluation, improved=True))
+        progress.on_evaluation(EvaluationEvent(100, 2, evaluation, improved=False))
+    first, second = (record.message for record in caplog.records)
+    assert "val/loss 0.5000" in first
+    if monitor != "val/iou/cow":  # which occurs in no image
+        assert f"{monitor} {evaluation.metrics[monitor]:.4f}  (best)" in first
+    assert "best" not in second
+
+
+def test_a_bar_says_nothing_of_a_rate_that_is_not_known():
+    screen = Console(force_terminal=True, record=True, width=120)
+    progress = ConsoleProgress(screen)
+    progress.on_start(PLAN)
+    progress.on_end("killed")
+    assert "nan" not in screen.export_text()
 
 
 def test_a_terminal_gets_a_bar_that_goes_away():
