@@ -81,6 +81,7 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
         command: The command, which reads the command line by itself.
         schema: The class of the command's configuration.
     """
+    sys.argv[1:] = configuration.with_home(sys.argv[1:])
     configuration.register_schemas()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints many lines and exits
     interrupts.install()

@@ -61,6 +61,7 @@ def predict(config: PredictConfig) -> PredictionOutcome:
     output.claim(digest, config.overwrite)
     outcome = PredictionOutcome()
     pictures = list_images(sources, outcome, network)
+    output.claim_names(pictures, config.overwrite)
     wanted = [picture for picture in pictures if config.overwrite or not output.has(picture.name)]
     outcome.skipped = len(pictures) - len(wanted)
     log.info("%s, classes %s", network.metadata["arch"]["name"], ", ".join(network.class_names))

@@ -184,3 +184,32 @@ def test_help_comes_at_once_and_names_the_keys(tmp_path, name):
     for slow in ("mindspore", "mlflow", "cv2", "torch"):
         assert f" {slow}\n" not in done.stderr  # the lines of the imports
     assert not list(tmp_path.iterdir())
+
+
+def test_no_two_images_are_written_to_one_file(checkpoint, folder):
+    for path in (folder / "in").rglob("*.png"):
+        path.unlink()
+    images = {name: some_image(64, 64, seed=seed) for seed, name in enumerate(("a.png", "a.bmp", "a.png.png"))}
+    for name, image in images.items():
+        Image.fromarray(image).save(folder / "in" / name)
+    pages = [some_image(64, 64, seed=number) for number in (7, 8)]
+    Image.fromarray(pages[0]).save(folder / "in" / "s.tif", save_all=True, append_images=[Image.fromarray(pages[1])])
+    Image.fromarray(some_image(40, 60, seed=9)).save(folder / "in" / "s-0000.png")
+    outcome = run(checkpoint, folder)
+    expected = ["a.bmp", "a.png", "a.png.png", "s-0000", "s.tif-0000", "s.tif-0001"]
+    assert sorted(outcome.written) == expected
+    assert sorted(path.name for path in (folder / "out" / "masks").iterdir()) == [f"{name}.png" for name in expected]
+    assert mask(folder, "s-0000").shape == (40, 60)
+    assert run(checkpoint, folder).skipped == len(expected)
+
+
+def test_a_prediction_is_not_taken_for_that_of_another_file(checkpoint, folder, tmp_path):
+    run(checkpoint, folder, "overlays=false")
+    (folder / "other").mkdir()
+    Image.fromarray(some_image(64, 64, seed=5)).save(folder / "other" / "a.png")
+    again = [f"input={folder / 'other'}", "overlays=false"]
+    with pytest.raises(
+        ConfigError, match=r"'a' is there already, made from '.*in/a\.png' and not from '.*other/a\.png'"
+    ):
+        run(checkpoint, folder, *again)
+    assert run(checkpoint, folder, *again, "overwrite=true").written == ["a"]

@@ -24,6 +24,7 @@ _HOMES = {
         "register_schemas",
         "to_yaml",
         "value_of",
+        "with_home",
         "wrong_override",
     ),
     "messages": ("one_line",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -58,6 +59,8 @@ RECORD_FILE = "config.yaml"
 """The name of the file with a run's configuration, an artifact of the run and a file in its output folder."""
 
 MEAN = "dataset.mean"
+
+_HOME = re.compile(r"""(?P<key>\+{0,2}[\w.@/:-]+)=(?P<quote>["']?)~(?P<rest>(?:/[^"']*)?)(?P=quote)""")
 
 RECORDED = "from_run"
 """The name of the primary configuration that `recorded_base` makes, and of the option that it chooses in each group."""
@@ -129,6 +132,7 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
     """
     register_schemas()
     GlobalHydra.instance().clear()
+    overrides = with_home(overrides)
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             node = hydra_compose(config_name, overrides=list(overrides))
@@ -144,6 +148,21 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
 def wrong_override(overrides: Sequence[str], error: Exception) -> ConfigError:
     """Return the error for an override that Hydra checks only by an error of Python's own, such as ``arch=1``."""
     return ConfigError(f"{' '.join(' '.join(overrides).split())}: {one_line(error)}")
+
+
+def with_home(overrides: Sequence[str]) -> list[str]:
+    """Return overrides in which a value that begins with ``~/`` is a path in the home folder.
+
+    A shell expands ``~`` only at the start of a word, and Hydra takes it only in quotes, as the name of a folder.
+    """
+    expanded = []
+    for override_ in overrides:
+        found = _HOME.fullmatch(override_)
+        if found is None or (home := os.path.expanduser("~")) == "~":
+            expanded.append(override_)
+        else:
+            expanded.append(override(found["key"], home + found["rest"]))
+    return expanded
 
 
 def value_of(overrides: Sequence[str], key: str) -> str | None:

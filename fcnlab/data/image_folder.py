@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import unicodedata
 from abc import abstractmethod
@@ -24,6 +25,8 @@ from fcnlab.data.stacks import with_pages
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import FolderConfig, PairedFilesConfig
+
+log = logging.getLogger(__name__)
 
 
 class PairedFiles(LabelledFiles):
@@ -55,6 +58,27 @@ class PairedFiles(LabelledFiles):
         if not chosen:
             raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
         super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
+        if split == "train" and config.num_classes == 2 and not config.label_values and config.ignore_index == 255:
+            self._warn_of_void_alone()
+
+    def _warn_of_void_alone(self) -> None:
+        """Say it where 255, which is void, may have been meant as the second class: no label has a value but 0 and 255.
+
+        Labels are read up to the first that has the value 1, which is mostly the first of all.
+        """
+        seen: set[int] = set()
+        for path in self._labels.values():
+            try:
+                seen |= set(np.unique(self._read_label(path)).tolist())
+            except DataError:  # which `check` reports
+                return
+            if seen - {0, 255}:
+                return
+        if 255 in seen:
+            log.warning(
+                "no label has a value but 0 and 255, and 255 is void, so that there is nothing but class 0 to learn: "
+                "set dataset.label_values=[0,255] if 255 is the second class"
+            )
 
     def _find(self, root: Path) -> tuple[Mapping[str, Path | Page], Mapping[str, Path | Page]]:
         """Return the images and the labels of both splits, by name."""

@@ -16,6 +16,7 @@ import numpy as np
 from fcnlab.core.errors import DataError
 from fcnlab.data import image_files
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
+from fcnlab.data.stacks import page_names
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 """The extensions of videos, in lower case."""
@@ -29,10 +30,12 @@ class UnlabelledImage(NamedTuple):
             image of a file that holds several.
         read: A function that decodes the image, H x W x C uint8 or uint16, RGB unless the network takes other channels.
             The frames of a video must be decoded in their order, each at most once.
+        path: The file that it is in.
     """
 
     name: str
     read: Callable[[], np.ndarray]
+    path: Path = Path()
 
 
 class UnlabelledFile(NamedTuple):
@@ -45,6 +48,11 @@ class UnlabelledFile(NamedTuple):
 
     path: Path
     name: str
+
+    @property
+    def whole_name(self) -> str:
+        """The name with the file's extension, by which it differs from every other file's."""
+        return self.name if self.name.endswith(self.path.suffix) else f"{self.name}{self.path.suffix}"
 
     def images(self, channels: int = 3, bits: int = 8) -> list[UnlabelledImage]:
         """Return the images in the file.
@@ -106,17 +114,16 @@ def find(given: str, without: Path | None = None) -> list[UnlabelledFile]:
     ]
     if not paths:
         raise DataError(f"input={given}: holds no image: {kind}")
+    whole = {found: found.relative_to(root).as_posix() for found in paths}
     stems = {found: found.relative_to(root).with_suffix("").as_posix() for found in paths}
-    often = Counter(stems.values())
+    often = Counter([*stems.values(), *whole.values()])  # "a.png" is also the stem of "a.png.png"
     return [
-        UnlabelledFile(found, stems[found] if often[stems[found]] == 1 else found.relative_to(root).as_posix())
-        for found in sorted(paths)
+        UnlabelledFile(found, stems[found] if often[stems[found]] == 1 else whole[found]) for found in sorted(paths)
     ]
 
 
 def _numbered(name: str, count: int, reader: Callable[[int], Callable[[], np.ndarray]]) -> list[UnlabelledImage]:
-    digits = max(4, len(str(count - 1)))  # so that names sort as the images do
-    return [UnlabelledImage(f"{name}-{index:0{digits}d}", reader(index)) for index in range(count)]
+    return [UnlabelledImage(numbered, reader(index)) for index, numbered in enumerate(page_names(name, count))]
 
 
 class _Video:

@@ -111,7 +111,7 @@ def initialise_network(config: Config, network: nn.Cell) -> Initialisation | Non
         return None
     done = initialise(
         network,
-        Path(config.init_from),
+        Path(config.init_from).expanduser(),
         f"init_from={config.init_from}",
         mean=config.dataset.mean,
         std=config.dataset.std,

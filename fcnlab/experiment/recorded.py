@@ -35,7 +35,7 @@ def config_text(source: str, uri: str | None = None) -> str:
         except TrackingError as error:
             raise _wrong_run("from_run", source, error) from error
     try:
-        return read_text(Path(source) / RECORD_FILE, LARGEST_YAML)
+        return read_text(Path(source).expanduser() / RECORD_FILE, LARGEST_YAML)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"from_run={source}: is neither a run id (32 hexadecimal digits) nor an output folder with a {RECORD_FILE}"
@@ -67,7 +67,7 @@ def resumed_folder(source: str, uri: str | None = None) -> Path:
     """
     if is_identifier(source):
         return _resumed_folder_of_run(source, uri)
-    path = Path(source)
+    path = Path(source).expanduser()
     candidates = [path, path.parent] if path.name == journal.CHECKPOINTS else [path]
     if is_state(source):
         candidates = [path.parent.parent, path.parent]
@@ -123,7 +123,7 @@ def input_digests(source: str, uri: str | None = None) -> dict[str, str]:
     """
     if is_identifier(source):
         return _open_store(uri).input_digests(source)
-    entries = journal.read(Path(source) / journal.FILE)
+    entries = journal.read(Path(source).expanduser() / journal.FILE)
     datasets = next((entry.fields["datasets"] for entry in entries if entry.kind == "inputs"), [])
     return {item["context"]: item["digest"] for item in datasets}
 
@@ -139,7 +139,7 @@ def initial_weights_digest(source: str, uri: str | None = None) -> str | None:
     if is_identifier(source):
         text = _open_store(uri).tag(source, INITIALISED_TAG)
     else:
-        entries = journal.read(Path(source) / journal.FILE)
+        entries = journal.read(Path(source).expanduser() / journal.FILE)
         tags = next((entry.fields.get("tags", {}) for entry in entries if entry.kind == "run"), {})
         text = tags.get(INITIALISED_TAG)
     found = re.search(r"sha256:([0-9a-f]{64})$", str(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +23,9 @@ from fcnlab.drawing.label_maps import write_mask, write_overlay
 from fcnlab.inference.trained import DEFAULT_TILE, TrainedNetwork
 
 log = logging.getLogger(__name__)
+
+SOURCES_FILE = "sources.json"
+"""The file that names the file of each prediction in an output folder."""
 
 SETTINGS_FILE = "predict.json"
 """The file that names the checkpoint and the options of an output folder, so that a later call mixes no others in."""
@@ -110,6 +113,35 @@ class OutputFolder:
         except OSError as error:
             raise _cannot_write(path, error) from error
 
+    def claim_names(self, pictures: Iterable[UnlabelledImage], overwrite: bool) -> None:
+        """Write down which file each prediction is made from, so that a later call does not take it for another's.
+
+        Args:
+            pictures: The images that are to be labelled.
+            overwrite: Whether predictions of other files may be replaced.
+
+        Raises:
+            ConfigError: If the folder has the prediction of another file under an image's name.
+            DataError: If the folder cannot be written.
+        """
+        path, known = self.folder / SOURCES_FILE, {}
+        with suppress(OSError, ValueError):
+            known = dict(json.loads(path.read_text(encoding="utf-8")))
+        for picture in pictures:
+            source = str(picture.path.resolve())
+            before = known.get(picture.name)
+            if before not in (None, source) and self.has(picture.name) and not overwrite:
+                raise ConfigError(
+                    f"output={self.folder}: '{picture.name}' is there already, made from '{before}' and not from "
+                    f"'{source}'; choose another folder, or write over it with overwrite=true"
+                )
+            known[picture.name] = source
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(known, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
     def write(
         self,
         name: str,
@@ -144,15 +176,38 @@ def file_digest(path: Path) -> str:
 def list_images(
     files: Iterable[UnlabelledFile], outcome: PredictionOutcome, network: TrainedNetwork
 ) -> list[UnlabelledImage]:
-    """Return all images of the files, as the network takes them; a video that cannot be opened counts as failed."""
-    pictures = []
+    """Return all images of the files, as the network takes them; a file that cannot be opened counts as failed.
+
+    Where an image of a stack or a video would be called like another image, all images of its file are named with the
+    file's extension, as ``stack.tif-0003``.
+
+    Raises:
+        DataError: If two images still have one name.
+    """
+    found: dict[UnlabelledFile, list[UnlabelledImage]] = {}
     for file in files:
         try:
-            pictures += file.images(network.channels, network.bits)
+            found[file] = file.images(network.channels, network.bits)
         except DataError as error:
             outcome.failed.append(str(error))
             log.warning("%s; skipped", error)
-    return pictures
+    often = Counter(picture.name for pictures in found.values() for picture in pictures)
+    for file, pictures in found.items():
+        if len(pictures) > 1 and any(often[picture.name] > 1 for picture in pictures):
+            found[file] = [
+                picture._replace(name=f"{file.whole_name}{picture.name.removeprefix(file.name)}")
+                for picture in pictures
+            ]
+    files_of: dict[str, Path] = {}
+    for file, pictures in found.items():
+        for picture in pictures:
+            if picture.name in files_of:
+                raise DataError(
+                    f"input: images of '{files_of[picture.name]}' and '{file.path}' would both be written as "
+                    f"'{picture.name}': rename one file, or label them in two calls"
+                )
+            files_of[picture.name] = file.path
+    return [picture._replace(path=file.path) for file, pictures in found.items() for picture in pictures]
 
 
 def label_all(

@@ -11,6 +11,7 @@ import numpy as np
 from fcnlab.config.schema import DatasetConfig
 from fcnlab.core.errors import DataError
 from fcnlab.data.dataset import SPLITS, Dataset
+from fcnlab.preparation.near_duplicates import NearDuplicates, lines
 from fcnlab.registry import DATASETS
 
 _MOST_PROBLEMS = 200
@@ -26,6 +27,7 @@ class Findings:
         void: The number of void pixels by split.
         sizes: The height and width of each image.
         problems: (place, problem) pairs, in order.
+        near: The images that were seen, for near-duplicates in different splits.
     """
 
     images: dict[str, int] = field(default_factory=dict)
@@ -33,6 +35,7 @@ class Findings:
     void: dict[str, int] = field(default_factory=dict)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    near: NearDuplicates = field(default_factory=NearDuplicates)
 
 
 def open_splits(config: DatasetConfig, findings: Findings) -> dict[str, Dataset]:
@@ -79,6 +82,7 @@ def check_pairs(
             findings.problems.append((place, "the label is void alone"))
         if sample.image.min() == sample.image.max():
             findings.problems.append((place, f"every pixel of the image is {sample.image.flat[0]}"))
+        findings.near.add(split, name, sample.image)
         digest = hashlib.sha256(repr(sample.image.shape).encode() + sample.image.tobytes()).hexdigest()
         if digest in seen:
             findings.problems.append((place, f"the same image as {seen[digest]}"))
@@ -116,6 +120,8 @@ def show(findings: Findings, class_names: list[str]) -> None:
     if findings.sizes:
         heights, widths = zip(*findings.sizes, strict=True)
         console.print(f"{min(widths)} to {max(widths)} pixels wide, {min(heights)} to {max(heights)} high")
+    for line in lines(findings.near):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for place, problem in findings.problems[:_MOST_PROBLEMS]:
         console.print(f"{place}: {problem}", markup=False, highlight=False, soft_wrap=True)
     if len(findings.problems) > _MOST_PROBLEMS:

@@ -6,6 +6,7 @@ folders where that is not so.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +107,7 @@ def find_folders(source: Path, images: str | None, labels: str | None) -> list[F
     if images is not None and labels is not None and (source / images).is_dir() and (source / labels).is_dir():
         return [Folders(source / images, source / labels, None)]
     places = [source, *(path for path in _folders(source) if not path.name.startswith("."))]
-    found = [candidate for place in places for candidate in _candidates(place, images, labels, place == source)]
+    found = [candidate for place in places for candidate in _candidates(place, images, labels)]
     if not found and images is None:  # images and labels side by side, told apart by their names
         inside = [folder for place in places for folder in (place, *_folders(place))]
         found = [[Folders(folder, folder, None)] for folder in inside if _has_suffixed(folder)]
@@ -174,8 +175,27 @@ def pair_files(folders: Folders, home: Path, classes: Sequence[str]) -> tuple[li
     return pairs, [f"labels are called like their images with '{suffix}' behind"] if suffix else []
 
 
-def _candidates(place: Path, images: str | None, labels: str | None, is_source: bool) -> Iterator[list[Folders]]:
+def left_out(source: Path, pairs: Sequence[Pair]) -> str | None:
+    """Return a line that names the folders of a source whose images are not read; None if there is none."""
+    read = {
+        path.parent for pair in pairs for path in (pair.image, pair.label, *pair.masks.values()) if path is not None
+    }
+    found = {}
+    for folder, below, files in os.walk(source):
+        below[:] = [name for name in below if not name.startswith(".")]
+        count = sum(name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith(".") for name in files)
+        if count and Path(folder) not in read:
+            found[_below(source, Path(folder))] = count
+    if not found:
+        return None
+    shown = first_few((f"{folder} ({count})" for folder, count in found.items()), 4)
+    return f"{sum(found.values())} images lie in folders that are not read, and are left out: {shown}"
+
+
+def _candidates(place: Path, images: str | None, labels: str | None) -> Iterator[list[Folders]]:
     """Yield every way in which a folder can be read."""
+    if _split_of(place) and len(_split_siblings(place)) > 1:
+        return  # It is one of the splits of the folder that it is in.
     image_names, label_names = _names(images, IMAGE_FOLDERS), _names(labels, LABEL_FOLDERS)
     inside = _folders(place)
     image_folders = [path for path in inside if path.name.lower() in image_names]
@@ -193,23 +213,18 @@ def _candidates(place: Path, images: str | None, labels: str | None, is_source: 
         masks = [path for path in _folders(split) if path.name.lower() in label_names]
         return (pictures[0], masks[0]) if len(pictures) == len(masks) == 1 else None
 
-    if is_source:
-        splits = [
-            Folders(*both, _split_of(path))
-            for path in inside
-            if _split_of(path) and (both := labels_of(path)) is not None
-        ]
-        if len(splits) > 1:
-            yield splits
-    elif _split_of(place) and len(_split_siblings(place)) > 1:
-        return  # which belongs to the way before
+    splits = [
+        Folders(*both, _split_of(path)) for path in inside if _split_of(path) and (both := labels_of(path)) is not None
+    ]
+    if len(splits) > 1:
+        yield splits
     for path in inside:  # Carvana's train and train_masks, SegNet's train and trainannot
         if path in image_folders or not holds_images(path):
             continue
         behind = [
             other for other in inside if other.name.lower() in [f"{path.name.lower()}{s}" for s in FOLDER_SUFFIXES]
         ]
-        if behind and _split_of(path) == "train" and is_source:
+        if behind and _split_of(path) == "train":
             yield [
                 Folders(one, other, _split_of(one))
                 for one in inside

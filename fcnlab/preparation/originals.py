@@ -306,6 +306,7 @@ def _with_pixels(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated],
     found.notes += [
         f"images in {_below(folder, side.images)}, labels in {_below(folder, side.labels)}" for side in sides
     ]
+    found.warnings += [line for line in (layouts.left_out(folder, pairs),) if line]
     splits = {pair.split for pair in pairs}
     names = _unique_names([pair.name for pair in pairs], [pair.split for pair in pairs])
     if any(pair.label is None for pair in pairs):

@@ -175,3 +175,27 @@ def test_composing_copies_no_node_that_it_does_not_use():
     assert copy.deepcopy(store).repo is store.repo
     store.load("config_schema.yaml").node.trainer.epochs = 77
     assert store.load("config_schema.yaml").node.trainer.epochs != 77
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("init_from=~/a.pth", "init_from='/home/me/a.pth'"),
+        ('init_from="~/a b.pth"', "init_from='/home/me/a b.pth'"),
+        ("hydra.run.dir='~/out'", "hydra.run.dir='/home/me/out'"),
+        ("+dataset.root=~", "+dataset.root='/home/me'"),
+        ("init_from=a~/b", "init_from=a~/b"),
+        ("init_from=~other/b", "init_from=~other/b"),
+        ("~augment.noise", "~augment.noise"),  # how Hydra deletes a key
+        ("dataset.class_names=[~]", "dataset.class_names=[~]"),
+    ],
+)
+def test_a_value_that_begins_with_a_tilde_is_in_the_home_folder(monkeypatch, given, expected):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert configuration.with_home([given]) == [expected]
+
+
+def test_the_home_folder_is_the_same_in_every_key(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/o'brien")
+    composed = configuration.compose(["init_from=~/a.pth", "resume='~/b'"])
+    assert (composed.init_from, composed.resume) == ("/home/o'brien/a.pth", "/home/o'brien/b")

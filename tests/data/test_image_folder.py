@@ -678,6 +678,20 @@ def test_a_small_file_that_claims_too_many_pixels_is_refused_before_it_is_decode
             read(path)
 
 
+@pytest.mark.parametrize(("values", "said"), [((0, 255), 1), ((0, 1, 255), 0), ((0,), 0), ((0, 1), 0)])
+def test_labels_whose_second_class_may_be_called_void_are_spoken_of(tmp_path, caplog, values, said):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            label = np.array(values if number == 2 else [0], np.uint8).repeat(8)[None].repeat(8, axis=0)
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), label)
+    for split in ("train", "val"):
+        Folder(FolderConfig(root=str(tmp_path)), split)
+    assert sum("dataset.label_values=[0,255]" in record.getMessage() for record in caplog.records) == said
+    Folder(FolderConfig(root=str(tmp_path), label_values=list(values)[:2]), "train")
+    assert len(caplog.records) == said
+
+
 def test_what_is_no_file_is_named_before_anything_waits_for_it(tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()

@@ -1,0 +1,202 @@
+"""Nothing that a COCO file says is lost without a word, and no file takes longer than a second to be refused."""
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcnlab.config import compose
+from fcnlab.core.errors import DataError
+from fcnlab.preparation import originals
+from fcnlab.preparation.coco import Coco
+
+SQUARE = [[2, 2, 5, 2, 5, 5, 2, 5]]
+AREA = np.zeros((8, 10), np.uint8)
+AREA[2:6, 2:6] = 1
+
+
+def annotation(**more):
+    return {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 16, "segmentation": SQUARE, **more}
+
+
+def document(*annotations, **more):
+    return {
+        "images": [{"id": 1, "file_name": "a.png", "height": 8, "width": 10}],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": list(annotations) or [annotation()],
+        **more,
+    }
+
+
+def read(tmp_path, said, *arguments, **options):
+    path = tmp_path / "coco.json"
+    path.write_text(said if isinstance(said, str) else json.dumps(said))
+    return Coco(path, *(arguments or ([],)), **options)
+
+
+@pytest.mark.parametrize(
+    ("images", "item"),
+    [([{"id": "1", "file_name": "a.png"}], {}), ([{"id": 1, "file_name": "a.png"}], {"image_id": "1"}),
+     ([{"id": 1, "file_name": "a.png"}], {"image_id": 1.0, "category_id": "1"})],
+)  # fmt: skip
+def test_ids_as_numbers_and_as_texts_are_the_same(tmp_path, images, item):
+    np.testing.assert_array_equal(read(tmp_path, document(annotation(**item), images=images)).label(1, (8, 10)), AREA)
+
+
+@pytest.mark.parametrize("segmentation", [[], None, [[2, 2, 5, 5]]])
+def test_a_box_without_a_polygon_is_refused_until_it_is_said_what_becomes_of_it(tmp_path, segmentation):
+    said = document(annotation(), annotation(id=2, segmentation=segmentation, bbox=[6, 1, 3, 2]))
+    with pytest.raises(DataError, match=r"annotation 2 of 'a\.png' has a box but no polygon.*boxes=area"):
+        read(tmp_path, said)
+    box = np.zeros((8, 10), bool)
+    box[1:3, 6:9] = True
+    for boxes, value in (("area", 1), ("void", 255), ("none", 0)):
+        found = read(tmp_path, said, [], boxes)
+        np.testing.assert_array_equal(found.label(1, (8, 10)), np.where(box, value, AREA))
+        assert any("1 annotations have no polygon (annotation 2 of 'a.png')" in note for note in found.notes)
+    with pytest.raises(DataError, match="no run lengths and no box"):
+        read(tmp_path, document(annotation(segmentation=segmentation)))
+
+
+def test_a_stray_polygon_of_two_points_is_named(tmp_path):
+    found = read(tmp_path, document(annotation(segmentation=[*SQUARE, [1, 1, 2, 2]])))
+    np.testing.assert_array_equal(found.label(1, (8, 10)), AREA)
+    assert found.notes == ["polygons of fewer than three points were left out of 1, such as annotation 1 of 'a.png'"]
+
+
+@pytest.mark.parametrize("name", ["background", "Background", "_background_"])
+def test_a_category_called_background_is_the_first_class(tmp_path, name):
+    said = document(
+        annotation(),
+        annotation(id=2, category_id=2, area=4, segmentation=[[3, 3, 4, 3, 4, 4, 3, 4]]),
+        categories=[{"id": 2, "name": name}, {"id": 1, "name": "cell"}],
+    )
+    found = read(tmp_path, said)
+    assert found.class_names == ["background", "cell"]
+    label = found.label(1, (8, 10))
+    assert label[3, 3] == 0
+    assert label[2, 2] == 1
+
+
+def test_what_is_unusual_is_said(tmp_path):
+    said = document(
+        annotation(iscrowd=1),
+        annotation(),
+        images=[{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
+        categories=[{"id": 1, "name": "cell"}, {"id": 5, "name": "cells"}],
+    )
+    assert read(tmp_path, said).notes == [
+        "1 categories have no annotation: cells",
+        "1 annotations are of crowds (iscrowd), which become void",
+        "1 images have no annotation, so that their labels are background alone: b.png",
+    ]
+    assert read(tmp_path, said, ["background", "cell"]).class_names == ["background", "cell"]
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (document(annotations=[1]), "is no COCO file"),
+        ([], "is no COCO file"),
+        ("{" * 100_000, "cannot be read"),
+        ('{"images": ' + "9" * 10_000 + "}", "cannot be read"),
+        (document(annotation(image_id=[1])), r"is of image \[1\], which the file does not list"),
+        (document(annotation(image_id=7)), "is of image 7, which the file does not list"),
+        (document(annotation(category_id=7)), "is of category 7, which the file does not list"),
+        (document(annotation(area="abc")), "finite area"),
+        (document(annotation(area=[1])), "finite area"),
+        (document(annotation(area=NAN)), "finite area"),
+        (document(annotation(bbox=[1, NAN, 2, 3], segmentation=[])), "finite area and box"),
+        (document(annotation(segmentation=[[NAN, NAN, 10, 1, 10, 10]])), "neither polygons nor run lengths"),
+        (document(annotation(segmentation=[[1, 1, 2]])), "neither polygons nor run lengths"),
+        (document(annotation(segmentation={"counts": [1]})), "neither polygons nor run lengths"),
+        (document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "two categories have the id 1"),
+        (document(categories=[{"id": True, "name": "a"}]), "a category without an id"),
+        (document(categories=[{"id": 1, "name": ["a"]}]), "a category without an id or a name"),
+        (document(images=[{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "a.png"}]), "image 'a.png' 2 times"),
+        (document(categories=[{"id": n, "name": f"c{n}"} for n in range(400)]), "has 401 classes, and at most 254"),
+        (document(annotation(), categories=[{"id": 1, "name": "x" * 10**6}]), "."),
+        (document(annotations=[]), "would be background alone: is it the right file"),
+    ],
+)
+def test_what_is_wrong_is_one_short_line_within_a_second(tmp_path, said, message):
+    (tmp_path / "coco.json").write_text(said if isinstance(said, str) else json.dumps(said))
+    began = time.monotonic()
+    with pytest.raises(DataError, match=message) as caught:
+        Coco(tmp_path / "coco.json", ["background", "dog"] if message == "." else [])
+    assert time.monotonic() - began < 1
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_ids_of_two_types_are_sorted(tmp_path):
+    said = document(annotation(), categories=[{"id": "x", "name": "b"}, {"id": 1, "name": "cell"}])
+    assert read(tmp_path, said).class_names == ["background", "cell", "b"]
+
+
+def source(tmp_path, said, *files, size=(8, 10)):
+    root = tmp_path / "source"
+    root.mkdir()
+    (root / "coco.json").write_text(json.dumps(said))
+    for number, name in enumerate(files):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)).save(path)
+    return root
+
+
+def find(root, *words):
+    return originals.find(compose([f"source={root}", "root=out", "annotations=coco.json", *words], "prepare"), root)
+
+
+def test_files_in_subfolders_are_told_apart(tmp_path):
+    names = ["one/a.png", "two/a.png", "b.png"]
+    said = document(
+        *(annotation(id=number, image_id=number) for number in range(3)),
+        images=[{"id": number, "file_name": name} for number, name in enumerate(names)],
+    )
+    root = source(tmp_path, said, *(f"images/{name}" for name in names), "images/c.png")
+    found = find(root)
+    assert [(image.name, image.path.relative_to(root).as_posix()) for image in found.images] == [
+        ("b", "images/b.png"), ("one-a", "images/one/a.png"), ("two-a", "images/two/a.png")
+    ]  # fmt: skip
+    assert any("1 images in" in line and "are left out: c.png" in line for line in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("stated", "words", "said"),
+    [
+        ((16, 20), (), "annotation_scale=true scales the label"),
+        ((10, 8), (), "which are swapped"),
+        ((16, 20), ("annotation_scale=true",), None),
+        ((8, 10), (), None),
+        ((None, None), (), None),
+    ],
+)
+def test_another_size_is_refused_or_scaled(tmp_path, stated, words, said):
+    polygon = [[2 * number for number in SQUARE[0]]] if stated == (16, 20) else SQUARE
+    images = [{"id": 1, "file_name": "a.png", "height": stated[0], "width": stated[1]}]
+    found = find(source(tmp_path, document(annotation(segmentation=polygon), images=images), "a.png"), *words)
+    if said is None:
+        np.testing.assert_array_equal(found.images[0].read()[1], AREA)
+    else:
+        with pytest.raises(DataError, match=said):
+            found.images[0].read()
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/../../secret.png", "a\0.png"])
+def test_a_file_name_leads_nowhere_else(tmp_path, name):
+    Image.fromarray(np.zeros((8, 10, 3), np.uint8)).save(tmp_path / "secret.png")
+    root = source(tmp_path, document(images=[{"id": 1, "file_name": name}]), "images/b.png")
+    with pytest.raises(DataError, match="is no file below a folder"):
+        find(root)
+    (root / "images" / "link.png").symlink_to(tmp_path / "secret.png")
+    (root / "coco.json").write_text(json.dumps(document(images=[{"id": 1, "file_name": "link.png"}])))
+    with pytest.raises(DataError, match="is a link to"):
+        find(root)

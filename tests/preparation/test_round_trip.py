@@ -1,0 +1,136 @@
+"""What `prepare` accepts, `train` accepts, and every label lies on the image that it was made for."""
+
+import shlex
+
+import numpy as np
+import pytest
+from generated_sources import ENCODINGS, LAYOUTS, NAMES, OTHERS, make
+from PIL import Image
+
+import fcnlab
+from fcnlab.config import compose
+from fcnlab.data.folder import folder
+from fcnlab.evaluate import evaluate
+from fcnlab.predict import predict
+from fcnlab.prepare import check, prepare
+
+LOSSLESS = (".png", ".bmp", ".tif", ".ppm")
+
+
+@pytest.fixture(autouse=True)
+def without_preview(monkeypatch):
+    """Draw no picture, which takes longer than all else."""
+    monkeypatch.setattr("fcnlab.preparation.preview.draw", lambda *arguments: None)
+
+
+def prepared(tmp_path, words, *more):
+    given = [f"source={tmp_path / 'source'}", f"root={tmp_path / 'data'}", *words, *more]
+    return prepare(compose(given, "prepare"))
+
+
+def samples(root, *more):
+    config = fcnlab.compose(["dataset=folder", f"dataset.root={root}", *more]).dataset
+    splits = [folder(config, split) for split in ("train", "val")]
+    return [{sample.name: sample for sample in (split[index] for index in range(len(split)))} for split in splits]
+
+
+def require_truth(root, truth):
+    train, val = samples(root)
+    assert not train.keys() & val.keys()
+    assert {*train, *val} == {*truth}
+    for name, sample in {**train, **val}.items():
+        image, label = truth[name]
+        np.testing.assert_array_equal(sample.image, image, err_msg=name)
+        np.testing.assert_array_equal(sample.label, label, err_msg=name)
+
+
+CASES = [
+    *((kind, LAYOUTS[number % len(LAYOUTS)]) for number, kind in enumerate(ENCODINGS)),
+    *(("indices", layout) for layout in LAYOUTS[1:]),
+    *((kind, "plain") for kind in OTHERS),
+]
+
+
+@pytest.mark.parametrize(("kind", "layout"), CASES)
+def test_every_layout_and_encoding(tmp_path, kind, layout):
+    seed = CASES.index((kind, layout))
+    names = [NAMES[(seed * 3 + number) % len(NAMES)] for number in range(4)]
+    words, truth = make(tmp_path / "source", seed, kind, names, LOSSLESS[seed % 4], layout)
+    root = prepared(tmp_path, words)
+    require_truth(root, truth)
+    assert check(compose(["check=true", f"root={root}"], "prepare")).problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60))
+def test_many_more(tmp_path, seed):
+    random = np.random.default_rng(1000 + seed)
+    kind = random.choice([*ENCODINGS, *OTHERS])
+    layout = random.choice(LAYOUTS) if kind in ENCODINGS else "plain"
+    names = random.choice(NAMES, 6, replace=False).tolist()
+    words, truth = make(tmp_path / "source", seed, kind, names, random.choice(LOSSLESS), layout)
+    require_truth(prepared(tmp_path, words, f"split_seed={seed}"), truth)
+
+
+def test_a_folder_whose_name_has_every_mark_trains_predicts_and_evaluates_to_what_is_counted_by_hand(
+    tmp_path, monkeypatch, caplog
+):
+    place = tmp_path / "a?b%20c=d, e'f"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    words, truth = make(place / "source", 5, "composite stack", [])
+    caplog.set_level("INFO")
+    prepare(compose(["source=source", "root=data", *words], "prepare"))
+    said = next(record.getMessage() for record in caplog.records if record.getMessage().startswith("to train:"))
+    command = shlex.split(said.removeprefix("to train: "))
+    assert command[:3] == ["python", "-m", "fcnlab.train"]
+    tiny = ["dataset.crop_size=32", "arch=fcn32s", "arch.width=0.03125", "trainer.max_steps=1", "trainer.batch_size=2"]
+    result = fcnlab.train(
+        fcnlab.compose([*command[3:], *tiny, "tracking=none", "trainer.mode=pynative"]), place / "out"
+    )
+    checkpoint = f"checkpoint='{result.best_checkpoint}'".replace("e'f", "e\\'f")
+    predict(compose([checkpoint, "input=source/images", "output=labelled"], "predict"))
+    counts = np.zeros((2, 2), np.int64)
+    for name, (_, label) in truth.items():
+        mask = np.asarray(Image.open(place / "labelled" / "masks" / f"{name}.png"))
+        np.add.at(counts, (label.ravel(), mask.ravel()), 1)
+    measured = evaluate(compose([checkpoint, *command[3:], "split=all", "output=measured"], "evaluate"))
+    np.testing.assert_array_equal(measured.confusion.counts, counts)
+
+
+def test_a_source_whose_images_changed_their_extension_leaves_no_twin(tmp_path):
+    words, truth = make(tmp_path / "source", 0, "indices", ["a", "b"], ".png")
+    root = prepared(tmp_path, words)
+    for name, (image, _) in truth.items():
+        (tmp_path / "source" / "images" / f"{name}.png").unlink()
+        Image.fromarray(image).save(tmp_path / "source" / "images" / f"{name}.bmp")
+    prepared(tmp_path, words)
+    require_truth(root, truth)
+    assert sorted(path.name for path in (root / "images").iterdir()) == ["a.bmp", "b.bmp"]
+
+
+def test_files_of_others_are_not_written_over(tmp_path):
+    words, _ = make(tmp_path / "source", 0, "indices", ["a", "b"])
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "images" / "a.png").write_bytes(b"mine")
+    with pytest.raises(fcnlab.FcnlabError, match="is there already with other content"):
+        prepared(tmp_path, words)
+    assert (tmp_path / "data" / "images" / "a.png").read_bytes() == b"mine"
+
+
+def test_folds_and_test_images_of_a_prepared_folder(tmp_path):
+    words, truth = make(tmp_path / "source", 1, "indices", [f"p{number // 2}-{number % 2}" for number in range(12)])
+    root = prepared(tmp_path, words, "folds=4", "fold=1", "test_fraction=0.3", "group_by='p[0-9]+'")
+    test = (root / "test.txt").read_text().split()
+    assert len(test) == 4
+    train, val = samples(root)
+    folds = [samples(root, f"dataset.fold={fold}") for fold in range(4)]
+    assert [*folds[1][1]] == [*val]
+    assert [*folds[1][0]] == [*train]
+    held = [name for _, members in folds for name in members]
+    assert sorted([*held, *test]) == sorted(truth)
+    for others, members in folds:
+        assert {*others, *members} == {*held}
+        assert not {name[:2] for name in others} & {name[:2] for name in members}
+    with pytest.raises(fcnlab.FcnlabError, match=r"dataset\.fold=4: .*has the folds 0 to 3"):
+        samples(root, "dataset.fold=4")
