@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 FLAGS = (
     *("-std=c++17", "-O3", "-fPIC", "-pthread"),
     *("-fno-math-errno", "-fno-trapping-math"),  # so that loops with a branch become vector code
+    "-Wl,-z,nodelete",  # MindSpore closes a library that it opened, while its threads wait in it for the next job
     "-ffp-contract=fast",  # GCC's default; without it, Clang before 14 multiplies and adds one after the other
 )
 OWN_LIBRARY = ("-static-libstdc++", "-static-libgcc")
