@@ -1,11 +1,13 @@
 #include "buffer.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <mutex>
 #include <new>
 #include <vector>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace {
 
@@ -20,11 +22,19 @@ struct Block {
 struct Kept {
   std::mutex mutex;
   std::vector<Block> blocks;
+  const pid_t process = getpid();
 };
 
+// The blocks of this process. A forked child cannot use its parent's, whose mutex may have been locked at that moment.
 Kept& kept() {
-  static Kept* instance = new Kept;  // outlives every thread
-  return *instance;
+  static std::atomic<Kept*> current{nullptr};
+  Kept* found = current.load();
+  while (found == nullptr || found->process != getpid()) {
+    Kept* own = new Kept;  // outlives every thread
+    if (current.compare_exchange_strong(found, own)) return *own;
+    delete own;
+  }
+  return *found;
 }
 
 // Returns a block of at least `size` bytes.

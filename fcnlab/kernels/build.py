@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import platform
 import shutil
 import stat
 import tempfile
@@ -25,13 +26,17 @@ log = logging.getLogger(__name__)
 FLAGS = (
     *("-std=c++17", "-O3", "-fPIC", "-pthread"),
     *("-fno-math-errno", "-fno-trapping-math"),  # so that loops with a branch become vector code
+    "-Wl,-z,nodelete",  # MindSpore closes a library that it opened, while its threads wait in it for the next job
     "-ffp-contract=fast",  # GCC's default; without it, Clang before 14 multiplies and adds one after the other
 )
 OWN_LIBRARY = ("-static-libstdc++", "-static-libgcc")
 """These make a library independent of the C++ library that this process has loaded."""
 
-MAX_LIBRARIES = 8
-"""The largest number of libraries in the cache, from which the oldest are removed; each takes about 400 KiB."""
+MAX_LIBRARIES = 32
+"""The largest number of libraries in the cache, from which the oldest are removed; each takes about 200 KiB.
+
+A home that machines share has one for each kind of processor, compiler and C library.
+"""
 
 _SEAL_SIZE = hashlib.sha256().digest_size
 
@@ -109,8 +114,9 @@ def _seal(library: Path) -> None:
 
 
 def _digest(compiler: Compiler) -> str:
-    """Return the digest of everything that the library depends on."""
-    parts = (compiler.path, *compiler.flags, compiler.macros, *FLAGS, describe_cpu(), *sorted(cpu_flags()))
+    """Return the digest of all that the library depends on, so that machines which share a home find their own."""
+    machine = (describe_cpu(), *sorted(cpu_flags()), *platform.libc_ver())
+    parts = (compiler.path, *compiler.flags, compiler.macros, *FLAGS, *machine)
     digest = hashlib.sha256(" ".join(parts).encode())
     for file in sorted(Path(__file__).parent.glob("*.[ch]*")):
         digest.update(file.read_bytes())

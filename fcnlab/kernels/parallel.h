@@ -1,4 +1,4 @@
-// Threads that live as long as one call of an operator.
+// The threads that compute an operator.
 #pragma once
 
 #include <algorithm>

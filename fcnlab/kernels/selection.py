@@ -57,6 +57,6 @@ def _built() -> Path | None:
     except BuildError as error:
         log.warning("training takes about twice as long as it could: %s", error)
         return None
-    # This keeps the library loaded, and the limit in it: MindSpore closes it each time it has inferred a shape.
-    ctypes.CDLL(str(path)).limit_threads(ctypes.c_int64(usable_processors()))
+    # This keeps the library loaded, and the number in it: MindSpore closes it each time it has inferred a shape.
+    ctypes.CDLL(str(path)).use_threads(ctypes.c_int64(usable_processors()))
     return path

@@ -36,10 +36,22 @@ def test_compiles_once(compiler, tmp_path):
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [first.name]
 
 
-def test_another_processor_compiles_again(compiler, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cpu_flags", {"another"}),
+        ("describe_cpu", "another, 64 cores"),
+        ("platform.libc_ver", ("glibc", "2.17")),
+    ],
+)
+def test_machines_that_share_a_home_find_their_own(compiler, tmp_path, monkeypatch, name, value):
     first = build(tmp_path)
-    monkeypatch.setattr("fcnlab.kernels.build.cpu_flags", lambda: {"another"})
-    assert build(tmp_path) != first
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(f"fcnlab.kernels.build.{name}", lambda: value)
+        second = build(tmp_path)
+        assert second != first
+        assert build(tmp_path) == second
+    assert build(tmp_path) == first
     assert compiler() == 2
 
 

@@ -73,7 +73,7 @@ def test_many_channels_and_tiles(native, channels, size):
     assert np.abs(found - expected).max() <= 3e-4 * expected.std()
 
 
-def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch):
+def test_the_same_to_the_bit_on_any_number_of_threads(native):
     images, weight, gradient = example((2, 40, 50, 70), 24)
 
     def compute():
@@ -83,7 +83,7 @@ def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch):
             native("conv3x3_weight_gradient", [images, gradient], weight.shape),
         )
 
-    assert_same_bits_on_any_number_of_threads(monkeypatch, compute)
+    assert_same_bits_on_any_number_of_threads(native, compute)
 
 
 def test_memory_is_used_again(native):

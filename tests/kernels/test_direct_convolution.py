@@ -88,9 +88,9 @@ def test_no_image(native):
     np.testing.assert_array_equal(of_weight, 0)
 
 
-def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch):
+def test_the_same_to_the_bit_on_any_number_of_threads(native):
     given = example((2, 40, 9, 11), 130, 7)
-    assert_same_bits_on_any_number_of_threads(monkeypatch, lambda: all_three(native, *given))
+    assert_same_bits_on_any_number_of_threads(native, lambda: all_three(native, *given))
 
 
 def test_as_pytorch_has_it(native):

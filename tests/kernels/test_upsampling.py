@@ -102,9 +102,9 @@ def test_no_image(native):
 
 
 @pytest.mark.parametrize("stride", [2, 8, 32])
-def test_the_same_to_the_bit_on_any_number_of_threads(native, monkeypatch, stride):
+def test_the_same_to_the_bit_on_any_number_of_threads(native, stride):
     given = example((2, 21, 64 // stride, 90 // stride), 21, stride)
-    assert_same_bits_on_any_number_of_threads(monkeypatch, lambda: all_three(native, *given))
+    assert_same_bits_on_any_number_of_threads(native, lambda: all_three(native, *given))
 
 
 @pytest.mark.parametrize("stride", [2, 16])
