@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_PARTIAL = re.compile(r"\.(.+\.)?[0-9a-f]{16}\.partial", re.DOTALL)
 
 
 @contextmanager
@@ -64,6 +67,20 @@ def _aside(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove the files that killed processes did not finish; call it only where no other process writes.
+
+    Args:
+        folder: The folder to look in, but not below; it may be missing.
+    """
+    if not folder.is_dir():
+        return
+    for path in list(folder.iterdir()):
+        if _PARTIAL.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def sync(path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,12 +82,26 @@ class Journal:
             TrackingError: If the disk does not take the line, of which nothing is then left in the file, or if the
                 journal was deleted.
         """
-        entry = {"kind": kind, "time": int(time.time() * 1000), **fields}
-        line = (json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+        self.append_all([(kind, fields)])
+
+    def append_all(self, entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Write entries that belong together, so that neither a kill nor a full disk leaves only some of them.
+
+        Args:
+            entries: The kind and the fields of each.
+
+        Raises:
+            TrackingError: As for `append`.
+        """
+        moment = int(time.time() * 1000)
+        lines = "".join(
+            json.dumps({"kind": kind, "time": moment, **fields}, ensure_ascii=False, separators=(",", ":")) + "\n"
+            for kind, fields in entries
+        ).encode()
         with self._guard:
             before = self._status().st_size
             try:
-                _write_whole(self._file, line)
+                _write_whole(self._file, lines)
             except OSError as error:
                 os.ftruncate(self._file, before)
                 raise cannot_write(self.path, error) from error

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from fcnlab import config as configuration
 from fcnlab.config import Config
 from fcnlab.core.credentials import redact
+from fcnlab.core.files import remove_partial, replacing
 from fcnlab.metrics.names import higher_is_better, recorded
-from fcnlab.recording import journal, note, provenance, run_figures
+from fcnlab.recording import journal, note, overlays, provenance, run_figures
 from fcnlab.recording.already_recorded import AlreadyRecorded
 from fcnlab.recording.background_figures import BackgroundFigures, Draw
 from fcnlab.recording.image_keys import image_key
 from fcnlab.recording.inputs import Input
 from fcnlab.recording.journal import Journal
-from fcnlab.recording.overlays import write_overlays
 from fcnlab.recording.system_metrics import SystemMetrics
 from fcnlab.recording.tags import (
     FOLDER_TAG,
@@ -94,22 +94,21 @@ class Recorder(Callback):
         self._summary = note.Summary(self.config, self.parameters, self.inputs, command, git)
         self._began = time.monotonic()
         self._journal = Journal(self.folder, exist_ok=self.resumed)
+        for folder in (self.folder, self.folder / run_figures.FOLDER, self.folder / overlays.FOLDER):
+            remove_partial(folder)
         self._already = AlreadyRecorded.read(self.folder / journal.FILE, plan.first_step)
         self._best = plan.best
         self._first_step, self._last_step = plan.first_step + 1, plan.total_steps
+        self._config_text = redact(configuration.to_yaml(self.config))
         if self._already.begun:
-            self._journal.append("resume", step=plan.first_step)
             steps = ", ".join(map(str, [*self._already.resumed_at, plan.first_step]))
-            self._journal.append("tags", values={"resumed_at_steps": steps[-provenance.MAX_TAG_LENGTH :]})
+            tags = {"resumed_at_steps": steps[-provenance.MAX_TAG_LENGTH :]}
+            # The configuration is listed even if it has not changed: the process before may have been killed just then.
+            self._write_file(configuration.RECORD_FILE, self._config_text)
+            resume = [("resume", {"step": plan.first_step}), ("tags", {"values": tags})]
+            self._journal.append_all([*resume, _listed(configuration.RECORD_FILE)])
         else:
             self._record_run(command, git)
-        self._config_text = redact(configuration.to_yaml(self.config))
-        if not self._already.begun or _read(self.folder / configuration.RECORD_FILE) != self._config_text:
-            self._write_artifact(configuration.RECORD_FILE, self._config_text)
-        if self.initialisation is not None and not self._already.begun:
-            self._write_artifact(INITIALISATION_FILE, redact(self.initialisation.table()) + "\n")
-        if git is not None and git.diff and not self._already.begun:
-            self._write_artifact(provenance.DIFF_FILE, git.diff)
         self._record_note("running")
         if self.config.tracking.system_metrics_every is not None:
             every = self.config.tracking.system_metrics_every
@@ -128,7 +127,7 @@ class Recorder(Callback):
             self._best = record
         metrics = {recorded(name): value for name, value in record.evaluation.metrics.items()}
         self._record_once(record.step, metrics, "val/loss")
-        for sample, path in write_overlays(self.folder, record, self.config.dataset):
+        for sample, path in overlays.write_overlays(self.folder, record, self.config.dataset):
             if self._relative(path) not in self._already.overlays:
                 key = image_key(f"overlay/{sample}")
                 self._journal.append("image", path=self._relative(path), key=key, step=record.step)
@@ -171,33 +170,38 @@ class Recorder(Callback):
             start[INITIALISED_TAG] = f"{self.initialisation.description}, sha256:{self.initialisation.sha256}"
             if run := journal.sent_to(self.initialisation.path.resolve().parent.parent):
                 start[INITIAL_RUN_TAG] = run
-        self._journal.append(
-            "run",
-            journal=uuid.uuid4().hex,
-            experiment=self.config.tracking.experiment,
-            name=self.config.tracking.run_name or default_run_name(self.config),
-            tags={
+        run = {
+            "journal": uuid.uuid4().hex,
+            "experiment": self.config.tracking.experiment,
+            "name": self.config.tracking.run_name or default_run_name(self.config),
+            "tags": {
                 **provenance.tags(self.config, command, self.overrides, git),
                 PARAMETERS_TAG: str(self.parameters),
                 **{name: str(value) for name, value in sweep.items() if value is not None},
                 **start,
                 FOLDER_TAG: str(self.folder.resolve()),
             },
-            params={key: redact(str(value)) for key, value in configuration.flatten(self.config).items()},
-        )
-        self._journal.append(
-            "inputs",
-            datasets=[
-                {
-                    "name": item.name,
-                    "context": item.context,
-                    "digest": item.digest,
-                    "source": item.source,
-                    "profile": json.dumps({"images": item.images}),
-                }
-                for item in self.inputs
-            ],
-        )
+            "params": {key: redact(str(value)) for key, value in configuration.flatten(self.config).items()},
+        }
+        datasets = [
+            {
+                "name": item.name,
+                "context": item.context,
+                "digest": item.digest,
+                "source": item.source,
+                "profile": json.dumps({"images": item.images}),
+            }
+            for item in self.inputs
+        ]
+        texts = {configuration.RECORD_FILE: self._config_text}
+        if self.initialisation is not None:
+            texts[INITIALISATION_FILE] = redact(self.initialisation.table()) + "\n"
+        if git is not None and git.diff:
+            texts[provenance.DIFF_FILE] = git.diff
+        for name, text in texts.items():
+            self._write_file(name, text)
+        # All at once: a training that is killed before its first state was saved begins again, and this stays as it is.
+        self._journal.append_all([("run", run), ("inputs", {"datasets": datasets}), *map(_listed, texts)])
 
     def _record_results(self, status: Status) -> None:
         """Record the note, the checkpoints, the model and the figures.
@@ -270,22 +274,20 @@ class Recorder(Callback):
         text = note.render(self._summary, status, seconds, self._best)
         self._journal.append("tags", values={"mlflow.note.content": text})
 
-    def _write_artifact(self, name: str, text: str) -> None:
+    def _write_file(self, name: str, text: str) -> None:
         try:
-            (self.folder / name).write_text(text, encoding="utf-8")
+            with replacing(self.folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise journal.cannot_write(self.folder / name, error) from error
-        self._journal.append("artifact", path=name, to=None)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
+def _listed(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the journal's entry for a file at the top of the artifacts."""
+    return "artifact", {"path": name, "to": None}
 
 
 def default_run_name(config: Config) -> str:

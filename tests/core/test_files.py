@@ -3,6 +3,7 @@
 import threading
 from contextlib import suppress
 
+from fcnlab.core import files
 from fcnlab.core.files import replacing
 
 
@@ -42,3 +43,12 @@ def test_a_block_that_fails_replaces_nothing(tmp_path):
     with replacing(path) as temporary:
         temporary.write_text("whole")
     assert path.read_text() == "whole"
+
+
+def test_what_a_killed_process_did_not_finish_is_removed_and_nothing_else(tmp_path):
+    others = {".journal.sent.partial", ".x.0123456789abcdeg.partial", "x.0123456789abcdef.partial", "y"}
+    for name in (*others, ".x.0123456789abcdef.partial", ".0123456789abcdef.partial"):
+        (tmp_path / name).touch()
+    files.remove_partial(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == others
+    files.remove_partial(tmp_path / "missing")

@@ -158,7 +158,7 @@ def train_through_kills(folder, overrides, moments, chance):
     return torn
 
 
-@pytest.mark.slow  # an interruption within an epoch is resumed above
+@pytest.mark.slow  # with fewer steps, `test_killed.py` kills at each point of a training
 def test_killed_as_it_writes_it_ends_as_if_it_had_not_been(whole, tmp_path):
     overrides, folder, result = whole
     train_through_kills(tmp_path, [*overrides, "tracking=none"], ["writing"], random.Random(2))
