@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "say which of several trainings is better, and how sure that is",
     "export": "write a trained network as MindIR, ONNX, torch or safetensors",
     "track": "send the journals of trainings that are over to MLflow",
+    "doctor": "say what a training here would use, and what is wrong with it",
 }
 """What each command does. A command is the module of its name."""
 

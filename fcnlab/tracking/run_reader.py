@@ -28,6 +28,11 @@ class RunReader(Connection):
             return False
         return True
 
+    def count_experiments(self) -> int:
+        """Return how many experiments there are, without the deleted ones."""
+        with self._errors():
+            return len(self._client.search_experiments())
+
     def is_deleted(self, run_id: str) -> bool:
         """Return whether a run was deleted or does not exist."""
         try:
