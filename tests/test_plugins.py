@@ -328,6 +328,7 @@ def test_a_training_records_the_keys(training):
     assert journal.is_finished(training / "first")
 
 
+@pytest.mark.slow  # a configuration goes to another process below, and the name of a graph says its plug-ins
 def test_it_is_reproduced_by_another_process_with_the_same_graphs(training):
     overrides = ["from_run=first", "tracking=none", "hydra.run.dir=again"]
     done = run("-m", "fcnlab.train", *overrides, folder=training)

@@ -84,7 +84,7 @@ def steps_of(folder):
 
 @pytest.mark.usefixtures("own_store")
 def test_a_poisoned_trial_costs_itself_alone(tmp_path):
-    code, out, err = run(tmp_path, "-m", *SMALL, "seed=1,-1")
+    code, out, err = run(tmp_path, "-m", *SMALL, "trainer.mode=pynative", "seed=1,-1")
     assert code == 1, out
     assert err.strip().splitlines()[-1] == "fcnlab: 1 of 2 trials failed: seed=-1: must be at least 0"
     client, (parent,), trials = runs(tmp_path)
@@ -243,16 +243,15 @@ def test_a_trial_that_was_given_up_is_not_the_best(begun):
     assert read_folder(sweep.folder).tags["fcnlab.best_run"] == "0"
 
 
-@pytest.mark.usefixtures("own_store")
 def test_what_cannot_be_composed_is_one_line_and_a_failed_sweep(tmp_path):
-    code, _, err = run(tmp_path, "-m", *SMALL, "arch.width=0.1,abc")
+    code, _, err = run(tmp_path, "-m", *SMALL, "tracking=none", "arch.width=0.1,abc")
     assert code == 1
     assert err.strip().splitlines()[-1].startswith("fcnlab: arch.width: Value 'abc'")
     assert "Traceback" not in err
-    _, (parent,), trials = runs(tmp_path)
-    assert not trials
-    assert parent.info.status == "FAILED"
-    assert "arch.width" in parent.data.tags["fcnlab.reason"]
+    parent = read_folder(sweep_folder(tmp_path))
+    assert parent.status == "FAILED"
+    assert "arch.width" in parent.reason
+    assert not result.read_all(sweep_folder(tmp_path))
 
 
 @pytest.mark.slow
