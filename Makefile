@@ -11,7 +11,7 @@ PYTHON ?= $(shell for candidate in python3 python3.12 python3.11 python3.10 pyth
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 ARGS ?=
 
-.PHONY: help install train sweep ui test test-slow test-compilers lint format benchmark lock clean
+.PHONY: help install train sweep ui test test-slow test-compilers test-wheel lint format benchmark lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -63,6 +63,15 @@ test-compilers: $(VENV)/installed-test ## test the compiled operators with every
 		echo "$$compiler:"; CXX=$$compiler $(BIN)/python -m pytest -q -p no:cacheprovider $(NUMERICAL) $(ARGS) \
 			|| failed="$$failed $$compiler"; \
 	done; test -z "$$failed" || { echo "make: the operators fail with$$failed"; exit 1; }
+
+# PYTHONPATH is cleared, so that nothing but the wheel is imported.
+test-wheel: ## build the wheel, install it with the lock into an empty environment, and train from an empty folder
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; unset PYTHONPATH; \
+	"$(PYTHON)" -m venv "$$folder/venv"; pip="$$folder/venv/bin/python -m pip --quiet --disable-pip-version-check"; \
+	$$pip wheel --no-deps --wheel-dir "$$folder" .; \
+	$$pip install --constraint .ci/constraints.txt "$$folder"/*.whl; \
+	mkdir "$$folder/empty"; cd "$$folder/empty"; XDG_CACHE_HOME="$$folder/cache" HOME="$$folder/empty" \
+		../venv/bin/python -m fcnlab.train experiment=smoke $(ARGS); test -s mlflow.db
 
 lint: $(VENV)/installed-test ## check style, formatting and which package may import which
 	$(BIN)/ruff check .

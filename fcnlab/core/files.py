@@ -91,7 +91,8 @@ def sync(path: Path) -> None:
     """
     if os.name == "nt" and path.is_dir():  # Windows cannot do this for a folder
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows waits for the disk only if the file may be written.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -43,7 +43,8 @@ def read_bytes(path: Path, largest: int) -> bytes:
         OSError: If it cannot be read, is a named pipe, a device, a socket or a folder, or is larger.
     """
     # Without O_NONBLOCK, to open a named pipe would wait for somebody who writes to it.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    flags = [getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")]  # as far as the system has them
+    descriptor = os.open(path, sum(flags, os.O_RDONLY))
     found = os.fstat(descriptor)
     kind = kind_of(found.st_mode)
     if kind is not None:

@@ -10,8 +10,12 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has no such lock, and so no protection from a second process
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+try:
+    import msvcrt
+except ImportError:  # every other system
+    msvcrt = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -45,10 +49,9 @@ class FolderLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
-            if fcntl is not None:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except OSError:
             self.release()
             raise
@@ -79,3 +82,19 @@ class FolderLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _lock(file: int) -> None:
+    """Lock an open file for this descriptor alone, until it is closed.
+
+    Raises:
+        BlockingIOError: If it is locked.
+        OSError: If it cannot be locked.
+    """
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # its first byte, which need not be there
+        except PermissionError as error:
+            raise BlockingIOError(error.errno, error.strerror) from None

@@ -58,14 +58,15 @@ def identity(path: str | os.PathLike[str], now: int) -> str | None:
         now: The current time, in nanoseconds since 1970.
 
     Returns:
-        The text; None if the file system does not keep the time of change, or the file is too young.
+        The text; None if the file system does not keep the time of change, as far as is known, or the file is too
+        young. On other systems than Linux, no file system is known.
 
     Raises:
         OSError: If the file is missing.
     """
     found = os.stat(path)
     kind = _file_system(found.st_dev)
-    if kind.startswith(_WITHOUT_CHANGE_TIMES):
+    if kind is None or kind.startswith(_WITHOUT_CHANGE_TIMES):
         return None
     settled = SETTLED
     if kind.startswith(_ON_A_SERVER):
@@ -86,13 +87,18 @@ def _stat_on_the_server(path: str | os.PathLike[str]) -> os.stat_result:
 
 
 @cache
-def _file_system(device: int) -> str:
-    """Return the kind of file system on a device, as Linux names it; an empty text if it is not known."""
+def _file_system(device: int) -> str | None:
+    """Return the kind of file system on a device, as Linux names it; an empty text if Linux does not say.
+
+    None stands for another system: on Windows, the time of change is the time when the file was made.
+    """
+    if not hasattr(os, "major"):
+        return None
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return ""
+        return None
     for line in lines:  # number, parent, device, root, mount point, options, ..., -, kind, source, options
         mount, _, rest = line.partition(" - ")
         if mount.split()[2] == number:

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -110,7 +111,7 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         header = read_header(path)
-        self._file = path.open("rb", buffering=0)
+        self._file, self._guard = path.open("rb", buffering=0), threading.Lock()
         size = os.fstat(self._file.fileno()).st_size
         rows = _read_index(path)
         self.names = [row[0] for row in rows]
@@ -145,15 +146,21 @@ class Shard:
         if kind == "label":
             begin, length = begin + _LENGTH + length, int(self._label[row])
         data = b""
-        # pread moves no position that threads would share. A file system may return less than it is asked for.
-        while missing := _LENGTH + length - len(data):
-            part = os.pread(self._file.fileno(), missing, begin + len(data))
+        while missing := _LENGTH + length - len(data):  # a file system may return less than it is asked for
+            part = self._read_at(begin + len(data), missing)
             if not part:
                 break
             data = data + part if data else part
         if missing or int.from_bytes(data[:_LENGTH], "big") != length:
             raise _damaged(self.path, f"the {kind} of '{self.names[row]}' is not where its index says")
         return data[_LENGTH:]
+
+    def _read_at(self, position: int, count: int) -> bytes:
+        if hasattr(os, "pread"):  # which moves no position that threads would share
+            return os.pread(self._file.fileno(), count, position)
+        with self._guard:
+            self._file.seek(position)
+            return self._file.read(count)
 
 
 class StoredFile(NamedTuple):

@@ -66,6 +66,7 @@ class Journal:
             raise cannot_write(self.path, error) from error
         try:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | (0 if exist_ok else os.O_EXCL)
+            flags |= getattr(os, "O_BINARY", 0)  # Windows would write two bytes for the end of a line
             self._file = os.open(self.path, flags, 0o644)
             if exist_ok:
                 os.ftruncate(self._file, _whole_lines(self.path))

@@ -188,7 +188,10 @@ def _run_process(task: Task, thread_count: int | None) -> int:
 
 def _stop(process: subprocess.Popen, interrupt: KeyboardInterrupt) -> None:
     """Let the training save its state; a second Ctrl-C closes the pipe with this process, and ends it at once."""
-    process.send_signal(signal.SIGTERM if isinstance(interrupt, interrupts.Terminated) else signal.SIGINT)
+    if hasattr(signal, "pthread_sigmask"):
+        process.send_signal(signal.SIGTERM if isinstance(interrupt, interrupts.Terminated) else signal.SIGINT)
+    else:  # Windows sends no Ctrl-C to one process, but the end of its input tells it as much
+        process.stdin.close()
     try:
         process.wait(_SECONDS_TO_STOP)
     except subprocess.TimeoutExpired:
@@ -197,7 +200,7 @@ def _stop(process: subprocess.Popen, interrupt: KeyboardInterrupt) -> None:
 
 def _why(code: int) -> str:
     """Explain in one line why a process ended that wrote no result."""
-    if code == -signal.SIGKILL:
+    if code == -getattr(signal, "SIGKILL", 9):
         return (
             "its process was killed (SIGKILL), as the system does when memory runs out: lower trainer.batch_size, "
             "dataset.crop_size or arch.width, or run fewer trials at once"

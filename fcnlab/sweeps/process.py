@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging.config
 import math
 import os
@@ -95,7 +96,10 @@ def _interrupt_when_alone() -> None:
     """Interrupt this process like Ctrl-C once its job is gone; after an earlier signal, that ends it at once."""
     while os.read(_STANDARD_INPUT, 1):
         pass
-    os.kill(os.getpid(), signal.SIGINT)
+    if hasattr(signal, "pthread_sigmask"):
+        os.kill(os.getpid(), signal.SIGINT)
+    else:  # Windows would end the process at once
+        _thread.interrupt_main()
 
 
 if __name__ == "__main__":

@@ -78,7 +78,19 @@ def test_the_kind_of_file_system_is_read_off_the_mounts(tmp_path, monkeypatch):
     mounts.write_text("")
     assert file_times._file_system.__wrapped__(device) == ""
     mounts.unlink()
-    assert file_times._file_system.__wrapped__(device) == ""
+    assert file_times._file_system.__wrapped__(device) is None
+
+
+def test_no_file_system_of_another_system_is_trusted(file, monkeypatch):
+    """The time of change is, on Windows, the time when the file was made; and other systems say nothing of mounts."""
+    file_times._file_system.cache_clear()
+    try:
+        with monkeypatch.context() as windows:
+            windows.delattr("os.major")
+            assert identity(file, later()) is None
+    finally:
+        file_times._file_system.cache_clear()
+    assert identity(file, later()) is not None
 
 
 def test_a_missing_file_is_an_error(tmp_path):
