@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fcnlab.config import RECORD_FILE, flatten
@@ -98,6 +99,8 @@ def folder_of_run(run_id: str, uri: str | None = None) -> Path | None:
 
 def config_values(folder: Path) -> dict[str, Any] | None:
     """Return the configuration that an output folder records, from dotted keys to values; None if it records none."""
+    if not (folder / RECORD_FILE).is_file():  # a pipe would block
+        return None
     try:
         return parse_values((folder / RECORD_FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -108,7 +111,7 @@ def parse_values(text: str) -> dict[str, Any] | None:
     """Parse a configuration in YAML into dotted keys and values; return None if it is no configuration."""
     try:
         document = OmegaConf.to_container(OmegaConf.create(text))
-    except (YAMLError, ValueError):
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError):
         return None
     return flatten(document) if isinstance(document, dict) else None
 
