@@ -18,7 +18,7 @@ from rich import get_console
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
-from fcnlab.core import interrupts, output
+from fcnlab.core import interrupts, memory, output
 from fcnlab.core.errors import FcnlabError
 
 EXIT_ERROR = 1
@@ -92,8 +92,11 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
         leave(EXIT_ERROR, str(error))
     except (HydraException, OmegaConfBaseException) as error:
         leave(EXIT_ERROR, configuration.one_line(error, schema))
-    except (OSError, MemoryError) as error:
+    except OSError as error:
         leave(EXIT_ERROR, _machine_trouble(error, trains=schema is Config))
+    except Exception as error:
+        leave_if_out_of_memory(error, trains=schema is Config)
+        raise
     except interrupts.Terminated as end:
         leave(128 + end.number, _end("terminated" if end.number == signal.SIGTERM else "the terminal was closed", end))
     except KeyboardInterrupt as end:
@@ -106,12 +109,29 @@ def _end(what: str, end: KeyboardInterrupt) -> str:
     return f"{what} {end}".rstrip()
 
 
-OUT_OF_MEMORY = "out of memory: lower trainer.batch_size, dataset.crop_size or arch.width"
+OUT_OF_MEMORY = (
+    "out of memory: free some and go on with resume=..., or lower trainer.batch_size, dataset.crop_size or arch.width "
+    "in a new training"
+)
+_OUT_OF_MEMORY_ELSEWHERE = "out of memory: lower tile"
 
 
-def _machine_trouble(error: OSError | MemoryError, trains: bool) -> str:
-    if isinstance(error, MemoryError):
-        return OUT_OF_MEMORY if trains else "out of memory: lower tile"
+def leave_if_out_of_memory(error: BaseException, trains: bool = True) -> None:
+    """Exit with one line if an error says that memory has run out; otherwise, nothing happens.
+
+    Args:
+        error: An error of any library.
+        trains: Whether the command trains.
+    """
+    if not memory.has_run_out(error):
+        return
+    left = memory.address_space_left()
+    limit = "" if left is None else f" (ulimit -v leaves {max(left, 0) / 2**20:.0f} MiB)"
+    leave(EXIT_ERROR, (OUT_OF_MEMORY if trains else _OUT_OF_MEMORY_ELSEWHERE).replace(":", f"{limit}:", 1))
+
+
+def _machine_trouble(error: OSError, trains: bool) -> str:
+    leave_if_out_of_memory(error, trains)
     reason = f"{error.filename or 'I/O'}: {error.strerror or error}"
     return f"{reason}; hydra.run.dir=... sets the output folder" if trains else reason
 

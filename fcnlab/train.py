@@ -102,6 +102,9 @@ def _command(node: DictConfig) -> float | None:
         result = train(config, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
     except FcnlabError as error:
         command.leave(command.EXIT_ERROR, str(error))
+    except Exception as error:  # before Hydra says more about it
+        command.leave_if_out_of_memory(error)
+        raise
     return result.best.evaluation.metrics.get(config.trainer.monitor) if result.best else None
 
 

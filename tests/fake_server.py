@@ -2,6 +2,7 @@
 
 import json
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -10,6 +11,7 @@ class FakeServer:
 
     Attributes:
         runs: The runs by their ids, in the order of their creation, as the API returns them.
+        artifacts: The paths of the files that were sent.
         requests: The end of the path of each request, such as ``runs/create``.
         before: Called with the end of the path before each request is worked on. It may return a status and a text to
             answer instead.
@@ -19,6 +21,7 @@ class FakeServer:
     def __init__(self):
         self.runs = {}
         self.requests = []
+        self.artifacts = []
         self.before = lambda name: None
         self.after = lambda name: None
         fake = self
@@ -58,7 +61,8 @@ class FakeServer:
         if name == "experiments/get-by-name":
             return {"experiment": {"experiment_id": "1", "name": "study", "lifecycle_stage": "active"}}
         if name == "runs/create":
-            info = {"run_id": f"{len(self.runs) + 1:032x}", "experiment_id": "1", "status": "RUNNING"}
+            # MLflow remembers where the artifacts of a run are, so that no other server may use the same id.
+            info = {"run_id": uuid.uuid4().hex, "experiment_id": "1", "status": "RUNNING"}
             info |= {"lifecycle_stage": "active", "artifact_uri": f"mlflow-artifacts:/{len(self.runs)}"}
             run = {"info": info, "data": {"tags": body["tags"], "metrics": [], "params": []}}
             self.runs[info["run_id"]] = run
@@ -71,6 +75,8 @@ class FakeServer:
             run["data"]["metrics"] += body.get("metrics", [])
             run["data"]["params"] += body.get("params", [])
             run["data"]["tags"] += body.get("tags", [])
+        elif "/artifacts/" in path and "mlflow-artifacts" in path:
+            self.artifacts.append(path.partition("/artifacts/")[2])
         elif name == "runs/update":
             run["info"]["status"] = body["status"]
         elif name == "runs/delete":

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from fcnlab import command
-from fcnlab.core import interrupts
+from fcnlab.core import interrupts, memory
 
 
 @pytest.fixture
@@ -37,3 +37,20 @@ def ended(monkeypatch, capsys):
 )
 def test_a_signal(ended, error, code, line):
     assert ended(error) == (code, f"fcnlab: {line}")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Memory isn't enough"), OSError(12, "Cannot allocate")])
+def test_memory_that_has_run_out(ended, error, monkeypatch):
+    assert ended(error) == (1, f"fcnlab: {command.OUT_OF_MEMORY}")
+    monkeypatch.setattr(memory, "address_space_left", lambda: 3 * 2**20)
+    assert ended(error)[1].startswith("fcnlab: out of memory (ulimit -v leaves 3 MiB): free some")
+
+
+def bug():
+    raise RuntimeError("a bug")
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(interrupts, "install", lambda: None)
+    with pytest.raises(RuntimeError, match="a bug"):
+        command.run(bug)

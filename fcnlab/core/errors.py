@@ -31,6 +31,10 @@ class RefusedError(TrackingError):
     """The tracking store, or its address, was refused in a way that trying again does not change."""
 
 
+class MissingError(RefusedError):
+    """The tracking store does not have what a request is about, as it was deleted or never there."""
+
+
 class ExportError(FcnlabError):
     """A network cannot be written in a format so that it computes the same."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fcnlab.config import RECORD_FILE, flatten
@@ -99,6 +100,8 @@ def folder_of_run(run_id: str, uri: str | None = None) -> Path | None:
 
 def config_values(folder: Path) -> dict[str, Any] | None:
     """Return the configuration that an output folder records, from dotted keys to values; None if it records none."""
+    if not (folder / RECORD_FILE).is_file():  # a pipe would block
+        return None
     try:
         return parse_values(read_text(folder / RECORD_FILE, LARGEST_YAML))
     except (OSError, UnicodeDecodeError):
@@ -110,7 +113,7 @@ def parse_values(text: str) -> dict[str, Any] | None:
     try:
         require_small_yaml(text)
         document = OmegaConf.to_container(OmegaConf.create(text))
-    except (YAMLError, ValueError, RecursionError):
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError):
         return None
     return flatten(document) if isinstance(document, dict) else None
 

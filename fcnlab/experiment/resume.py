@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from fcnlab.config import Config
 from fcnlab.config.composition import MEAN
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import flatten, leaves, role_of
-from fcnlab.core.errors import CheckpointError, ConfigError, DataError
+from fcnlab.core.errors import CheckpointError, ConfigError, DataError, first_line
 from fcnlab.experiment import recorded
 from fcnlab.experiment.primary_config import AUTO, compose
 from fcnlab.recording import journal
@@ -171,14 +172,28 @@ def newest_training(config: Config, roots: Sequence[str] = ("outputs",), finishe
         roots: The folders to look below.
         finished: Whether a finished training counts, too.
     """
-    found = [path for root in roots for path in Path(root).rglob(journal.FILE)]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
-        folder = path.parent
-        if not is_of(config, folder) or journal.is_being_written(folder):
-            continue
-        if finished or not journal.is_finished(folder):
-            return folder
+    for folder in sorted(_trainings_below(roots), key=_last_change, reverse=True):
+        try:
+            if not is_of(config, folder) or journal.is_being_written(folder):
+                continue
+            if finished or not journal.is_finished(folder):
+                return folder
+        except Exception as error:  # it may be anybody's, with anything in it, and is no reason to resume no other
+            log.warning("%s: is skipped, as it cannot be read (%s)", folder, first_line(error))
     return None
+
+
+def _trainings_below(roots: Sequence[str]) -> list[Path]:
+    """Return the folders that hold a journal; a folder that cannot be listed is passed over."""
+    found = (Path(folder) for root in roots for folder, _, names in os.walk(root) if journal.FILE in names)
+    return [folder for folder in found if (folder / journal.FILE).is_file()]  # rather than a pipe, which would block
+
+
+def _last_change(folder: Path) -> float:
+    try:
+        return (folder / journal.FILE).stat().st_mtime
+    except OSError:  # it was removed meanwhile
+        return 0.0
 
 
 def is_of(config: Config, folder: Path) -> bool:

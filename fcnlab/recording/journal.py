@@ -172,7 +172,7 @@ def read(path: Path, offset: int = 0) -> Iterator[Entry]:
             try:
                 fields = json.loads(line)
                 yield Entry(fields.pop("kind"), fields, offset)
-            except (ValueError, KeyError, AttributeError):
+            except (ValueError, KeyError, AttributeError, TypeError):
                 log.warning("%s: the line that ends at byte %d is damaged and was skipped", path, offset)
 
 

@@ -15,6 +15,7 @@ import rich
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.comparison.trials import read_folder
+from fcnlab.core import memory
 from fcnlab.core.errors import FcnlabError, TrackingError
 from fcnlab.sweeps.task import Task
 
@@ -41,11 +42,12 @@ def main() -> None:
         _train(task)
     except FcnlabError as error:
         task.result.fail(str(error))
-    except MemoryError:
-        task.result.fail(command.OUT_OF_MEMORY)
-    except Exception as error:  # a bug, whose traceback belongs into the log
-        log.exception("trial %d", task.result.number)
-        task.result.fail(" ".join(f"{type(error).__name__}: {error}".split())[:500])
+    except Exception as error:
+        if memory.has_run_out(error):
+            task.result.fail(command.OUT_OF_MEMORY)
+        else:  # a bug, whose traceback belongs into the log
+            log.exception("trial %d", task.result.number)
+            task.result.fail(" ".join(f"{type(error).__name__}: {error}".split())[:500])
     task.result.write(task.sweep)
     if not task.result.succeeded:
         sys.exit(command.EXIT_ERROR)  # without a message, since the job says the reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,11 +15,19 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from fcnlab.core.credentials import redact
-from fcnlab.core.errors import RefusedError, TrackingError, first_line
+from fcnlab.core.errors import MissingError, RefusedError, TrackingError, first_line
 from fcnlab.tracking.address import settled
 from fcnlab.tracking.database import check_database, one_creator
 
-_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+_MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+"""MLflow's codes for what is not in the store. A 404 without such a code comes from a proxy whose server is away."""
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", *_MISSING}
+_TOO_LARGE = 413
+_REFUSED_STATUSES = {400, 405, 411, _TOO_LARGE, 414, 415, 422, 431, 501}
+"""The HTTP statuses that the same request would get again. Others may change: 401 and 403 with new credentials, 404,
+409, 429 and those from 500 with time."""
+_STATUS = re.compile(r"failed with error code (\d{3}) != ")
+"""How MLflow words an answer that is not its server's, but that of a proxy."""
 
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _ENVIRONMENT = threading.Lock()
@@ -80,6 +89,7 @@ class Connection:
         """Raise what goes wrong as an error of one line, without a password.
 
         Raises:
+            MissingError: If the store does not have what the request is about.
             RefusedError: If the store refuses the request, so that repeating it would not help.
             TrackingError: If repeating the request may help.
         """
@@ -89,7 +99,33 @@ class Connection:
             raise
         # The driver of a database may be a module that is missing.
         except (MlflowException, OSError, sqlite3.Error, SQLAlchemyError, ModuleNotFoundError) as error:
-            refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
-            raise (RefusedError if refused else TrackingError)(
-                f"tracking store {self.shown}: {redact(first_line(error))[:300]}"
-            ) from error
+            raise _kind(error)(f"tracking store {self.shown}: {_reason(error)}") from error
+
+
+def _kind(error: Exception) -> type[TrackingError]:
+    """Return the class of our error for one of a library, which says whether to try again."""
+    code = error.error_code if isinstance(error, MlflowException) else None
+    status = _status(error)
+    if code in _MISSING:
+        return MissingError
+    if status in _REFUSED_STATUSES or (status is None and code in _REFUSALS):
+        return RefusedError
+    return TrackingError
+
+
+def _reason(error: Exception) -> str:
+    if _status(error) == _TOO_LARGE:
+        return (
+            "413, this is more than the server takes at once, or a proxy before it; behind nginx, client_max_body_size "
+            "sets the limit, which is 1 MiB without it"
+        )
+    return redact(first_line(error))[:300]
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status of an answer that did not come from MLflow's own code; None if there is none."""
+    response = getattr(error, "response", None)
+    if isinstance(status := getattr(response, "status_code", None), int):
+        return status
+    found = _STATUS.search(str(error)) if isinstance(error, MlflowException) else None
+    return int(found[1]) if found else None

@@ -27,6 +27,17 @@ _BATCH = 900  # metric values in a request; MLflow takes 1000
 _LOCK = ".upload.lock"  # an earlier version's sender, which may still be there, takes the same
 _SECONDS_FOR_ANOTHER = 10.0
 """How long to wait for another process, which sends the rest of the journal after its training was killed."""
+_FIELDS = {
+    "run": {"params"},
+    "metrics": {"time", "step", "values"},
+    "tags": {"values"},
+    "inputs": {"datasets"},
+    "artifact": {"path", "to"},
+    "image": {"time", "path", "key", "step"},
+    "model": {"checkpoint", "register"},
+    "end": {"time", "status"},
+}
+"""The fields that each kind of entry must have to be sent."""
 
 
 class RunDeletedError(RefusedError):
@@ -61,6 +72,7 @@ class JournalSender:
         self._path = folder / journal.FILE
         self._offset = 0
         self._unsure = True
+        self._is_known = False
         self._may_have_surplus = False
         try:
             self._lock = FolderLock.wait(folder / _LOCK, _SECONDS_FOR_ANOTHER)
@@ -76,7 +88,7 @@ class JournalSender:
         return self._path.stat().st_size - self._offset
 
     def open(self) -> str:
-        """Create the run, or find it.
+        """Create the run, or find it. A store that does not have the run that it was sent before gets everything again.
 
         Returns:
             The id of the run.
@@ -84,20 +96,30 @@ class JournalSender:
         Raises:
             TrackingError: If the store cannot be reached, or the journal does not begin with a run.
         """
+        if self.run_id is not None and not self._is_known:
+            if not self.store.has_run(self.run_id):
+                log.warning(
+                    "%s: does not know run %s, as if it had been made anew; everything is sent again, to a new run",
+                    *(self.store.shown, self.run_id),
+                )
+                self.run_id, self._offset, self.ended = None, 0, False
+            self._is_known = True
         if self.run_id is None:
             first = next(journal.read(self._path), None)
             if first is None or first.kind != "run":
                 raise TrackingError(f"{self._path}: does not begin with a run; nothing can be sent")
-            fields = first.fields
             try:
-                self.run_id = self.store.open_run(
-                    fields["journal"], fields["experiment"], fields["name"], fields["tags"], fields["time"]
-                )
+                begun = [first.fields[name] for name in ("journal", "experiment", "name", "tags", "time")]
+            except KeyError as error:
+                raise TrackingError(f"{self._path}: its run has no {error}; nothing can be sent") from error
+            try:
+                self.run_id = self.store.open_run(*begun)
             except RefusedError:
                 raise
             except TrackingError:
                 self._may_have_surplus = True
                 raise
+            self._is_known = True
             self._on_answer()
             self._save_position(0)
         return self.run_id
@@ -115,7 +137,7 @@ class JournalSender:
         points: list[tuple[str, float, int, int]] = []
         reached = self._offset
         for entry in journal.read(self._path, self._offset):
-            if entry.kind == "metrics":
+            if is_metrics := entry.kind == "metrics" and _is_whole(entry):
                 step, moment = entry.fields["step"], entry.fields["time"]
                 points += [(name, value, moment, step) for name, value in entry.fields["values"].items()]
                 reached = entry.end
@@ -124,7 +146,7 @@ class JournalSender:
             if points:
                 self._send_points(points, reached)
                 points = []
-            if entry.kind != "metrics":
+            if not is_metrics:
                 self._attempt(lambda entry=entry: self._send(entry), entry.end)
         if points:
             self._send_points(points, reached)
@@ -171,8 +193,10 @@ class JournalSender:
 
     def _send(self, entry: Entry) -> None:
         fields, store, run_id = entry.fields, self.store, self.run_id
-        if entry.kind == "run":
-            store.log_params(run_id, fields["params"])
+        if not _is_whole(entry):
+            log.warning("%s: the %s that ends at byte %d is damaged and was skipped", self._path, entry.kind, entry.end)
+        elif entry.kind == "run":
+            self._send_params(fields["params"])
         elif entry.kind == "tags":
             store.set_tags(run_id, {key: text.replace("{run_id}", run_id) for key, text in fields["values"].items()})
         elif entry.kind == "inputs":
@@ -196,6 +220,20 @@ class JournalSender:
             self.store.end_surplus(self.run_id)
             self._may_have_surplus = False
         self.store.end_run(self.run_id, status, end_time)
+
+    def _send_params(self, params: dict[str, str]) -> None:
+        """Send parameters; one that is refused does not cost the others."""
+        try:
+            self.store.log_params(self.run_id, params)
+        except RefusedError as error:
+            if len(params) == 1 or self.store.is_deleted(self.run_id):
+                raise
+            log.debug("%s; the parameters are sent one by one", error)
+            for key, value in params.items():
+                try:
+                    self.store.log_params(self.run_id, {key: value})
+                except RefusedError as refusal:
+                    log.warning("parameter %s: %s; it is missing there, and kept in %s", key, refusal, self._path)
 
     def _send_model(self, fields: dict[str, Any]) -> None:
         folder, checkpoint = self.folder / "model", self.folder / fields["checkpoint"]
@@ -235,6 +273,15 @@ class JournalSender:
         except OSError as error:
             # On a full disk, the journal's own error ends the training. The store recognises what is sent again.
             log.debug("%s: %s", temporary, error)
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Return whether an entry has what it takes to send it; a kind that is unknown has, as it is not sent."""
+    fields = entry.fields
+    if not _FIELDS.get(entry.kind, set()) <= fields.keys():
+        return False
+    values = fields.get("values", {})
+    return isinstance(values, dict) and (entry.kind != "end" or fields["status"] in journal.MLFLOW_STATUS)
 
 
 def sync(folder: Path, uri: str | None = None) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from fcnlab.core.errors import RefusedError
+from fcnlab.core.errors import MissingError, RefusedError
+from fcnlab.core.identifiers import is_identifier
 from fcnlab.recording.tags import JOURNAL_TAG, ROLE_TAG
 from fcnlab.tracking.connection import Connection
 
@@ -21,10 +22,12 @@ class RunReader(Connection):
 
     def has_run(self, run_id: str) -> bool:
         """Return whether a run exists, be it deleted or not."""
+        if not is_identifier(run_id):
+            return False
         try:
             with self._errors():
                 self._client.get_run(run_id)
-        except RefusedError:
+        except MissingError:
             return False
         return True
 
@@ -35,10 +38,12 @@ class RunReader(Connection):
 
     def is_deleted(self, run_id: str) -> bool:
         """Return whether a run was deleted or does not exist."""
+        if not is_identifier(run_id):
+            return True
         try:
             with self._errors():
                 return self._client.get_run(run_id).info.lifecycle_stage != "active"
-        except RefusedError:
+        except MissingError:
             return True
 
     def tag(self, run_id: str, name: str) -> str | None:

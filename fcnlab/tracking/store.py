@@ -181,12 +181,21 @@ class Store(RunReader):
             run_id: The id of the run.
             path: The file or folder.
             folder: The folder of the artifacts to copy to; None for their top.
+
+        Raises:
+            RefusedError: If the store refuses a file, which the text names; the others of a folder are copied.
         """
-        with self._errors():
-            if path.is_dir():
-                self._client.log_artifacts(run_id, str(path), folder)
-            else:
-                self._client.log_artifact(run_id, str(path), folder)
+        refused = None
+        for file in sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]:
+            inside = file.parent.relative_to(path).as_posix() if path.is_dir() else "."
+            parts = [part for part in (folder, inside) if part not in (None, ".")]
+            try:
+                with self._errors():
+                    self._client.log_artifact(run_id, str(file), "/".join(parts) or None)
+            except RefusedError as error:
+                refused = RefusedError(f"{file} ({file.stat().st_size / 2**20:.1f} MiB) is left out: {error}")
+        if refused is not None:
+            raise refused
 
     def log_image(self, run_id: str, path: Path, key: str, step: int, timestamp: int, unsure: bool = False) -> None:
         """Log a picture that MLflow's pages show over the steps.
@@ -236,7 +245,7 @@ class Store(RunReader):
                     tags = {_CHECKPOINT_TAG: digest}
                     model = self._client.create_logged_model(experiment_id, _MODEL, run_id, tags=tags)
             if str(model.status) != "READY":
-                self._client.log_model_artifacts(model.model_id, str(folder))
+                self._send_model_files(model.model_id, folder)
                 self._client.finalize_logged_model(model.model_id, "READY")
             outputs = self._client.get_run(run_id).outputs
             if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
@@ -252,6 +261,15 @@ class Store(RunReader):
         source = f"models:/{model_id}"
         with self._errors(), self._not_repeated():
             return register(self._client, source=source, run_id=run_id, model_id=model_id, **registration).reason
+
+    def _send_model_files(self, model_id: str, folder: Path) -> None:
+        """Send the files of a model; one that is refused makes it a failed model, which no page shows as usable."""
+        try:
+            with self._errors():
+                self._client.log_model_artifacts(model_id, str(folder))
+        except RefusedError as error:
+            self._client.finalize_logged_model(model_id, "FAILED")
+            raise RefusedError(f"the MLflow model in {folder} is left out: {error}") from error
 
     def _adopt(self, experiment_id: str, sweep: str, parent: str) -> None:
         """Nest the trials of a sweep that were sent before the sweep's own journal."""

@@ -54,7 +54,7 @@ def test_the_command_is_killed_in_every_phase(tmp_path, empty_store):
     assert run(tmp_path, *overrides, "hydra.run.dir=whole")[0] == 0
     points = [
         *("compile:before:1", "compile:after:1", "send open:after:1", "send start:after:1", "step:after:1"),
-        *("evaluation:before:2", "evaluation:after:2", "best.safetensors:before:2", "last.safetensors:after:1"),
+        *("evaluation:before:2", "evaluation:after:2", "best.safetensors:before:1", "last.safetensors:after:1"),
         *("model:after:1", "end:before:1", "send end:before:1", "send end:after:1"),
     ]
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")

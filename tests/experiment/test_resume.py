@@ -1,5 +1,7 @@
 """A training that was interrupted and resumed ends like one that was not."""
 
+import functools
+import os
 import random
 import shutil
 import signal
@@ -409,6 +411,36 @@ def test_auto_finds_the_newest_training_of_this_configuration_that_is_not_over(c
     written.close()
     assert resume.newest_training(config) is None
     assert resume.newest_training(config, finished=True) == Path("outputs/killed")
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "a pipe", "no journal", "no configuration", "too deep", "damaged"])
+def test_auto_passes_over_a_folder_that_is_foreign_or_damaged(copied, caplog, monkeypatch, kind):
+    overrides, out = copied
+    config = fcnlab.compose([*overrides, "resume=auto"])
+    foreign = out.parent / "zz" / "foreign"
+    shutil.copytree(out, foreign)
+    os.utime(foreign / journal.FILE, (2e9, 2e9))  # the newest
+    if kind == "unreadable":
+        monkeypatch.setattr(journal, "is_being_written", functools.partial(failing, journal.is_being_written, foreign))
+    elif kind == "a pipe":
+        for name in (journal.FILE, "config.yaml"):
+            (foreign / name).unlink()
+            os.mkfifo(foreign / name)
+    elif kind == "no journal":
+        (foreign / journal.FILE).write_bytes(b'{"kind": "end", "time": 1, "status": "finished"}\n[1]\n\xff\n')
+    else:
+        text = {"no configuration": "- 1", "too deep": "[" * 9000, "damaged": "dataset: ${nothing}\narch: {name: 1}"}
+        (foreign / "config.yaml").write_text(text[kind])
+    assert resume.newest_training(config) == Path("outputs/killed")
+    lines = [record.message for record in caplog.records if "is skipped" in record.message]
+    assert len(lines) == (kind == "unreadable")
+    assert all(str(foreign.relative_to(out.parent.parent)) in line for line in lines)
+
+
+def failing(function, folder, given):
+    if given.resolve() == folder.resolve():
+        raise PermissionError(13, "Permission denied")
+    return function(given)
 
 
 def test_the_command_resumes_in_the_folder_of_the_training(copied):

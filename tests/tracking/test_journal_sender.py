@@ -101,6 +101,9 @@ def test_what_cannot_be_sent_costs_nothing_else(tmp_path, uri, caplog):
             ("metrics", {"step": 99, "values": {"../refused": 1.0, "fine": 2.0}}),
             ("artifact", {"path": "gone.txt", "to": None}),
             ("unknown", {}),
+            ("metrics", {"step": 5}),
+            ("tags", {"values": "none"}),
+            ("end", {"status": "unheard of"}),
             ("end", {"status": "failed"}),
         ):
             file.write(json.dumps({"kind": kind, "time": 1, **fields}) + "\n")
@@ -110,6 +113,25 @@ def test_what_cannot_be_sent_costs_nothing_else(tmp_path, uri, caplog):
     assert client.get_run(run_id).data.metrics["fine"] == 2.0
     assert "gone.txt is gone" in caplog.text
     assert "../refused" in caplog.text
+    damaged = [record.args[1] for record in caplog.records if "is damaged and was skipped" in record.message]
+    assert damaged == ["metrics", "tags", "end"]
+
+
+def test_a_store_that_was_made_anew_gets_everything_again(tmp_path, uri, empty_store, caplog):
+    folder = write_run(tmp_path / "run")
+    first = sync(folder, uri)
+    shutil.copy(empty_store, tmp_path / "again.db")
+    MlflowClient(uri)._tracking_client.store.engine.dispose()
+    (tmp_path / "again.db").replace(tmp_path / "store.db")
+    again = sync(folder)
+    assert again != first
+    assert f"{uri}: does not know run {first}, as if it had been made anew" in caplog.text
+    check_whole(MlflowClient(uri), again)
+    caplog.clear()
+    assert sync(folder) == again
+    MlflowClient(uri).delete_run(again)
+    assert sync(folder) == again  # nothing is left to send, and what somebody deleted does not come back
+    assert not caplog.text
 
 
 def test_a_deleted_run_is_said_to_be_deleted(tmp_path, uri):
@@ -154,6 +176,13 @@ def test_a_running_training_is_left_alone(tmp_path, uri):
 def test_a_folder_without_a_journal_is_one_line(tmp_path):
     with pytest.raises(TrackingError, match=r"holds no journal\.jsonl"):
         sync(tmp_path)
+
+
+def test_a_journal_of_something_else_is_one_line(tmp_path, uri):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / journal.FILE).write_text('{"kind": "run", "time": 1}\n')
+    with pytest.raises(TrackingError, match="its run has no 'journal'; nothing can be sent"):
+        sync(tmp_path / "run", uri)
 
 
 def test_a_store_with_a_password_is_not_written_down(tmp_path, uri, monkeypatch):
