@@ -137,6 +137,11 @@ def find_image_folders(source: Path, images: str | None) -> list[Folders]:
     return [Folders(source, source, None)]
 
 
+def label_folders(place: Path) -> list[Path]:
+    """Return the folders in a folder whose names are known as those of labels."""
+    return [path for path in _folders(place) if path.name.lower() in LABEL_FOLDERS]
+
+
 def pair_files(folders: Folders, home: Path, classes: Sequence[str]) -> tuple[list[Pair], list[str]]:
     """Return every image of a folder with its label.
 

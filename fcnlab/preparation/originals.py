@@ -44,6 +44,7 @@ COUNTS = {
 }
 """The number of images of each set as it is distributed, by data set."""
 
+_LOOKED_AT = 20  # How many JSON files are opened to find out whether they are LabelMe's.
 _FEW_LEVELS = 64  # A quarter of what 8 bits can tell apart.
 
 
@@ -396,12 +397,20 @@ def _pixel_size(label: Path | Page) -> tuple[int, int]:
 def _labelme_files(config: PrepareConfig, folder: Path) -> tuple[Path, Path, dict[str, Path]] | None:
     """Return the folders of images and of LabelMe files, and these by stem; None if there are none."""
     side = layouts.find_image_folders(folder, config.images)[0]
-    for place in dict.fromkeys((side.images, folder / (config.labels or "labels"))):
+    beside = [path for path in layouts.label_folders(side.images.parent) if path != side.images]
+    for place in [folder / config.labels] if config.labels is not None else [side.images, *beside]:
         if not place.is_dir():
             continue
         found = {path.stem: path for path in sorted(place.iterdir()) if path.suffix.lower() == layouts.JSON}
-        if found and any(labelme.is_labelme(path) for path in list(found.values())[:1]):
-            return side.images, place, found
+        if not any(labelme.is_labelme(path) for path in list(found.values())[:_LOOKED_AT]):
+            continue
+        pictures = [path for path in beside if layouts.holds_images(path)]
+        if pictures and config.labels is None:
+            raise DataError(
+                f"source={config.source} has LabelMe files in '{_below(folder, place)}' and labels as pictures in "
+                f"'{_below(folder, pictures[0])}': set `labels` to the folder that counts"
+            )
+        return side.images, place, found
     return None
 
 
