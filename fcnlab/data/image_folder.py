@@ -58,6 +58,8 @@ class PairedFiles(LabelledFiles):
         if not chosen:
             raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
         super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
+        if not config.label_values:  # Values that are declared count whatever their colours.
+            self._compare_palettes()
         if split == "train" and config.num_classes == 2 and not config.label_values and config.ignore_index == 255:
             self._warn_of_void_alone()
 

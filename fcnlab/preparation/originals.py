@@ -493,7 +493,7 @@ def _with_coco(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated], O
     """Return the images of a COCO file."""
     home = folder.resolve()
     path = Path(config.annotations).expanduser()
-    if not path.is_file():
+    if not path.exists() and not path.is_absolute():
         path = folder / path
         require_within(path, home, "source")
     coco = Coco(path, config.classes, config.boxes)

@@ -68,9 +68,9 @@ def assign(config: PrepareConfig, images: Sequence[Item]) -> Drawn:
     fractions = {"val": 0.0 if config.folds else config.val_fraction, "test": config.test_fraction}
     if sum(fractions.values()) >= 1:
         raise ConfigError("val_fraction and test_fraction: leave some of the images for training")
-    described: dict[str, Any] = {"split_seed": config.split_seed}
-    if config.group_by:
-        described["group_by"] = config.group_by
+    keys = {"val_fraction": not config.folds, "test_fraction": config.test_fraction > 0, "group_by": config.group_by,
+            "fold": config.folds, "split_seed": True}  # fmt: skip
+    described = {key: getattr(config, key) for key, counts in keys.items() if counts}
     count, needed = len(set(groups)), 1 + sum(share > 0 for share in fractions.values())
     if len(names) < max(needed, 2):
         raise DataError(
