@@ -260,7 +260,10 @@ def fold_of(groups: Sequence[str], pixels: np.ndarray, folds: int, seed: int) ->
     """
     ordered = list(dict.fromkeys(groups))
     if len(ordered) < folds:
-        raise DataError(f"folds={folds}: there are {len(ordered)} groups of images, such as {first_few(ordered, 3)}")
+        raise DataError(
+            f"folds={folds}: there are {len(ordered)} groups of images, such as {first_few(ordered, 3)}: set "
+            "`group_by` to what tells more groups apart, or lower `folds`"
+        )
     place = {group: index for index, group in enumerate(ordered)}
     amounts = np.zeros((len(ordered), pixels.shape[1] + 1))
     for group, counts in zip(groups, pixels, strict=True):

@@ -686,9 +686,9 @@ def test_labels_whose_second_class_may_be_called_void_are_spoken_of(tmp_path, ca
             label = np.array(values if number == 2 else [0], np.uint8).repeat(8)[None].repeat(8, axis=0)
             cv2.imwrite(str(tmp_path / folder / f"{number}.png"), label)
     for split in ("train", "val"):
-        Folder(FolderConfig(root=str(tmp_path)), split)
+        Folder(FolderConfig(root=str(tmp_path)), split).fingerprint()
     assert sum("dataset.label_values=[0,255]" in record.getMessage() for record in caplog.records) == said
-    Folder(FolderConfig(root=str(tmp_path), label_values=list(values)[:2]), "train")
+    Folder(FolderConfig(root=str(tmp_path), label_values=list(values)[:2]), "train").fingerprint()
     assert len(caplog.records) == said
 
 
