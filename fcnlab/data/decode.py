@@ -23,8 +23,11 @@ size that no memory holds."""
 LARGEST_ARRAY = 2**30
 """The largest size of decoded pixels in bytes: without a limit, a few bytes of a file could claim all memory."""
 
+JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
+"""The extensions of JPEGs, in lower case."""
+
 EXTENSIONS = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff"),
+    *(".png", *JPEG_EXTENSIONS, ".bmp", ".tif", ".tiff"),
     *(".webp", ".gif", ".jp2", ".pgm", ".ppm", ".pbm", ".pnm"),
 )
 """The extensions of image and label files, in lower case: every reader takes these."""

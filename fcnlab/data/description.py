@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 FILE = "dataset.yaml"
 
-INFORMATION = ("source", "licence", "class_pixels", "test_list", "group_by", "split_seed", "meaning")
+INFORMATION = (
+    *("source", "licence", "class_pixels", "meaning", "test_list"),
+    *("val_fraction", "test_fraction", "group_by", "fold", "split_seed"),
+)
 """Keys for people, which set nothing."""
 
 

@@ -58,8 +58,16 @@ class PairedFiles(LabelledFiles):
         if not chosen:
             raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
         super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
-        if split == "train" and config.num_classes == 2 and not config.label_values and config.ignore_index == 255:
+        if not config.label_values:  # Values that are declared count whatever their colours.
+            self._compare_palettes()
+        self._may_be_binary = split == "train" and config.num_classes == 2 and not config.label_values
+        self._may_be_binary &= config.ignore_index == 255
+
+    def fingerprint(self) -> str:
+        """Return the digest of `LabelledFiles`; a start that has it cached reads no file, and is not warned again."""
+        if self._may_be_binary:
             self._warn_of_void_alone()
+        return super().fingerprint()
 
     def _warn_of_void_alone(self) -> None:
         """Say it where 255, which is void, may have been meant as the second class: no label has a value but 0 and 255.

@@ -12,11 +12,12 @@ import numpy as np
 from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data import image_files
 from fcnlab.data.dataset import Dataset, Sample
-from fcnlab.data.decode import read_file
+from fcnlab.data.decode import JPEG_EXTENSIONS, read_file
 from fcnlab.data.digests import digest, digest_of
 from fcnlab.data.file_times import digest_of_files
 from fcnlab.data.image_files import Page
-from fcnlab.data.label_files import read_label
+from fcnlab.data.label_files import RawLabel, read_raw_label
+from fcnlab.data.label_palettes import PaletteCheck
 from fcnlab.data.orientation import Evidence, Turning, orientation_of, stated_size
 from fcnlab.data.prefetch import map_ahead
 from fcnlab.data.sample_names import first_few
@@ -58,6 +59,7 @@ class LabelledFiles(Dataset):
         self._images = images
         self._labels = labels
         self._digests: dict[Path, str] = {}
+        self._palettes: PaletteCheck | None = None
         self._turning = Turning(config.turned, self._sizes, "dataset.turned")
 
     @property
@@ -159,8 +161,23 @@ class LabelledFiles(Dataset):
 
     def _read_label(self, path: Path) -> np.ndarray:
         """Return a label's raw values, H x W."""
+        label = self._read_raw(path)
+        if self._palettes is not None:
+            self._palettes.require_one_meaning(label)
+        return label.values
+
+    def _read_raw(self, path: Path | Page) -> RawLabel:
         white = 255 if 255 in self._values.values else 1
-        return read_label(path, white=white, upright=self._turning.declared is not False)
+        return read_raw_label(path, white=white, upright=self._turning.declared is not False)
+
+    def _compare_palettes(self) -> None:
+        """Let labels be refused from now on whose palettes give an index two colours."""
+        self._palettes = PaletteCheck(self._raw_labels)
+
+    def _raw_labels(self) -> Iterator[tuple[RawLabel, Path | Page]]:
+        """Yield every label, also those of the other split."""
+        for path in self._labels.values():
+            yield self._read_raw(path), path
 
 
 class LabelValues:
@@ -209,10 +226,10 @@ class LabelValues:
             known = np.isin(values, np.flatnonzero(self._known))
         if not known.all():
             unknown = first_few(np.unique(values[~known]).tolist())
-            raise DataError(
-                f"label '{path}' has {unknown} outside the {self._num_classes} classes: set "
-                "dataset.label_values to the raw value of each class, or raise dataset.num_classes"
-            )
+            way_out = "set dataset.label_values to the raw value of each class, or raise dataset.num_classes"
+            if path.suffix.lower() in JPEG_EXTENSIONS:
+                way_out = "JPEG changes the values of pixels when it is saved: save labels as PNGs"
+            raise DataError(f"label '{path}' has {unknown} outside the {self._num_classes} classes: {way_out}")
         return cv2.LUT(values, self._classes) if values.dtype == np.uint8 else self._classes[values]
 
 

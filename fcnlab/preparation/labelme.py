@@ -193,7 +193,7 @@ def _draw(labels: np.ndarray, item: Shape, points: np.ndarray) -> None:
         shapes.line(labels, points, item.index)
     elif item.kind in ("point", "points"):
         for point in points:
-            shapes.disc(labels, point, shapes.POINT_RADIUS, item.index)
+            shapes.spot(labels, point, item.index)
     else:
         shapes.polygon(labels, points, item.index)
 

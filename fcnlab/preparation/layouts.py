@@ -126,15 +126,37 @@ def find_folders(source: Path, images: str | None, labels: str | None) -> list[F
     return unique[0]
 
 
-def find_image_folders(source: Path, images: str | None) -> list[Folders]:
-    """Return the folders of images whose annotations lie beside them or in a COCO file; see `find_folders`."""
+def find_image_folder(source: Path, images: str | None) -> Path:
+    """Return the folder of images whose annotations lie beside them or in a COCO file; ``source`` if there is none.
+
+    Raises:
+        DataError: If two folders in the same place are called so.
+    """
     if images is not None and (source / images).is_dir():
-        return [Folders(source / images, source / images, None)]
-    for place in [source, *_folders(source)]:
-        named = [path for path in _folders(place) if path.name.lower() in _names(images, IMAGE_FOLDERS)]
-        if len(named) == 1:
-            return [Folders(named[0], named[0], None)]
-    return [Folders(source, source, None)]
+        return source / images
+    for places in ([source], _folders(source)):
+        named = [
+            path for place in places for path in _folders(place) if path.name.lower() in _names(images, IMAGE_FOLDERS)
+        ]
+        if len(named) > 1:
+            shown = first_few(_below(source, path) for path in named)
+            raise DataError(
+                f"source={source} has {len(named)} folders of images ({shown}): set `images` to one of them"
+            )
+        if named:
+            return named[0]
+    return source
+
+
+def has_json(source: Path) -> bool:
+    """Whether a source has a JSON file, as annotation tools write, in it or in the folders of the next two levels."""
+    patterns = ("*", "*/*", "*/*/*")
+    return any(path.suffix.lower() == JSON for pattern in patterns for path in source.glob(pattern))
+
+
+def label_folders(place: Path) -> list[Path]:
+    """Return the folders in a folder whose names are known as those of labels."""
+    return [path for path in _folders(place) if path.name.lower() in LABEL_FOLDERS]
 
 
 def pair_files(folders: Folders, home: Path, classes: Sequence[str]) -> tuple[list[Pair], list[str]]:

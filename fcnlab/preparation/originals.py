@@ -44,6 +44,7 @@ COUNTS = {
 }
 """The number of images of each set as it is distributed, by data set."""
 
+_LOOKED_AT = 20  # How many JSON files are opened to find out whether they are LabelMe's.
 _FEW_LEVELS = 64  # A quarter of what 8 bits can tell apart.
 
 
@@ -309,6 +310,9 @@ def _with_pixels(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated],
     found.warnings += [line for line in (layouts.left_out(folder, pairs),) if line]
     splits = {pair.split for pair in pairs}
     names = _unique_names([pair.name for pair in pairs], [pair.split for pair in pairs])
+    twice = _first_twice(names)
+    if twice is not None:
+        raise DataError(f"source={config.source}: two images would be called '{twice}': rename one")
     if any(pair.label is None for pair in pairs):
         return _with_masks(config, pairs, names, found), found
     keep_split = len(splits) > 1
@@ -395,13 +399,23 @@ def _pixel_size(label: Path | Page) -> tuple[int, int]:
 
 def _labelme_files(config: PrepareConfig, folder: Path) -> tuple[Path, Path, dict[str, Path]] | None:
     """Return the folders of images and of LabelMe files, and these by stem; None if there are none."""
-    side = layouts.find_image_folders(folder, config.images)[0]
-    for place in dict.fromkeys((side.images, folder / (config.labels or "labels"))):
+    if config.images is None and config.labels is None and not layouts.has_json(folder):
+        return None
+    images = layouts.find_image_folder(folder, config.images)
+    beside = [path for path in layouts.label_folders(images.parent) if path != images]
+    for place in [folder / config.labels] if config.labels is not None else [images, *beside]:
         if not place.is_dir():
             continue
         found = {path.stem: path for path in sorted(place.iterdir()) if path.suffix.lower() == layouts.JSON}
-        if found and any(labelme.is_labelme(path) for path in list(found.values())[:1]):
-            return side.images, place, found
+        if not any(labelme.is_labelme(path) for path in list(found.values())[:_LOOKED_AT]):
+            continue
+        pictures = [path for path in beside if layouts.holds_images(path)]
+        if pictures and config.labels is None:
+            raise DataError(
+                f"source={config.source} has LabelMe files in '{_below(folder, place)}' and labels as pictures in "
+                f"'{_below(folder, pictures[0])}': set `labels` to the folder that counts"
+            )
+        return images, place, found
     return None
 
 
@@ -484,11 +498,11 @@ def _with_coco(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated], O
     """Return the images of a COCO file."""
     home = folder.resolve()
     path = Path(config.annotations).expanduser()
-    if not path.is_file():
+    if not path.exists() and not path.is_absolute():
         path = folder / path
         require_within(path, home, "source")
     coco = Coco(path, config.classes, config.boxes)
-    place = layouts.find_image_folders(folder, config.images)[0].images
+    place = layouts.find_image_folder(folder, config.images)
     images = {key: _coco_image(coco, name, place, folder, home) for key, name in coco.files.items()}
     twice = _first_twice([str(image) for image in images.values()])
     if twice is not None:

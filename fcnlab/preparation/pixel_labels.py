@@ -12,6 +12,7 @@ from fcnlab.core.errors import DataError
 from fcnlab.data import image_files
 from fcnlab.data.image_files import Page
 from fcnlab.data.label_files import read_raw_label
+from fcnlab.data.label_palettes import Palettes, bracketed
 from fcnlab.data.sample_names import first_few
 from fcnlab.preparation.json_documents import VOID
 
@@ -25,8 +26,7 @@ class Scan:
     Attributes:
         files: The number of files that hold each value.
         first: The first file that holds each value.
-        colours: The colour that palettes give each value, with the file that says so.
-        contradiction: Two files whose palettes give one value two colours; None if all agree.
+        palettes: The colours that palettes give the values.
         jpegs: The labels that are JPEGs.
         bilevel: Whether any label has pixels of one bit.
     """
@@ -34,8 +34,7 @@ class Scan:
     def __init__(self) -> None:
         self.files: dict[int, int] = {}
         self.first: dict[int, str] = {}
-        self.colours: dict[int, tuple[tuple[int, ...], str]] = {}
-        self.contradiction: str | None = None
+        self.palettes = Palettes()
         self.jpegs: list[str] = []
         self.bilevel = False
 
@@ -62,17 +61,7 @@ class Scan:
         for value in np.unique(raw.values).tolist():
             self.files[value] = self.files.get(value, 0) + 1
             self.first.setdefault(value, str(path))
-            if raw.palette is not None and value < len(raw.palette):
-                self._compare(value, tuple(raw.palette[value].tolist()), str(path))
-
-    def _compare(self, value: int, colour: tuple[int, ...], path: str) -> None:
-        known, other = self.colours.setdefault(value, (colour, path))
-        if known != colour and self.contradiction is None:
-            self.contradiction = (
-                f"the palettes of labels differ: {value} is {_bracketed(known)} in '{other}' "
-                f"and {_bracketed(colour)} in '{path}'; set `colours` to the colour of each class, so that labels are "
-                "matched by colour, or `values` if the indices count whatever their colours"
-            )
+        self.palettes.add(raw, path)
 
 
 class Meaning(NamedTuple):
@@ -135,8 +124,11 @@ def decide(
         DataError: If it is unclear, with the words that settle it.
     """
     count, found = len(class_names), set(scan.files)
-    if scan.contradiction is not None and not values:
-        raise DataError(scan.contradiction)
+    if scan.palettes.contradiction is not None and not values:
+        raise DataError(
+            f"{scan.palettes.contradiction}; set `colours` to the colour of each class, so that labels are matched by "
+            "colour, or `values` if the indices count whatever their colours"
+        )
     if instances:
         if count != 2 or values:
             raise DataError("instances=true: name two classes, as in classes=[background,cell], and leave out `values`")
@@ -247,7 +239,7 @@ def _strange(scan: Scan, strange: Sequence[int], class_names: Sequence[str], cho
         )
     held = sorted(scan.files)
     likely = held if len(held) == len(chosen) else [value for value in held if value != VOID]
-    example = f", as in values={_bracketed(likely)}" if len(likely) == len(chosen) else ""
+    example = f", as in values={bracketed(likely)}" if len(likely) == len(chosen) else ""
     return f"{text}: set `values` to that of each class{example}, or void_values to those of void"
 
 
@@ -255,12 +247,8 @@ def _colours_in(path: Path | Page) -> str:
     """Return the first few colours of a picture."""
     pixels = image_files.read(path).reshape(-1, 3)
     colours = np.unique(pixels, axis=0)
-    shown = ", ".join(_bracketed(colour) for colour in colours[:5].tolist())
+    shown = ", ".join(bracketed(colour) for colour in colours[:5].tolist())
     return f"{shown} and {len(colours) - 5} more" if len(colours) > 5 else shown
-
-
-def _bracketed(colour: Sequence[int]) -> str:
-    return f"[{','.join(map(str, colour))}]"
 
 
 def _size(shape: Sequence[int]) -> str:

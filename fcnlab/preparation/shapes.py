@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw
 
 LINE_WIDTH = 10
 """The width in pixels at which LabelMe draws a line."""
@@ -33,19 +36,19 @@ def rectangle(labels: np.ndarray, corners: np.ndarray, index: int) -> None:
 
 def circle(labels: np.ndarray, points: np.ndarray, index: int) -> None:
     """Fill a circle about the first point through the second, 2 x 2; see `polygon`."""
-    radius = round(float(np.hypot(*(points[1] - points[0]))))
-    disc(labels, points[0], radius, index)
+    radius = min(round(float(np.hypot(*(points[1] - points[0])))), _LARGEST_RADIUS)
+    cv2.circle(labels, tuple(np.rint(points[0]).astype(int).tolist()), radius, int(index), cv2.FILLED)
 
 
-def disc(labels: np.ndarray, centre: np.ndarray, radius: int, index: int) -> None:
-    """Fill a disc of a radius in pixels about a point; see `polygon`."""
-    at = tuple(np.rint(centre).astype(int).tolist())
-    cv2.circle(labels, at, min(radius, _LARGEST_RADIUS), int(index), cv2.FILLED)
+def spot(labels: np.ndarray, point: np.ndarray, index: int, radius: int = POINT_RADIUS) -> None:
+    """Fill a disc about a point, as LabelMe draws a point; see `polygon`."""
+    x, y = point.tolist()
+    _with_pil(labels, index, lambda draw: draw.ellipse([x - radius, y - radius, x + radius, y + radius], 1, 1))
 
 
 def line(labels: np.ndarray, points: np.ndarray, index: int, width: int = LINE_WIDTH) -> None:
-    """Draw a line through at least two points; see `polygon`."""
-    cv2.polylines(labels, [np.rint(points).astype(np.int32)], False, int(index), width)
+    """Draw a line through at least two points, as LabelMe draws it: with blunt ends; see `polygon`."""
+    _with_pil(labels, index, lambda draw: draw.line([tuple(point) for point in points.tolist()], 1, width))
 
 
 def paste(labels: np.ndarray, mask: np.ndarray, points: np.ndarray, index: int) -> None:
@@ -56,3 +59,10 @@ def paste(labels: np.ndarray, mask: np.ndarray, points: np.ndarray, index: int) 
     mask = mask.reshape(*mask.shape[:2], -1).any(axis=2)[top - row :, left - column :]
     mask = mask[: part.shape[0], : part.shape[1]]
     part[: mask.shape[0], : mask.shape[1]][mask] = index
+
+
+def _with_pil(labels: np.ndarray, index: int, function: Callable[[ImageDraw.ImageDraw], None]) -> None:
+    """Draw with PIL, as LabelMe does, whose lines and discs differ from OpenCV's by a few pixels."""
+    mask = Image.new("1", labels.shape[::-1])
+    function(ImageDraw.Draw(mask))
+    labels[np.asarray(mask)] = index

@@ -68,9 +68,9 @@ def assign(config: PrepareConfig, images: Sequence[Item]) -> Drawn:
     fractions = {"val": 0.0 if config.folds else config.val_fraction, "test": config.test_fraction}
     if sum(fractions.values()) >= 1:
         raise ConfigError("val_fraction and test_fraction: leave some of the images for training")
-    described: dict[str, Any] = {"split_seed": config.split_seed}
-    if config.group_by:
-        described["group_by"] = config.group_by
+    keys = {"val_fraction": not config.folds, "test_fraction": config.test_fraction > 0, "group_by": config.group_by,
+            "fold": config.folds, "split_seed": True}  # fmt: skip
+    described = {key: getattr(config, key) for key, counts in keys.items() if counts}
     count, needed = len(set(groups)), 1 + sum(share > 0 for share in fractions.values())
     if len(names) < max(needed, 2):
         raise DataError(
@@ -260,7 +260,10 @@ def fold_of(groups: Sequence[str], pixels: np.ndarray, folds: int, seed: int) ->
     """
     ordered = list(dict.fromkeys(groups))
     if len(ordered) < folds:
-        raise DataError(f"folds={folds}: there are {len(ordered)} groups of images, such as {first_few(ordered, 3)}")
+        raise DataError(
+            f"folds={folds}: there are {len(ordered)} groups of images, such as {first_few(ordered, 3)}: set "
+            "`group_by` to what tells more groups apart, or lower `folds`"
+        )
     place = {group: index for index, group in enumerate(ordered)}
     amounts = np.zeros((len(ordered), pixels.shape[1] + 1))
     for group, counts in zip(groups, pixels, strict=True):

@@ -10,6 +10,7 @@ from fcnlab.config.schema import SCHEMAS, Config, flatten, key, keys_with, leave
 from fcnlab.core.errors import DataError
 from fcnlab.data import Dataset
 from fcnlab.data.cached_checks import CachedChecks
+from fcnlab.data.description import INFORMATION
 from fcnlab.experiment import resume
 
 SECTIONS = [("", Config())]
@@ -101,9 +102,7 @@ def test_a_folder_may_describe_what_says_so(tmp_path, name, described):
         with pytest.raises(DataError) as caught:
             compose(words)
         known = str(caught.value).partition("known are ")[2].split(", ")
-        assert {*known} - {"source", "licence", "class_pixels"} == {
-            *keys_with(Role.DESCRIBED, SCHEMAS["dataset"]["folder"]())
-        }
+        assert {*known} - {*INFORMATION} == {*keys_with(Role.DESCRIBED, SCHEMAS["dataset"]["folder"]())}
 
 
 @pytest.mark.parametrize("name", sorted({name for _, _, name in ROLES if name.startswith("dataset.")}))

@@ -686,10 +686,38 @@ def test_labels_whose_second_class_may_be_called_void_are_spoken_of(tmp_path, ca
             label = np.array(values if number == 2 else [0], np.uint8).repeat(8)[None].repeat(8, axis=0)
             cv2.imwrite(str(tmp_path / folder / f"{number}.png"), label)
     for split in ("train", "val"):
-        Folder(FolderConfig(root=str(tmp_path)), split)
+        Folder(FolderConfig(root=str(tmp_path)), split).fingerprint()
     assert sum("dataset.label_values=[0,255]" in record.getMessage() for record in caplog.records) == said
-    Folder(FolderConfig(root=str(tmp_path), label_values=list(values)[:2]), "train")
+    Folder(FolderConfig(root=str(tmp_path), label_values=list(values)[:2]), "train").fingerprint()
     assert len(caplog.records) == said
+
+
+def quantised(root, palettes, values=(0, 1, 2)):
+    """Make labels of one row of indices each, with a palette for each file."""
+    for folder in ("images", "labels"):
+        (root / folder).mkdir()
+    for number, palette in enumerate(palettes):
+        picture = Image.fromarray(np.array([values] * 4, np.uint8), "P")
+        picture.putpalette(np.ravel(palette).tolist())
+        picture.save(root / "labels" / f"{number}.png")
+        cv2.imwrite(str(root / "images" / f"{number}.png"), np.zeros((4, len(values)), np.uint8))
+    return root
+
+
+def test_palettes_that_contradict_each_other_are_refused(tmp_path):
+    black, red, green = [0, 0, 0], [255, 0, 0], [0, 255, 0]
+    root = quantised(tmp_path, [[black, red, green]] * 3 + [[black, green, red]])
+    cfg = FolderConfig(root=str(root), num_classes=3)
+    refused(cfg, "1 is [255,0,0] in", "0.png' and [0,255,0] in", "3.png'", read=True)
+    for split in ("train", "val"):
+        Folder(FolderConfig(root=str(root), num_classes=3, label_values=[0, 1, 2]), split).check()
+
+
+def test_palettes_that_differ_in_colours_that_no_pixel_has_are_taken(tmp_path):
+    black, red, green = [0, 0, 0], [255, 0, 0], [0, 255, 0]
+    root = quantised(tmp_path, [[black, red, green], [black, red, red], [black, red]], values=(0, 1, 1))
+    for split in ("train", "val"):
+        Folder(FolderConfig(root=str(root), num_classes=3), split).check()
 
 
 def test_what_is_no_file_is_named_before_anything_waits_for_it(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 
 import numpy as np
@@ -200,3 +201,14 @@ def test_a_file_name_leads_nowhere_else(tmp_path, name):
     (root / "coco.json").write_text(json.dumps(document(images=[{"id": 1, "file_name": "link.png"}])))
     with pytest.raises(DataError, match="is a link to"):
         find(root)
+
+
+@pytest.mark.parametrize("what", ["pipe", "/dev/zero", "images", "missing.json"])
+def test_what_is_no_file_is_not_waited_for(tmp_path, what):
+    root = source(tmp_path, document(), "images/a.png")
+    os.mkfifo(root / "pipe")
+    began = time.monotonic()
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        find(root, f"annotations={what}")
+    assert time.monotonic() - began < 2
+    assert "\n" not in str(caught.value)

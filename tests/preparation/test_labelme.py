@@ -159,6 +159,16 @@ def test_an_image_without_a_file_of_its_name_is_named(tmp_path):
         find(root)
 
 
+def test_labels_as_pictures_beside_labelme_files_are_a_question(tmp_path):
+    root = source(tmp_path, {"a": (document(SQUARE), "a.png")})
+    (root / "labels").mkdir()
+    Image.fromarray(np.full((60, 80), 2, np.uint8)).save(root / "labels" / "a.png")
+    with pytest.raises(DataError, match="LabelMe files in 'images' and labels as pictures in 'labels': set `labels`"):
+        find(root)
+    assert (find(root, "labels=labels").images[0].read()[1] == 2).all()
+    assert find(root, "labels=images").images[0].read()[1].sum() == 121
+
+
 def test_shapes_with_too_few_points_are_counted(tmp_path):
     short = shape("polygon", [[1, 1], [5, 5]])
     found = find(source(tmp_path, {"a": (document(SQUARE, short, short), "a.png")}))

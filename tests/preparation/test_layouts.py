@@ -119,3 +119,14 @@ def test_a_link_out_of_the_source_is_not_followed(tmp_path):
     (tmp_path / "source" / "images" / "b.png").symlink_to(tmp_path / "elsewhere" / "secret.png")
     with pytest.raises(DataError, match="is a link to"):
         found(tmp_path / "source")
+
+
+def test_one_of_two_folders_of_images_is_not_chosen_silently(tmp_path):
+    touch(tmp_path, "one/images/a.png")
+    assert layouts.find_image_folder(tmp_path, None) == tmp_path / "one" / "images"
+    touch(tmp_path, "two/images/a.png")
+    with pytest.raises(DataError, match=r"has 2 folders of images \(one/images, two/images\): set `images`"):
+        layouts.find_image_folder(tmp_path, None)
+    assert layouts.find_image_folder(tmp_path, "two/images") == tmp_path / "two" / "images"
+    touch(tmp_path, "images/a.png")
+    assert layouts.find_image_folder(tmp_path, None) == tmp_path / "images"

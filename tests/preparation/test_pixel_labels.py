@@ -1,0 +1,159 @@
+"""What the values of labels mean is decided by all labels together, or refused with the words that settle it."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcnlab.config import compose
+from fcnlab.core.errors import DataError
+from fcnlab.preparation import originals
+
+TWO, THREE = "classes=[background,cell]", "classes=[background,cell,nucleus]"
+
+
+def source(tmp_path, *labels, ending=".png"):
+    """Make a source with labels, each a row of values, a picture of PIL's, or a function that saves one."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for number, label in enumerate(labels):
+        picture = label if isinstance(label, Image.Image) else Image.fromarray(np.array([label], np.uint8).repeat(4, 0))
+        picture.save(tmp_path / "labels" / f"{number}{ending}")
+        Image.fromarray(np.full((*picture.size[::-1], 3), 10 * number, np.uint8)).save(
+            tmp_path / "images" / f"{number}.png"
+        )
+    return tmp_path
+
+
+def read(root, *words):
+    found = originals.find(compose([f"source={root}", "root=out", *words], "prepare"), root)
+    return [image.read()[1][0].tolist() for image in found.images], found
+
+
+@pytest.mark.parametrize(
+    ("labels", "words", "expected"),
+    [
+        ([[0, 255], [0, 0]], [TWO], [[0, 1], [0, 0]]),
+        ([[0, 255], [0, 1]], [TWO], [[0, 255], [0, 1]]),  # 255 is void in both, since there is a 1
+        ([[0, 255], [0, 0]], [TWO, "void_values=[255]"], [[0, 255], [0, 0]]),
+        ([[0, 128], [0, 255]], [TWO, "values=[0,128]"], [[0, 1], [0, 255]]),
+        ([[0, 1, 2, 3]], [THREE, "void_values=[0]"], [[255, 0, 1, 2]]),
+        ([[0, 1, 2, 255]], [TWO, "void_values=[0,255]"], [[255, 0, 1, 255]]),
+        ([[5, 6, 7, 8]], [THREE, "values=[5,6,7]", "void_values=[8]"], [[0, 1, 2, 255]]),
+        ([[0, 7, 255, 9]], [TWO, "instances=true"], [[0, 1, 1, 1]]),
+        ([[0, 7, 255, 9]], [TWO, "instances=true", "void_values=[255]"], [[0, 1, 255, 1]]),
+        ([[0, 1], [0, 255]], [THREE], [[0, 1], [0, 255]]),
+    ],
+)
+def test_one_meaning_for_all(tmp_path, labels, words, expected):
+    labels = [*labels, labels[0]] if len(labels) == 1 else labels
+    assert read(source(tmp_path, *labels), *words)[0] == (expected * 2 if len(expected) == 1 else expected)
+
+
+def test_one_bit_beside_eight_bits(tmp_path):
+    bits = Image.fromarray(np.array([[False, True]]))
+    assert read(source(tmp_path, bits, [0, 255]), TWO)[0] == [[0, 1], [0, 1]]
+
+
+def test_one_bit_beside_indices(tmp_path):
+    bits = Image.fromarray(np.array([[False, True]]))
+    assert read(source(tmp_path, bits, [1, 255]), TWO)[0] == [[0, 1], [1, 255]]
+
+
+def test_objects_numbered_in_sixteen_bits(tmp_path):
+    label = Image.fromarray(np.array([[0, 300, 40000]], np.uint16))
+    assert read(source(tmp_path, label, label), TWO, "instances=true")[0] == [[0, 1, 1]] * 2
+    assert read(tmp_path, TWO, "values=[0,300]", "void_values=[40000]")[0] == [[0, 1, 255]] * 2
+
+
+def palette(indices, colours):
+    picture = Image.fromarray(np.array([indices], np.uint8).repeat(4, 0), "P")
+    picture.putpalette(np.ravel(colours).tolist())
+    return picture
+
+
+BLACK, RED, GREEN = [0, 0, 0], [255, 0, 0], [0, 255, 0]
+
+
+def test_palettes_of_another_order_are_matched_by_colour_or_refused(tmp_path):
+    root = source(tmp_path, palette([0, 1, 2], [BLACK, RED, GREEN]), palette([0, 1, 2], [BLACK, GREEN, RED]))
+    with pytest.raises(DataError, match=r"1 is \[255,0,0\] in '.*0\.png' and \[0,255,0\] in '.*1\.png'; set `colours`"):
+        read(root, THREE)
+    assert read(root, THREE, "colours=[[0,0,0],[255,0,0],[0,255,0]]")[0] == [[0, 1, 2], [0, 2, 1]]
+    assert read(root, THREE, "values=[0,1,2]")[0] == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_palettes_differ_only_where_values_are_used(tmp_path):
+    root = source(tmp_path, palette([0, 1, 0], [BLACK, RED, GREEN]), palette([0, 0, 0], [BLACK, GREEN, RED]))
+    assert read(root, TWO)[0] == [[0, 1, 0], [0, 0, 0]]
+
+
+def test_what_was_decided_is_shown(tmp_path):
+    found = read(source(tmp_path, [0, 128], [0, 255]), TWO, "values=[0,128]")[1]
+    assert found.meaning == [("0", "background"), ("128", "cell"), ("255", "void")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words", "said"),
+    [
+        ([[0, 1], [0, 5]], [TWO], r"1\.png' has the values 5, which are no class's: set `values`"),
+        ([[0, 128], [0, 0]], [TWO], r"as in values=\[0,128\]"),
+        ([[0, 255], [0, 0]], [THREE], "hold 0 and 255 alone, .* and there are 3 classes"),
+        ([list(range(40)), [0, 1]], [TWO], "instances=true makes every value but 0 the class 'cell'"),
+        ([[0, 1], [0, 1]], [THREE, "instances=true"], "instances=true: name two classes"),
+        ([[0, 1], [0, 1]], [TWO, "values=[0,1]", "void_values=[1]"], "void_values and values both have 1"),
+        (
+            [Image.fromarray(np.array([[BLACK, RED]], np.uint8))] * 2,
+            [TWO],
+            r"\(\[0,0,0\], \[255,0,0\]\): set `colours`",
+        ),
+    ],
+)
+def test_what_is_unclear_is_one_line(tmp_path, labels, words, said):
+    with pytest.raises(DataError, match=said) as caught:
+        read(source(tmp_path, *labels), *words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_jpeg_has_other_values_than_were_drawn(tmp_path):
+    label = np.zeros((32, 32), np.uint8)
+    label[5:20, 7:23] = 255
+    root = source(tmp_path, *[Image.fromarray(label)] * 2, ending=".jpg")
+    with pytest.raises(DataError, match="is a JPEG: JPEG changes the values of pixels"):
+        read(root, TWO)
+
+
+def test_masks_of_classes_that_overlap_are_spoken_of(tmp_path):
+    root = source(tmp_path, [0, 0, 0], [0, 0, 0])
+    for name, values in (("cell", [0, 255, 255]), ("nucleus", [0, 0, 255])):
+        (root / "masks" / name).mkdir(parents=True)
+        for number in range(2):
+            row = np.array([values], np.uint8).repeat(4, 0)
+            Image.fromarray(row).save(root / "masks" / name / f"{number}.png")
+    rows, found = read(root, THREE, "labels=masks")
+    assert rows == [[0, 1, 2], [0, 1, 2]]
+    assert found.warnings[-1] == "masks of '0' overlap in 4 pixels: the later class is taken"
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("drawn_on", ["shown", "stored"])
+def test_photos_that_are_to_be_turned(tmp_path, orientation, drawn_on, caplog):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    shown = np.zeros((20, 30), np.uint8)
+    shown[3:9, 4:20] = 1
+    stored = {1: shown, 3: shown[::-1, ::-1], 6: np.rot90(shown)}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in "ab":
+        Image.fromarray(np.ascontiguousarray(stored) * 200).save(tmp_path / "images" / f"{name}.png", exif=exif)
+        label = shown if drawn_on == "shown" else np.ascontiguousarray(stored)
+        Image.fromarray(label).save(tmp_path / "labels" / f"{name}.png")
+    unclear = orientation == 3
+    words = ["turned=false"] if unclear and drawn_on == "stored" else []
+    found = originals.find(compose([f"source={tmp_path}", "root=out", TWO, *words], "prepare"), tmp_path)
+    assert found.turned is {1: None, 3: drawn_on == "shown", 6: drawn_on == "shown"}[orientation]
+    pixels, label = found.images[0].read()
+    np.testing.assert_array_equal(pixels[..., 0] > 100, label == 1)
+    assert len([record for record in caplog.records if "turned=false" in record.getMessage()]) == (
+        unclear and drawn_on == "shown"
+    )
