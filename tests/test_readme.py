@@ -1,4 +1,4 @@
-"""The README's examples of a trained network run as they are printed."""
+"""The README's examples of a trained network run as they are printed, and its links lead somewhere."""
 
 import re
 from pathlib import Path
@@ -54,3 +54,30 @@ def test_the_example_in_pytorch_computes_the_same(tmp_path, monkeypatch):
     with torch.no_grad():
         found = variables["network"](torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max() / 10)
+
+
+def anchor(heading):
+    """Return the fragment by which GitHub links to a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+DOCUMENTS = [
+    README,
+    *sorted(README.parent.glob("experiments/*/README.md")),
+    *sorted(README.parent.glob(".github/*.md")),
+]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(README.parent)))
+def test_every_link_leads_somewhere(path):
+    """A link to a section names a heading, and one to a file a file that is there."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        file, _, fragment = target.partition("#")
+        linked = path.parent / file if file else path
+        assert linked.exists(), target
+        if fragment:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in {anchor(heading) for heading in headings}, target
