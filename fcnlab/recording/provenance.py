@@ -8,6 +8,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -80,6 +81,8 @@ def repository_folder() -> Path:
 def git_state(folder: Path, seconds: float = 10.0) -> GitState | None:
     """Return the state of the repository that holds a folder. Nothing in the repository changes, not even its index.
 
+    No program runs that the repository's settings name: no hook, file system monitor, filter, pager or text conversion.
+
     Untracked Python files count as new code, except those that earlier runs wrote. The diff only names binary files
     and files above `MAX_DIFF_BYTES`. The whole diff is cut to that size as well, which its last line then says.
 
@@ -104,6 +107,7 @@ def git_state(folder: Path, seconds: float = 10.0) -> GitState | None:
     branch = reference.removeprefix("refs/heads/") if reference != "HEAD" else None
     git.folder = Path(top)
     try:
+        git.switch_off_filters()
         diff = _diff(git)
     except (_GitError, OSError) as error:
         log.warning("uncommitted changes are not recorded: %s", error)
@@ -167,35 +171,73 @@ class _Git:
     def __init__(self, folder: Path, seconds: float) -> None:
         self.folder = folder
         self.deadline = time.monotonic() + seconds
+        self._no_filters: dict[str, str] = {}
         kept = {name: value for name, value in os.environ.items() if name not in _OTHER_REPOSITORY}
-        # Git must answer in English, must not ask for a password, and must not rewrite the index.
-        self.environment = {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+        # Git must answer in English, must not ask for a password, rewrite the index or fetch anything.
+        own = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
+        self.environment = {**kept, **own}
 
     def __call__(self, *arguments: str, input: bytes = b"", environment: Mapping[str, str] | None = None) -> bytes:
         """Run git and return what it prints."""
-        # A big file counts as binary, so that a changed data set does not fill the memory. No hook runs.
-        settings = ["-c", f"core.bigFileThreshold={MAX_DIFF_BYTES}", "-c", f"core.hooksPath={os.devnull}"]
+        # A big file counts as binary, so that a changed data set does not fill the memory. No hook and no pager runs.
+        settings = {
+            "core.bigFileThreshold": str(MAX_DIFF_BYTES),
+            "core.hooksPath": os.devnull,
+            "core.fsmonitor": "false",
+            **self._no_filters,
+        }
+        given = [word for item in settings.items() for word in ("-c", "=".join(item))]
+        # What git prints goes into files: it may have started a process that outlives it and holds a pipe open.
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    ["git", "--no-pager", *given, *arguments],
+                    cwd=self.folder,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=errors,
+                    env={**self.environment, **(environment or {})},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise _GitError(f"git does not start ({error.strerror})") from None
+            try:
+                process.communicate(input, timeout=max(self.deadline - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                _kill_with_children(process)
+                raise _GitError("git takes too long here") from None
+            except BaseException:
+                _kill_with_children(process)
+                raise
+            output.seek(0)
+            errors.seek(0)
+            if process.returncode != 0:
+                warnings, _, reason = errors.read().decode(errors="replace").rpartition("fatal: ")
+                raise _GitError(" ".join((reason or warnings).split())[:500])
+            return output.read()
+
+    def switch_off_filters(self) -> None:
+        """Let git run none of the programs that the repository's settings name as filters of its files."""
         try:
-            done = subprocess.run(
-                ["git", *settings, *arguments],
-                cwd=self.folder,
-                input=input,
-                capture_output=True,
-                timeout=max(self.deadline - time.monotonic(), 0),
-                env={**self.environment, **(environment or {})},
+            names = self(
+                "config", "--null", "--name-only", "--get-regexp", r"^filter\..*\.(clean|smudge|process|required)$"
             )
-        except subprocess.TimeoutExpired:
-            raise _GitError("git takes too long here") from None
-        except OSError as error:
-            raise _GitError(f"git does not start ({error.strerror})") from None
-        if done.returncode != 0:
-            warnings, _, reason = done.stderr.decode(errors="replace").rpartition("fatal: ")
-            raise _GitError(" ".join((reason or warnings).split())[:500])
-        return done.stdout
+        except _GitError:  # there are none
+            return
+        for name in filter(None, os.fsdecode(names).split("\0")):
+            self._no_filters[name] = "false" if name.endswith(".required") else ""
 
     def line(self, *arguments: str) -> str:
         """Run git and return what it prints as text, without the last line end."""
         return os.fsdecode(self(*arguments)).removesuffix("\n")
+
+
+def _kill_with_children(process: subprocess.Popen) -> None:
+    with suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+    process.wait()
 
 
 def _diff(git: _Git) -> bytes:
@@ -218,6 +260,7 @@ def _diff(git: _Git) -> bytes:
             listed = ["--pathspec-from-file=-", "--pathspec-file-nul"]
             git("--literal-pathspecs", "add", "--intent-to-add", *listed, input=untracked, environment=environment)
         options = ["--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+        options.append("--ignore-submodules=dirty")  # git would look into them with settings and programs of their own
         return git("diff", *options, "--full-index", "HEAD", environment=environment)
 
 

@@ -177,6 +177,44 @@ def test_git_has_a_time_limit(repository, tmp_path, monkeypatch):
     assert state == GitState(git(repository, "rev-parse", "HEAD"), "work/new", None, "")
 
 
+def test_what_outlives_git_is_not_waited_for(repository, tmp_path, monkeypatch):
+    real = shutil.which("git")
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\ncase "$*" in *" diff "*) sleep 90 & sleep 90;; esac\nexec {shlex.quote(real)} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", str(slow.parent), prepend=os.pathsep)
+    began = time.monotonic()
+    assert git_state(repository, seconds=1).dirty is None
+    assert time.monotonic() - began < 30
+
+
+def test_no_program_of_the_repository_runs(repository, tmp_path):
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$0 $*" >> {shlex.quote(str(ran))}\ncat\n')
+    program.chmod(0o755)
+    (repository / ".gitattributes").write_text("*.py filter=mine diff=mine\n*.txt filter=must\n")
+    git(repository, "add", ".gitattributes")
+    git(repository, "commit", "-m", "attributes")
+    for name in (
+        *("core.fsmonitor", "core.pager", "pager.diff", "diff.external", "diff.mine.textconv", "diff.mine.command"),
+        *("filter.mine.clean", "filter.mine.smudge", "filter.must.process"),
+    ):
+        git(repository, "config", name, str(program))
+    git(repository, "config", "filter.must.required", "true")
+    for name in ("post-index-change", "reference-transaction"):
+        shutil.copy(program, repository / ".git" / "hooks" / name)
+    (repository / "package" / "a.py").write_text("changed\n")
+    (repository / "notes.txt").write_text("changed, too\n")
+    (repository / "new.py").write_text("new\n")
+    state = git_state(repository)
+    assert state.dirty
+    for line in ("+changed\n", "+changed, too\n", "+new\n"):
+        assert line in state.diff
+    assert not ran.exists(), ran.read_text()
+
+
 def test_a_hooks_own_repository_is_not_mistaken_for_it(repository, monkeypatch):
     expected = git_state(repository)
     monkeypatch.setenv("GIT_DIR", "/nowhere")
