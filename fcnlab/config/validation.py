@@ -58,6 +58,11 @@ def check_tracking(tracking: TrackingConfig) -> None:
             "tracking.uri: holds a password, which would be recorded; set MLFLOW_TRACKING_URI to it instead, or give "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
+    for key in ("experiment", "run_name", "register_as"):
+        if has_password(getattr(tracking, key) or ""):
+            raise ConfigError(
+                f"tracking.{key}: holds a password or a token, which would be recorded; choose another name"
+            )
     if tracking.register_as is not None and (not tracking.register_as.strip() or set(tracking.register_as) & set("/:")):
         raise ConfigError(f"tracking.register_as={tracking.register_as}: give a name without slashes and colons")
     if not re.fullmatch(r"(?!latest$|v\d+$)[\w\-]{1,255}", tracking.alias, re.ASCII | re.IGNORECASE):
