@@ -1,9 +1,12 @@
-"""Recognises that memory has run out, whichever library says so and in whatever words."""
+"""Recognises that memory has run out, whichever library says so, and gives back to the system what is not used."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 try:
@@ -53,3 +56,38 @@ def address_space_left() -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return limit - pages * resource.getpagesize()
+
+
+class Release:
+    """Gives memory that is not used any more back to the system, a while after it was asked to for the last time.
+
+    The C library keeps what was freed for the next request: ten times the size of the largest JSON document that a
+    server ever got.
+
+    Args:
+        seconds: How long to wait, so that the caller's objects are freed and nobody asks again.
+        release: Gives the memory back.
+    """
+
+    def __init__(self, seconds: float = 1.0, release: Callable[[], object] | None = None) -> None:
+        self._seconds = seconds
+        self._release = release or release_unused
+        self._guard = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    def soon(self) -> None:
+        """Ask for it, from any thread."""
+        with self._guard:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = threading.Timer(self._seconds, self._release)
+            self._timer.daemon = True
+            self._timer.start()
+
+
+def release_unused() -> None:
+    """Give what the C library holds of freed memory back to the system, where it can: glibc."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows
+        return

@@ -14,6 +14,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from fcnlab.core.environment import MAX_PIXELS
+from fcnlab.core.memory import Release
 
 
 class ServedModel(PythonModel):
@@ -22,6 +23,7 @@ class ServedModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Load the network of the model's checkpoint."""
         self._network = fcnlab.load(context.artifacts["checkpoint"])
+        self._memory = Release()
 
     def predict(self, model_input: np.ndarray) -> np.ndarray:
         """Classify every pixel. Several threads may call this at once.
@@ -39,6 +41,7 @@ class ServedModel(PythonModel):
         # Not at the top: packaging a model executes this file, and does not need MindSpore.
         from fcnlab.models.fcn import MINIMUM_SIZE
 
+        self._memory.soon()  # the document that held the images took ten times as much, and is freed in a moment
         height, width = model_input.shape[1:3]
         if min(height, width) < MINIMUM_SIZE:
             raise MlflowException.invalid_parameter_value(
@@ -51,6 +54,7 @@ class ServedModel(PythonModel):
         labels = np.empty(model_input.shape[:3], np.int32)
         for image, label in zip(model_input, labels, strict=True):  # one by one, to save memory
             label[...] = self._network.predict(image)
+        self._memory.soon()
         return labels
 
 

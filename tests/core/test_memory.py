@@ -3,6 +3,8 @@
 import errno
 import subprocess
 import sys
+import threading
+import time
 
 import cv2
 import pytest
@@ -54,3 +56,30 @@ def test_what_is_left_of_the_address_space():
     limited = ["sh", "-c", f"ulimit -v 4000000; exec {sys.executable} -c '{code}'"]
     left = int(subprocess.run(limited, capture_output=True, check=True, timeout=60).stdout)
     assert 2**30 < left < 4_000_000 * 1024
+
+
+def test_what_is_asked_for_again_and_again_is_done_once_afterwards():
+    times, done = [], threading.Event()
+    release = memory.Release(0.3, lambda: (times.append(time.monotonic()), done.set()))
+    for _ in range(5):
+        release.soon()
+        last = time.monotonic()
+        time.sleep(0.02)
+    assert done.wait(20)
+    time.sleep(0.4)
+    assert len(times) == 1
+    assert times[0] - last >= 0.3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other C libraries")
+def test_freed_memory_goes_back_to_the_system():
+    code = (
+        "import json; from pathlib import Path; from fcnlab.core import memory\n"
+        "rss = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 2**20\n"
+        "text = json.dumps([[[1.5, 2.5, n] for n in range(100)] for _ in range(5000)])\n"
+        "before = rss(); held = json.loads(text); most = rss(); keep = held[2500]; del held\n"
+        "memory.release_unused(); print(most - before, rss() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    most, left = map(float, done.stdout.split())
+    assert left < most / 2
