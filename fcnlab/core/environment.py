@@ -8,11 +8,11 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Collection, MutableMapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from fcnlab.core import owned_folder
 from fcnlab.core.processor import cpu_flags, thread_limit
 from fcnlab.core.protobuf import use_python_protobuf
 
@@ -53,7 +53,7 @@ def provide_home(environment: MutableMapping[str, str] = os.environ) -> None:
     try:
         Path.home()
     except RuntimeError:
-        folder = tempfile.mkdtemp(prefix="fcnlab-home-")
+        folder = str(owned_folder.make("fcnlab-home-"))
         environment["HOME"] = folder
         atexit.register(_remove, folder, os.getpid())
         if not environment.get("XDG_CACHE_HOME"):

@@ -18,9 +18,7 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +27,7 @@ from typing import Any, NamedTuple
 import mindspore as ms
 from mindspore import Tensor, nn
 
+from fcnlab.core import owned_folder
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.data.digests import digest_of
 from fcnlab.experiment.graph_key import (
@@ -49,7 +48,7 @@ MAX_ENTRIES = 128
 """The number of entries that are kept, newest first; an entry takes less than 1 MiB. A training has two or three."""
 
 _GRAPH, _SCRIPT, _RECORD = "graph.mindir", "compile_dependency.hash", "entry.json"  # the second name is MindSpore's
-_DAYS_OF_A_REMNANT = 7
+_PARTIAL = ".partial-"
 
 
 class GraphCache:
@@ -69,6 +68,7 @@ class GraphCache:
         self._configuration = dict(configuration)
         self._origins = list(origins)
         self._folder = folder or cache_folder("graphs")
+        owned_folder.remove_left(_PARTIAL, self._folder)
 
     def compile(self, cell: nn.Cell, *inputs: Tensor) -> bool:
         """Compile a cell in its present mode, for inputs of these shapes and types.
@@ -132,7 +132,7 @@ class GraphCache:
 
     def _keep(self, entry: Path, stored: _Stored, document: Mapping[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._folder))
+        partial = owned_folder.make(_PARTIAL, self._folder)
         try:
             (partial / _GRAPH).write_bytes(stored.graph)
             (partial / _SCRIPT).write_bytes(stored.script)
@@ -140,6 +140,7 @@ class GraphCache:
             record = {"digest": stored.digest, "of": readable}
             (partial / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
             shutil.rmtree(entry, ignore_errors=True)  # it is damaged, or MindSpore refused it
+            owned_folder.release(partial)
             partial.rename(entry)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -207,7 +208,7 @@ class _MindSporeFolder:
 
     def _prepare(self, found: _Stored | None) -> Path:
         if self._root is None or not self._root.is_dir():
-            self._root = Path(tempfile.mkdtemp(prefix="fcnlab-graphs-"))
+            self._root = owned_folder.make("fcnlab-graphs-")
             atexit.register(shutil.rmtree, self._root, ignore_errors=True)
         folder = self._root / "rank_0" / "graph_cache"
         folder.mkdir(parents=True, exist_ok=True)
@@ -239,9 +240,7 @@ def _read(graph: Path | None) -> _Stored | None:
 
 def _prune(folder: Path) -> None:
     """Remove the oldest entries, and what processes left that were killed."""
-    found = {path: path.stat().st_mtime for path in folder.iterdir()}
-    entries = sorted((path for path in found if not path.name.startswith(".")), key=found.get)
-    long_ago = time.time() - _DAYS_OF_A_REMNANT * 24 * 3600
-    remnants = [path for path, moment in found.items() if path.name.startswith(".") and moment < long_ago]
-    for path in [*entries[:-MAX_ENTRIES], *remnants]:
+    owned_folder.remove_left(".", folder)  # also what an earlier version left
+    found = {path: path.stat().st_mtime for path in folder.iterdir() if not path.name.startswith(".")}
+    for path in sorted(found, key=found.get)[:-MAX_ENTRIES]:
         shutil.rmtree(path, ignore_errors=True)

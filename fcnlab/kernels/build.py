@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from fcnlab.core import owned_folder
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.files import replacing
 from fcnlab.core.processor import cpu_flags, describe_cpu, usable_processors
@@ -65,7 +66,7 @@ def build(folder: Path | None = None) -> Path:
     except OSError as error:  # there is no folder that can be used: compile for this process alone
         if isinstance(error, _ForeignError):
             log.warning("operators are compiled for this process alone: %s", error)
-        temporary = Path(tempfile.mkdtemp(prefix="fcnlab-kernels-"))
+        temporary = owned_folder.make("fcnlab-kernels-")
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         library = temporary / f"{_digest(compiler)}.so"
         compile_library(compiler, library)
