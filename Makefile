@@ -73,6 +73,10 @@ test-wheel: ## build the wheel, install it with the lock into an empty environme
 	mkdir "$$folder/empty"; cd "$$folder/empty"; XDG_CACHE_HOME="$$folder/cache" HOME="$$folder/empty" \
 		../venv/bin/python -m fcnlab.train experiment=smoke $(ARGS); test -s mlflow.db
 
+MINUTES ?= 10
+test-faults: $(VENV)/installed-test ## kill and disturb trainings for MINUTES=10, and print what became of them
+	$(BIN)/python tests/faults.py --minutes $(MINUTES) $(ARGS)
+
 lint: $(VENV)/installed-test ## check style, formatting and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
