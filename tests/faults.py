@@ -110,9 +110,13 @@ class Turns:
     def sender_lost(self, folder, chance):
         """the process that sends is killed, or stopped for ever, at any moment"""
         process = self.command(folder, "hydra.run.dir=out", "trainer.epochs=60", "tracking.wait=90")
-        time.sleep(chance.uniform(0.5, 12))
-        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-        for child in children:
+        children = []
+        while not children and process.poll() is None:
+            time.sleep(0.2)
+            look = ["pgrep", "-P", str(process.pid), "-f", "sending_server"]
+            children = subprocess.run(look, capture_output=True, text=True).stdout.split()
+        time.sleep(chance.uniform(0, 15))
+        for child in children if process.poll() is None else []:
             os.kill(int(child), chance.choice([signal.SIGKILL, signal.SIGSTOP]))
         code = process.wait(600)
         if code != 0:
