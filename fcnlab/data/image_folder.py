@@ -235,7 +235,10 @@ def _files_within(root: Path, name: str, key: str, extensions: Sequence[str]) ->
     """Return the files of a folder below the root, none of which may lie elsewhere, by stem."""
     folder, home = root / name, _home(root, name)
     if not folder.is_dir():
-        raise DataError(f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root")
+        raise DataError(
+            f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root; "
+            "fcnlab.prepare makes such folders of other layouts"
+        )
     require_within(folder, home)
     return files_by_stem(folder, extensions, home)
 

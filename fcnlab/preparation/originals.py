@@ -17,6 +17,7 @@ from fcnlab.core.foreign_files import shown
 from fcnlab.data import image_files
 from fcnlab.data.channels import in_bits
 from fcnlab.data.dataset import SPLITS, Dataset
+from fcnlab.data.decode import JPEG_EXTENSIONS
 from fcnlab.data.image_files import IMAGE_EXTENSIONS, Page
 from fcnlab.data.image_folder import files_by_stem, require_file, require_within
 from fcnlab.data.label_files import read_label
@@ -44,6 +45,7 @@ COUNTS = {
 }
 """The number of images of each set as it is distributed, by data set."""
 
+_EIGHT_BITS = (*JPEG_EXTENSIONS, ".bmp", ".webp", ".gif")  # the extensions of files that never have 16 bits
 _LOOKED_AT = 20  # How many JSON files are opened to find out whether they are LabelMe's.
 _FEW_LEVELS = 64  # A quarter of what 8 bits can tell apart.
 
@@ -242,9 +244,11 @@ def _read_both(
     Raises:
         DataError: If either cannot be read, or their sizes differ.
     """
-    pixels, orientation = image_files.read_as_stored(item.image, config.channels, 16)
-    depths.add(pixels)
-    pixels = in_bits(pixels, config.bits)
+    may_be_deep = item.image.suffix.lower() not in _EIGHT_BITS
+    pixels, orientation = image_files.read_as_stored(item.image, config.channels, 16 if may_be_deep else config.bits)
+    if may_be_deep:
+        depths.add(pixels)
+        pixels = in_bits(pixels, config.bits)
     size = item.size()
     stored, as_shown = pixels.shape[:2], turned_size(pixels.shape[:2], orientation)
     if size is None or (config.annotation_scale and size not in (stored, as_shown)):
