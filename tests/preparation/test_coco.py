@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from prepare_words import prepare_config
 
-from fcnlab.config import compose
 from fcnlab.core.errors import DataError
 from fcnlab.preparation import originals
 from fcnlab.preparation.coco import Coco
@@ -153,7 +153,8 @@ def source(tmp_path, said, *files, size=(8, 10)):
 
 
 def find(root, *words):
-    return originals.find(compose([f"source={root}", "root=out", "annotations=coco.json", *words], "prepare"), root)
+    words = words if any(word.startswith("annotations=") for word in words) else ("annotations=coco.json", *words)
+    return originals.find(prepare_config(f"source={root}", "root=out", *words), root)
 
 
 def test_files_in_subfolders_are_told_apart(tmp_path):

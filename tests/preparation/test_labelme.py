@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from prepare_words import prepare_config
 
-from fcnlab.config import compose
 from fcnlab.core.errors import DataError
 from fcnlab.preparation import labelme, originals
 
@@ -102,7 +102,7 @@ def some(seed=0, height=60, width=80):
 
 def find(root, *words):
     given = [f"source={root}", "root=out", "classes=[background,cell,nucleus]", *words]
-    return originals.find(compose(given, "prepare"), root)
+    return originals.find(prepare_config(*given), root)
 
 
 SQUARE = shape("rectangle", [[10, 10], [20, 20]])

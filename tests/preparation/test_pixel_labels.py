@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from PIL import Image
+from prepare_words import prepare_config
 
-from fcnlab.config import compose
 from fcnlab.core.errors import DataError
 from fcnlab.preparation import originals
 
@@ -25,7 +25,7 @@ def source(tmp_path, *labels, ending=".png"):
 
 
 def read(root, *words):
-    found = originals.find(compose([f"source={root}", "root=out", *words], "prepare"), root)
+    found = originals.find(prepare_config(f"source={root}", "root=out", *words), root)
     return [image.read()[1][0].tolist() for image in found.images], found
 
 
@@ -150,7 +150,7 @@ def test_photos_that_are_to_be_turned(tmp_path, orientation, drawn_on, caplog):
         Image.fromarray(label).save(tmp_path / "labels" / f"{name}.png")
     unclear = orientation == 3
     words = ["turned=false"] if unclear and drawn_on == "stored" else []
-    found = originals.find(compose([f"source={tmp_path}", "root=out", TWO, *words], "prepare"), tmp_path)
+    found = originals.find(prepare_config(f"source={tmp_path}", "root=out", TWO, *words), tmp_path)
     assert found.turned is {1: None, 3: drawn_on == "shown", 6: drawn_on == "shown"}[orientation]
     pixels, label = found.images[0].read()
     np.testing.assert_array_equal(pixels[..., 0] > 100, label == 1)

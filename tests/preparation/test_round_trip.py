@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from generated_sources import ENCODINGS, LAYOUTS, NAMES, OTHERS, make
 from PIL import Image
+from prepare_words import prepare_config
 
 import fcnlab
 from fcnlab.config import compose
@@ -25,17 +26,20 @@ def without_preview(monkeypatch):
 
 def prepared(tmp_path, words, *more):
     given = [f"source={tmp_path / 'source'}", f"root={tmp_path / 'data'}", *words, *more]
-    return prepare(compose(given, "prepare"))
+    return prepare(prepare_config(*given))
 
 
 def samples(root, *more):
-    config = fcnlab.compose(["dataset=folder", f"dataset.root={root}", *more]).dataset
+    return samples_of(fcnlab.compose(["dataset=folder", f"dataset.root={root}", *more]).dataset)
+
+
+def samples_of(config):
     splits = [folder(config, split) for split in ("train", "val")]
     return [{sample.name: sample for sample in (split[index] for index in range(len(split)))} for split in splits]
 
 
-def require_truth(root, truth):
-    train, val = samples(root)
+def require_truth(config, truth):
+    train, val = samples_of(config)
     assert not train.keys() & val.keys()
     assert {*train, *val} == {*truth}
     for name, sample in {**train, **val}.items():
@@ -57,8 +61,9 @@ def test_every_layout_and_encoding(tmp_path, kind, layout):
     names = [NAMES[(seed * 3 + number) % len(NAMES)] for number in range(4)]
     words, truth = make(tmp_path / "source", seed, kind, names, LOSSLESS[seed % 4], layout)
     root = prepared(tmp_path, words)
-    require_truth(root, truth)
-    assert check(compose(["check=true", f"root={root}"], "prepare")).problems == []
+    checked = compose(["check=true", f"root={root}"], "prepare")
+    require_truth(checked.dataset, truth)
+    assert check(checked).problems == []
 
 
 @pytest.mark.slow
@@ -69,7 +74,8 @@ def test_many_more(tmp_path, seed):
     layout = random.choice(LAYOUTS) if kind in ENCODINGS else "plain"
     names = random.choice(NAMES, 6, replace=False).tolist()
     words, truth = make(tmp_path / "source", seed, kind, names, random.choice(LOSSLESS), layout)
-    require_truth(prepared(tmp_path, words, f"split_seed={seed}"), truth)
+    root = prepared(tmp_path, words, f"split_seed={seed}")
+    require_truth(fcnlab.compose(["dataset=folder", f"dataset.root={root}"]).dataset, truth)
 
 
 def test_a_folder_whose_name_has_every_mark_trains_predicts_and_evaluates_to_what_is_counted_by_hand(
@@ -105,7 +111,7 @@ def test_a_source_whose_images_changed_their_extension_leaves_no_twin(tmp_path):
         (tmp_path / "source" / "images" / f"{name}.png").unlink()
         Image.fromarray(image).save(tmp_path / "source" / "images" / f"{name}.bmp")
     prepared(tmp_path, words)
-    require_truth(root, truth)
+    require_truth(fcnlab.compose(["dataset=folder", f"dataset.root={root}"]).dataset, truth)
     assert sorted(path.name for path in (root / "images").iterdir()) == ["a.bmp", "b.bmp"]
 
 

@@ -4,15 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from prepare_words import prepare_config
 
-from fcnlab.config import compose
 from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.data.image_folder import draw_validation
 from fcnlab.preparation import splitting
 
 
 def config(*words):
-    return compose(["source=s", "root=r", *words], "prepare")
+    return prepare_config("source=s", "root=r", *words)
 
 
 def images(names, stacks=None, splits=None):
