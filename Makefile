@@ -11,7 +11,7 @@ PYTHON ?= $(shell for candidate in python3 python3.12 python3.11 python3.10 pyth
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 ARGS ?=
 
-.PHONY: help install train sweep ui test test-slow test-compilers test-wheel lint format benchmark lock clean
+.PHONY: help install train sweep ui test test-slow test-compilers test-aarch64 test-wheel lint format benchmark lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -63,6 +63,15 @@ test-compilers: $(VENV)/installed-test ## test the compiled operators with every
 		echo "$$compiler:"; CXX=$$compiler $(BIN)/python -m pytest -q -p no:cacheprovider $(NUMERICAL) $(ARGS) \
 			|| failed="$$failed $$compiler"; \
 	done; test -z "$$failed" || { echo "make: the operators fail with$$failed"; exit 1; }
+
+# The first processor has registers of 16 bytes, and the second longer ones as well, which GCC uses for plain loops.
+test-aarch64: $(VENV)/installed-test ## test the compiled operators for AArch64 under QEMU, if the tools are installed
+	@for tool in aarch64-linux-gnu-g++ "qemu-aarch64 or qemu-aarch64-static"; do \
+		for name in $$tool; do command -v $$name >/dev/null && continue 2; done; \
+		echo "skipped: $$tool is not installed (apt install g++-aarch64-linux-gnu qemu-user-static)"; exit 0; \
+	done; for processor in neoverse-n1 neoverse-v1; do \
+		FCNLAB_TEST_AARCH64=$$processor $(BIN)/python -m pytest -q -p no:cacheprovider $(NUMERICAL) tests/kernels/test_parallel.py $(ARGS) || exit 1; \
+	done
 
 # PYTHONPATH is cleared, so that nothing but the wheel is imported.
 test-wheel: ## build the wheel, install it with the lock into an empty environment, and train from an empty folder

@@ -228,8 +228,9 @@ def _require_type(page: TiffPage, path: Path) -> None:
 
 def _with_opencv(number: int, source: BytesIO | Path) -> np.ndarray | None:
     """Decode a page; None where OpenCV cannot."""
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(0)  # OpenCV would write to the terminal that a file is damaged.
+    logs = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging  # where OpenCV 4.12 and newer have it
+    level = logs.getLogLevel()
+    logs.setLogLevel(0)  # OpenCV would write to the terminal that a file is damaged.
     try:
         if isinstance(source, BytesIO):
             data = np.frombuffer(source.getbuffer(), np.uint8)
@@ -244,7 +245,7 @@ def _with_opencv(number: int, source: BytesIO | Path) -> np.ndarray | None:
     except cv2.error:
         return None
     finally:
-        cv2.setLogLevel(level)
+        logs.setLogLevel(level)
     code = _TO_RGB.get(pixels.shape[2]) if pixels is not None and pixels.ndim == 3 else None
     return pixels if code is None else cv2.cvtColor(pixels, code)
 

@@ -102,16 +102,19 @@ def norm_relu(pool: bool) -> NormReluOperators | None:
 def _norm_relu(path: Path, name: str) -> NormReluOperators:
     gradient_sums = _operator(path, f"{name}_sums", 5)
     input_gradient = _operator(path, f"{name}_input_gradient", 6)
+    rows = ops.Unstack(axis=0, num=2)  # MindSpore 2.10 takes no index here in PyNative mode
 
     def backward_by_batch(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
         sums = gradient_sums(images, gradient, statistics, gamma, beta)
         of_images = input_gradient(images, gradient, statistics, gamma, beta, sums)
-        return of_images, ops.zeros_like(statistics), sums[1], sums[0]
+        of_beta, of_gamma = rows(sums)
+        return of_images, ops.zeros_like(statistics), of_gamma, of_beta
 
     def backward_by_constants(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
         sums = gradient_sums(images, gradient, statistics, gamma, beta)
         of_images = input_gradient(images, gradient, statistics, gamma, beta, ops.zeros_like(sums))
-        return of_images, ops.zeros_like(statistics), sums[1], sums[0]
+        of_beta, of_gamma = rows(sums)
+        return of_images, ops.zeros_like(statistics), of_gamma, of_beta
 
     def no_gradient(images: Any, output: Any, gradient: Any) -> tuple:
         return (ops.zeros_like(images),)

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import Native, assert_same_bits_on_any_number_of_threads
-
-from fcnlab.kernels.build import build
+from native import TARGET, assert_same_bits_on_any_number_of_threads, load
 
 
 @pytest.fixture(scope="module")
 def native():
-    return Native(build())
+    return load()
 
 
 def shifted(images, row, column):
@@ -86,6 +84,7 @@ def test_the_same_to_the_bit_on_any_number_of_threads(native):
     assert_same_bits_on_any_number_of_threads(native, compute)
 
 
+@pytest.mark.skipif(TARGET is not None, reason="it is the memory of this process")
 def test_memory_is_used_again(native):
     """Twenty more calls take no more memory than the first twenty."""
     import psutil

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import Native, assert_same_bits_on_any_number_of_threads
-
-from fcnlab.kernels.build import build
+from native import assert_same_bits_on_any_number_of_threads, load
 
 
 @pytest.fixture(scope="module")
 def native():
-    return Native(build())
+    return load()
 
 
 def shifted(images, row, column, size):

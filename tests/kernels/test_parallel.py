@@ -6,19 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from native import Native, assert_same_bits_on_any_number_of_threads
-
-from fcnlab.kernels.build import build
+from native import TARGET, assert_same_bits_on_any_number_of_threads, load
 
 
 @pytest.fixture(scope="module")
 def native():
-    return Native(build())
+    return load()
 
 
 def random(*shape):
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
+
+OF_THIS_PROCESS = pytest.mark.skipif(TARGET is not None, reason="it is about the threads of this process")
 
 IMAGES, WEIGHT = random(2, 20, 24, 40), random(18, 20, 3, 3)
 
@@ -73,6 +73,7 @@ def test_many_callers_for_long(native):
     assert callers(native, 16, 4000) == 4000
 
 
+@OF_THIS_PROCESS
 def test_a_forked_process_has_threads_of_its_own(native):
     """The child has none of the threads that wait in its parent, and must not wait for them."""
     with native.threads(8):
@@ -96,6 +97,7 @@ def threads_of_this_process():
     return len(os.listdir("/proc/self/task"))
 
 
+@OF_THIS_PROCESS
 def test_threads_are_as_many_as_was_said_and_do_not_add_up(native, monkeypatch):
     inputs = [random(5, 20, 8, 8), np.abs(random(2, 20)), random(20), random(20)]  # a task for each of 100 planes
 

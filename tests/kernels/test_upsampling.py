@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import Native, assert_same_bits_on_any_number_of_threads
+from native import assert_same_bits_on_any_number_of_threads, load
 from numpy.lib.stride_tricks import sliding_window_view
-
-from fcnlab.kernels.build import build
 
 
 @pytest.fixture(scope="module")
 def native():
-    return Native(build())
+    return load()
 
 
 def product(subscripts, first, second):
