@@ -17,10 +17,12 @@ PACKAGE = Path(fcnlab.__file__).parent
 GUARDED = {
     "core/interrupts.py": "signals are installed where they can be blocked",
     "core/locks.py": "fcntl is imported where there is one",
+    "core/owned_folder.py": "the owner is asked where files have one",
     "core/processor.py": "sched_getaffinity is asked where there is one",
     "data/file_times.py": "no file system is known without device numbers",
     "data/mindrecord.py": "pread is used where there is one",
     "kernels/build.py": "operators are compiled under Linux alone",
+    "recording/provenance.py": "a group of processes is killed where there are groups",
     "sweeps/process.py": "a signal is sent where signals can be blocked",
 }
 """Why a module may name what another system lacks."""
