@@ -17,6 +17,7 @@ PACKAGE = Path(fcnlab.__file__).parent
 GUARDED = {
     "core/interrupts.py": "signals are installed where they can be blocked",
     "core/locks.py": "fcntl is imported where there is one",
+    "core/memory.py": "a limit is asked for where there is resource",
     "core/owned_folder.py": "the owner is asked where files have one",
     "core/processor.py": "sched_getaffinity is asked where there is one",
     "data/file_times.py": "no file system is known without device numbers",
