@@ -11,7 +11,7 @@ PYTHON ?= $(shell for candidate in python3 python3.12 python3.11 python3.10 pyth
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 ARGS ?=
 
-.PHONY: help install train sweep ui test test-slow test-compilers test-aarch64 test-wheel lint format benchmark lock clean
+.PHONY: help install train sweep ui test test-slow test-compilers test-aarch64 test-wheel test-faults lint format benchmark lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
