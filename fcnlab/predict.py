@@ -58,10 +58,9 @@ def predict(config: PredictConfig) -> PredictionOutcome:
         digest = file_digest(path)
     options = PredictionOptions(config.flip, tuple(config.scales), config.tile, config.overlays, config.probabilities)
     output = OutputFolder(folder, options)
-    output.claim(digest, config.overwrite)
     outcome = PredictionOutcome()
     pictures = list_images(sources, outcome, network)
-    output.claim_names(pictures, config.overwrite)
+    output.claim(digest, pictures, config.overwrite)
     wanted = [picture for picture in pictures if config.overwrite or not output.has(picture.name)]
     outcome.skipped = len(pictures) - len(wanted)
     log.info("%s, classes %s", network.metadata["arch"]["name"], ", ".join(network.class_names))

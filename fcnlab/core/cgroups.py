@@ -41,8 +41,10 @@ def _groups(root: Path) -> Iterator[Path]:
     """Yield the folder of each group of this process that may have a limit, and of each group above it."""
     proc = root / "proc" / "self"
     try:
-        memberships = (proc / "cgroup").read_text().splitlines()
-        mounts = (proc / "mountinfo").read_text().splitlines()
+        memberships, mounts = (
+            (proc / name).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            for name in ("cgroup", "mountinfo")
+        )
     except OSError:  # no Linux, or no /proc
         return
     for membership in memberships:

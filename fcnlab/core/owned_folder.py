@@ -33,8 +33,14 @@ def make(prefix: str, parent: Path | None = None) -> Path:
     parent = Path(tempfile.gettempdir()) if parent is None else parent
     remove_left(prefix, parent)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    with suppress(OSError):  # a file system without locks: the folder is removed by its age
-        _held[folder] = FolderLock(folder / _LOCK)
+    # The lock is held before it has the name by which others look for it: nobody finds it without its owner.
+    unnamed = folder / f"{_LOCK}.new"
+    try:
+        _held[folder] = FolderLock(unnamed)
+        unnamed.rename(folder / _LOCK)
+    except OSError:  # a file system without locks: the folder is removed by its age
+        with suppress(OSError):
+            unnamed.unlink()
     return folder
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +29,9 @@ SOURCES_FILE = "sources.json"
 
 SETTINGS_FILE = "predict.json"
 """The file that names the checkpoint and the options of an output folder, so that a later call mixes no others in."""
+
+_OTHER_SETTINGS = ""
+"""The source that is written down for a mask which an earlier checkpoint, or other options, made."""
 
 _WAITING = 8
 """The number of results that may wait to be written, besides the two that are being written."""
@@ -85,62 +88,55 @@ class OutputFolder:
         """Return whether all files of an image exist."""
         return all(path.exists() for path in self.files(name).values())
 
-    def claim(self, checkpoint: str, overwrite: bool) -> None:
-        """Write down what the folder's files are made from.
+    def claim(self, checkpoint: str, pictures: Sequence[UnlabelledImage], overwrite: bool) -> None:
+        """Write down what the folder's files are made from, so that none is taken for another's.
+
+        With ``overwrite``, the old masks of the images are removed first: after an interruption, an old one does not
+        pass for a new one. Those of other images stay, and a later call refuses to mix them in.
 
         Args:
             checkpoint: The digest of the checkpoint.
+            pictures: The images that are to be labelled.
             overwrite: Whether existing files may have been made from something else.
 
         Raises:
-            ConfigError: If existing files were made from another checkpoint or with other options.
+            ConfigError: If existing files were made from another checkpoint or file, or with other options.
             DataError: If the folder cannot be written.
         """
         options = self._options
         settings = {"checkpoint": checkpoint, "flip": options.flip, "scales": list(options.scales)}
-        path = self.folder / SETTINGS_FILE
-        with suppress(OSError, ValueError):
-            there = json.loads(path.read_text(encoding="utf-8"))
-            other = [key for key in settings if there.get(key) != settings[key]]
-            if other and not overwrite:
+        before = _read_json(self.folder / SETTINGS_FILE)
+        other = [key for key in settings if before and before.get(key) != settings[key]]
+        if other and not overwrite:
+            raise ConfigError(
+                f"output={self.folder}: holds predictions with another {' and '.join(other)}; choose another "
+                "folder, or write over them with overwrite=true"
+            )
+        known = _read_json(self.folder / SOURCES_FILE)
+        sources = {picture.name: str(picture.path.resolve()) for picture in pictures}
+        for name, source in sources.items():
+            if known.get(name) not in (None, source) and self.has(name) and not overwrite:
+                made_from = f"from '{known[name]}'" if known[name] != _OTHER_SETTINGS else "with another checkpoint"
                 raise ConfigError(
-                    f"output={self.folder}: holds predictions with another {' and '.join(other)}; choose another "
-                    "folder, or write over them with overwrite=true"
+                    f"output={self.folder}: '{name}' is there already, made {made_from} and not from '{source}'; "
+                    "choose another folder, or write over it with overwrite=true"
                 )
         try:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            if overwrite:
+                for name in sources:
+                    self.files(name)["mask"].unlink(missing_ok=True)
+            if other:
+                masks = self.folder / "masks"
+                left = (path.relative_to(masks).with_suffix("").as_posix() for path in masks.rglob("*.png"))
+                known |= dict.fromkeys(left, _OTHER_SETTINGS)
+            self._write_json(SOURCES_FILE, known | sources)
+            self._write_json(SETTINGS_FILE, settings)  # at last: until then, the files count as what they were
         except OSError as error:
-            raise _cannot_write(path, error) from error
+            raise _cannot_write(self.folder / SOURCES_FILE, error) from error
 
-    def claim_names(self, pictures: Iterable[UnlabelledImage], overwrite: bool) -> None:
-        """Write down which file each prediction is made from, so that a later call does not take it for another's.
-
-        Args:
-            pictures: The images that are to be labelled.
-            overwrite: Whether predictions of other files may be replaced.
-
-        Raises:
-            ConfigError: If the folder has the prediction of another file under an image's name.
-            DataError: If the folder cannot be written.
-        """
-        path, known = self.folder / SOURCES_FILE, {}
-        with suppress(OSError, ValueError):
-            known = dict(json.loads(path.read_text(encoding="utf-8")))
-        for picture in pictures:
-            source = str(picture.path.resolve())
-            before = known.get(picture.name)
-            if before not in (None, source) and self.has(picture.name) and not overwrite:
-                raise ConfigError(
-                    f"output={self.folder}: '{picture.name}' is there already, made from '{before}' and not from "
-                    f"'{source}'; choose another folder, or write over it with overwrite=true"
-                )
-            known[picture.name] = source
-        try:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(known, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise _cannot_write(path, error) from error
+    def _write_json(self, name: str, document: Mapping[str, Any]) -> None:
+        with replacing(self.folder / name) as temporary:
+            temporary.write_text(json.dumps(document, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def write(
         self,
@@ -166,6 +162,15 @@ class OutputFolder:
         except OSError as error:
             raise _cannot_write(files["mask"], error) from error
         return name
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file; an empty one if there is none, or it is not what this package writes."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def file_digest(path: Path) -> str:

@@ -18,6 +18,8 @@ class AlreadyRecorded:
         seconds: How long the training ran.
         resumed_at: The steps from which the training was resumed before.
         losses: The losses recorded after the step to resume from, by metric and step.
+        has_inputs: Whether it names the images. A power cut may have left only the first lines of the beginning.
+        files: The paths of the artifacts, relative to the output folder.
         overlays: The paths of the overlays, relative to the output folder.
         system_readings: The number of readings of the system metrics.
     """
@@ -26,6 +28,8 @@ class AlreadyRecorded:
     seconds: float = 0.0
     resumed_at: list[int] = field(default_factory=list)
     losses: dict[tuple[str, int], float] = field(default_factory=dict)
+    has_inputs: bool = False
+    files: set[str] = field(default_factory=set)
     overlays: set[str] = field(default_factory=set)
     system_readings: int = 0
 
@@ -40,6 +44,10 @@ class AlreadyRecorded:
             elif entry.kind == "resume":
                 found.begun = True
                 found.resumed_at.append(entry.fields["step"])
+            elif entry.kind == "inputs":
+                found.has_inputs = True
+            elif entry.kind == "artifact":
+                found.files.add(entry.fields["path"])
             elif entry.kind == "image":
                 found.overlays.add(entry.fields["path"])  # the keys of older journals are written differently
             elif entry.kind == "metrics":

@@ -106,7 +106,7 @@ class Recorder(Callback):
             # The configuration is listed even if it has not changed: the process before may have been killed just then.
             self._write_file(configuration.RECORD_FILE, self._config_text)
             resume = [("resume", {"step": plan.first_step}), ("tags", {"values": tags})]
-            self._journal.append_all([*resume, _listed(configuration.RECORD_FILE)])
+            self._journal.append_all([*resume, *self._lost_beginning(), _listed(configuration.RECORD_FILE)])
         else:
             self._record_run(command, git)
         self._record_note("running")
@@ -183,6 +183,18 @@ class Recorder(Callback):
             },
             "params": {key: redact(str(value)) for key, value in configuration.flatten(self.config).items()},
         }
+        texts = {configuration.RECORD_FILE: self._config_text}
+        if self.initialisation is not None:
+            texts[INITIALISATION_FILE] = redact(self.initialisation.table()) + "\n"
+        if git is not None and git.diff:
+            texts[provenance.DIFF_FILE] = git.diff
+        for name, text in texts.items():
+            self._write_file(name, text)
+        # All at once: a training that is killed before its first state was saved begins again, and this stays as it is.
+        self._journal.append_all([("run", run), self._described_inputs(), *map(_listed, texts)])
+
+    def _described_inputs(self) -> tuple[str, dict[str, Any]]:
+        """Return the journal's entry for the images."""
         datasets = [
             {
                 "name": item.name,
@@ -193,15 +205,14 @@ class Recorder(Callback):
             }
             for item in self.inputs
         ]
-        texts = {configuration.RECORD_FILE: self._config_text}
-        if self.initialisation is not None:
-            texts[INITIALISATION_FILE] = redact(self.initialisation.table()) + "\n"
-        if git is not None and git.diff:
-            texts[provenance.DIFF_FILE] = git.diff
-        for name, text in texts.items():
-            self._write_file(name, text)
-        # All at once: a training that is killed before its first state was saved begins again, and this stays as it is.
-        self._journal.append_all([("run", run), ("inputs", {"datasets": datasets}), *map(_listed, texts)])
+        return "inputs", {"datasets": datasets}
+
+    def _lost_beginning(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return what a power cut took from the entries of the beginning; the files that they list are older."""
+        inputs = [] if self._already.has_inputs else [self._described_inputs()]
+        files = (INITIALISATION_FILE, provenance.DIFF_FILE)
+        unlisted = (name for name in files if name not in self._already.files and (self.folder / name).is_file())
+        return [*inputs, *map(_listed, unlisted)]
 
     def _record_results(self, status: Status) -> None:
         """Record the note, the checkpoints, the model and the figures.

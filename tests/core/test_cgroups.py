@@ -113,3 +113,10 @@ def test_everyone_takes_the_number_from_one_place(monkeypatch, quota, usable, li
     assert variables["OPENBLAS_NUM_THREADS"] == "1"  # the user's
     device.configure("cpu")
     assert set_in_mindspore.get("runtime_num_threads") == limit
+
+
+def test_a_mount_whose_name_is_no_text_changes_nothing(machine):
+    root = machine(["0::/"], [second()], {"sys/fs/cgroup/cpu.max": "300000 100000"})
+    with (root / "proc" / "self" / "mountinfo").open("ab") as file:
+        file.write(b"40 23 8:2 / /mnt/\xff\xfe rw,relatime - ext4 /dev/sdb rw\n")
+    assert processor_quota(root) == 3

@@ -57,3 +57,34 @@ def test_a_folder_that_is_released_is_an_ordinary_one(tmp_path):
     assert names(folder) == {".owner.lock"}
     owned_folder.release(folder)
     assert names(folder) == set()
+
+
+def test_where_there_are_no_locks_a_folder_is_left_to_its_age(tmp_path, monkeypatch):
+    def refuse(path):
+        path.touch()
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(owned_folder, "FolderLock", refuse)
+    folder = owned_folder.make("mine-", tmp_path)
+    assert names(folder) == set()
+    owned_folder.remove_left("mine-", tmp_path)
+    assert folder.is_dir()
+    os.utime(folder, (1, 1))
+    owned_folder.remove_left("mine-", tmp_path)
+    assert not folder.exists()
+
+
+def test_a_lock_is_held_before_it_can_be_found(tmp_path, monkeypatch):
+    """Otherwise another process might take it in between, and remove the folder."""
+    found = []
+
+    class Watched(owned_folder.FolderLock):
+        def __init__(self, path):
+            found.append(path.name)
+            super().__init__(path)
+
+    monkeypatch.setattr(owned_folder, "FolderLock", Watched)
+    folder = owned_folder.make("mine-", tmp_path)
+    assert found == [".owner.lock.new"]
+    assert names(folder) == {".owner.lock"}
+    owned_folder.release(folder)

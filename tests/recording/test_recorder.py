@@ -21,8 +21,11 @@ from fcnlab.config import compose
 from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError
 from fcnlab.experiment import assembly
 from fcnlab.recording import journal, run_figures
-from fcnlab.recording.recorder import default_run_name
+from fcnlab.recording.inputs import Input
+from fcnlab.recording.provenance import DIFF_FILE
+from fcnlab.recording.recorder import Recorder, default_run_name
 from fcnlab.tracking.journal_sender import sync
+from fcnlab.training.callbacks import Plan
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +271,26 @@ def test_a_deleted_experiment_says_how_to_restore_it(tiny, tmp_path):
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
         fcnlab.train(tiny("tracking.experiment=gone", "trainer.mode=pynative"))
+
+
+def test_what_a_power_cut_took_from_the_beginning_is_recorded_when_it_is_resumed(tmp_path):
+    config = compose_tiny("tracking=none", "tracking.system_metrics_every=null")
+    inputs = [Input("cells", "training", "abc", "generated", 4)]
+    path = tmp_path / journal.FILE
+
+    def begin(resumed):
+        recorder = Recorder(config, tmp_path, inputs, 5, [], resumed)
+        recorder.on_start(Plan(epochs=1, steps_per_epoch=2, total_steps=2, batch_size=4))
+        recorder.on_end("killed")
+
+    begin(resumed=False)
+    first, second, *_ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + second[:20])
+    (tmp_path / DIFF_FILE).write_text("a difference", encoding="utf-8")
+    begin(resumed=True)
+    begin(resumed=True)  # which records nothing twice
+    entries = list(journal.read(path))
+    assert [entry.kind for entry in entries].count("run") == 1
+    [found] = [entry.fields["datasets"] for entry in entries if entry.kind == "inputs"]
+    assert [(item["context"], item["digest"]) for item in found] == [("training", "abc")]
+    assert [entry.fields["path"] for entry in entries if entry.kind == "artifact"].count(DIFF_FILE) == 1
