@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -42,7 +43,9 @@ def start(tmp_path, seconds, overdue=60, limit=60, program=PROGRAM, before=()):
     script = tmp_path / "program.py"
     script.write_text(program)
     words = [*before, sys.executable, str(script), str(seconds), str(overdue), str(limit)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Whoever runs the tests may have them ignore SIGHUP, which a child inherits, as below nohup.
+    hears = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears)
     assert process.stdout.readline() == "in\n"
     return process
 

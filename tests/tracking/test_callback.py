@@ -26,6 +26,7 @@ def configured(tiny, uri):
     return tiny(f"tracking.uri={uri}", "tracking.experiment=study")
 
 
+@pytest.mark.slow  # one that is lost at the beginning is replaced below
 def test_the_process_that_sends_is_replaced_when_it_is_lost_or_hangs(tiny, tmp_path, uri, monkeypatch, caplog):
     monkeypatch.setattr(sending_client, "_SECONDS_OF_SILENCE", 1.5)
     callback = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run"), interval=1000.0)

@@ -40,6 +40,7 @@ def test_a_database_server_that_is_away():
     assert "tracking store postgresql+psycopg://" in refused("postgresql+psycopg://user@127.0.0.1:9/runs")
 
 
+@pytest.mark.slow  # test_new_database.py has what a process does that comes too late
 def test_several_processes_may_meet_at_a_new_database(tmp_path):
     """MLflow alone fails then: each makes the same tables."""
     uri = f"sqlite:///{tmp_path / 'new.db'}"
