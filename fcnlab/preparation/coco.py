@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from fcnlab.core.errors import DataError
@@ -28,7 +29,7 @@ class Annotated(NamedTuple):
 
     Attributes:
         index: Its class index; 255 for a crowd, which is void.
-        area: Its area in pixels, as the file states it.
+        area: Its area in pixels, as the file states it; if it states none, or 0, what is drawn says it.
         polygons: N x 2 points each.
         runs: Run lengths, as the file holds them; None without.
         box: Its left, top, width and height, in pixels; None if the file states none.
@@ -197,12 +198,15 @@ class Coco:
             corner = np.array(box, np.float64) if box else None
             if corner is not None and (corner.shape != (4,) or not np.isfinite(corner).all()):
                 raise ValueError("box")
+            corner = None if corner is None else corner.clip(-1e6, 1e6)
+            whole = [points for points in polygons if len(points) >= 3]
+            if area <= 0:  # Many tools write none, and then the order in the file would decide what lies above.
+                area = _area_of(whole, runs, corner)
         except (TypeError, ValueError, OverflowError):
             raise self._wrong(
                 what, "is neither polygons nor run lengths of its size, with a finite area and box"
             ) from None
-        whole = [points for points in polygons if len(points) >= 3]
-        return Annotated(index, float(area), whole, runs, None if corner is None else corner.clip(-1e6, 1e6), what)
+        return Annotated(index, float(area), whole, runs, corner, what)
 
     def _require_decision(self, what: str, found: Annotated, total: int) -> None:
         """Refuse an annotation without an area, unless it was said what becomes of it."""
@@ -281,10 +285,24 @@ def _runs_of(item: Annotated, shape: tuple[int, int], size: tuple[int, int] | No
     return mask[np.ix_(rows, columns)]
 
 
+def _area_of(polygons: Sequence[np.ndarray], runs: Mapping[str, Any] | None, box: np.ndarray | None) -> float:
+    """Return the area in pixels of what is drawn for an annotation: its polygons, its runs, or else its box."""
+    if runs is not None:
+        return float(_runs_in(runs)[1::2].sum())
+    if polygons:
+        return float(sum(cv2.contourArea(points.astype(np.float32)) for points in polygons))
+    return 0.0 if box is None else float(abs(box[2] * box[3]))
+
+
+def _runs_in(segmentation: Mapping[str, Any]) -> np.ndarray:
+    """Return the run lengths of a segmentation, int64, of 0 and 1 in turn."""
+    counts = segmentation["counts"]
+    return np.array(_decompressed(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+
+
 def _run_lengths(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
     """Return the mask that COCO's runs, of 0 and 1 in turn and down the columns, stand for."""
-    counts, pixels = segmentation["counts"], shape[0] * shape[1]
-    runs = np.array(_decompressed(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    runs, pixels = _runs_in(segmentation), shape[0] * shape[1]
     fits = runs.ndim == 1 and runs.size and runs.min() >= 0 and runs.max() <= pixels and runs.sum() == pixels
     if list(segmentation["size"]) != list(shape) or not fits:
         raise ValueError("run lengths do not fit the image")

@@ -62,6 +62,36 @@ def test_a_box_without_a_polygon_is_refused_until_it_is_said_what_becomes_of_it(
         read(tmp_path, document(annotation(segmentation=segmentation)))
 
 
+SMALL = [[3, 3, 4, 3, 4, 4, 3, 4]]
+RUNS = {"size": [8, 10], "counts": [18, 4, 4, 4, 4, 4, 4, 4, 34]}
+SMALL_RUNS = {"size": [8, 10], "counts": [27, 2, 6, 2, 43]}
+
+
+@pytest.mark.parametrize("stated", [{}, {"area": None}, {"area": 0}])
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(
+    ("large", "small"),
+    [
+        ({"segmentation": SQUARE}, {"segmentation": SMALL}),
+        ({"segmentation": RUNS}, {"segmentation": SMALL_RUNS}),
+        ({"segmentation": SQUARE}, {"segmentation": SMALL_RUNS}),
+        ({"segmentation": None, "bbox": [2, 2, 4, 4]}, {"segmentation": None, "bbox": [3, 3, 2, 2]}),
+        ({"segmentation": None, "bbox": [2, 2, 4, 4]}, {"segmentation": SMALL}),
+    ],
+)
+def test_small_objects_lie_above_large_ones_where_the_file_states_no_area(tmp_path, large, small, swapped, stated):
+    def item(number, more):
+        return {"id": number, "image_id": 1, "category_id": number, **stated, **more}
+
+    items = [item(1, large), item(2, small)]
+    said = document(
+        *(items[::-1] if swapped else items), categories=[{"id": 1, "name": "cell"}, {"id": 2, "name": "nucleus"}]
+    )
+    expected = AREA.copy()
+    expected[3:5, 3:5] = 2
+    np.testing.assert_array_equal(read(tmp_path, said, [], "area").label(1, (8, 10)), expected)
+
+
 def test_a_stray_polygon_of_two_points_is_named(tmp_path):
     found = read(tmp_path, document(annotation(segmentation=[*SQUARE, [1, 1, 2, 2]])))
     np.testing.assert_array_equal(found.label(1, (8, 10)), AREA)
