@@ -171,7 +171,7 @@ def pair_files(folders: Folders, home: Path, classes: Sequence[str]) -> tuple[li
         The pairs, and lines about what was recognised.
 
     Raises:
-        DataError: If an image has no label or a label no image.
+        DataError: If an image has no label or a label no image, or two labels are of one image and class.
     """
     for folder in (folders.images, folders.labels):
         require_within(folder, home, "source")
@@ -191,7 +191,7 @@ def pair_files(folders: Folders, home: Path, classes: Sequence[str]) -> tuple[li
                 Pair(name, images[name], None, masks[name], folders.split) for name in sorted(images, key=natural_key)
             ]
             return pairs, [f"one mask for each class, as in {next(iter(labels))}"]
-    labels = {_without(stem, suffix): path for stem, path in labels.items()} if suffix else dict(labels)
+    labels = _by_image(labels, suffix)
     _require_partners(folders, images, labels)
     pairs = [Pair(name, images[name], labels[name], {}, folders.split) for name in sorted(images, key=natural_key)]
     return pairs, [f"labels are called like their images with '{suffix}' behind"] if suffix else []
@@ -327,6 +327,20 @@ def _common_suffix(images: Mapping[str, Path], labels: Mapping[str, Path]) -> st
     return None
 
 
+def _by_image(labels: Mapping[str, Path], suffix: str | None) -> dict[str, Path]:
+    """Return labels by the names of their images, which have no suffix.
+
+    Raises:
+        DataError: If two are called like the label of one image, with capitals that differ.
+    """
+    found: dict[str, Path] = {}
+    for stem, path in labels.items():
+        other = found.setdefault(_without(stem, suffix or ""), path)
+        if other != path:
+            raise DataError(f"'{other}' and '{path}' are both called like the label of one image: remove one")
+    return found
+
+
 def _without(stem: str, suffix: str) -> str:
     return stem[: -len(suffix)] if suffix and stem.lower().endswith(suffix) else stem
 
@@ -343,9 +357,7 @@ def _pair_class_folders(folders: Folders, home: Path, by_class: Mapping[str, Pat
     for name, folder in by_class.items():
         require_within(folder, home, "source")
         files = files_by_stem(folder, EXTENSIONS, home)
-        suffix = _common_suffix(images, files) or ""
-        for stem, path in files.items():
-            image = _without(stem, suffix)
+        for image, path in _by_image(files, _common_suffix(images, files) or "").items():
             if image not in masks:
                 raise DataError(
                     f"mask '{path}' has no image of its name in '{folders.images}': add it, or remove the mask"
@@ -376,7 +388,18 @@ def _masks_by_class(
         ]
         if not pairs:
             return None
+        if len(pairs) > 1:
+            raise DataError(
+                f"mask '{path}' can be that of '{pairs[0][0]}' for the class '{pairs[0][1]}' and that of "
+                f"'{pairs[1][0]}' for '{pairs[1][1]}': keep masks in a folder for each class, as in "
+                f"{path.parent.name}/{pairs[0][1]}"
+            )
         base, name = pairs[0]
+        if name in found[base]:
+            raise DataError(
+                f"'{found[base][name]}' and '{path}' are both the mask of image '{base}' for the class '{name}': "
+                "remove one"
+            )
         found[base][name] = path
     return found if all(found.values()) else None
 

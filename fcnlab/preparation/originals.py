@@ -357,11 +357,22 @@ def _with_masks(
 ) -> list[_Annotated]:
     """Return images that have one mask for each class."""
     order = list(config.classes)
-    found.meaning = [("no mask", order[0]), *((f"mask {name}", name) for name in order[1:])]
+    first_has_masks = any(order[0] in pair.masks for pair in pairs)
+    masked = order if first_has_masks else order[1:]
+    found.meaning = [
+        *([] if first_has_masks else [("no mask", order[0])]),
+        *((f"mask {name}", name) for name in masked),
+    ]
     overlapping: list[str] = []
 
     def draw(name: str, masks: Mapping[int, Path], shape: tuple[int, int], scale: bool) -> np.ndarray:
-        labels, both = pixel_labels.from_masks(masks, shape)
+        labels, both, bare = pixel_labels.from_masks(masks, shape)
+        if bare and first_has_masks:  # Where the first class has none, it is what is left.
+            raise DataError(
+                f"no mask of '{name}' covers {bare:,} of its pixels, and the first class, '{order[0]}', has masks of "
+                f"its own: name a class without masks first, as in classes=[background,{','.join(order)}], or "
+                f"complete the masks of '{order[0]}'"
+            )
         if both and name not in overlapping:
             overlapping.append(name)
             if len(overlapping) == 1:

@@ -203,7 +203,7 @@ def from_colours(path: Path | Page, colours: Sequence[Sequence[int]], void: Sequ
     return labels
 
 
-def from_masks(masks: Mapping[int, Path], shape: tuple[int, int]) -> tuple[np.ndarray, int]:
+def from_masks(masks: Mapping[int, Path], shape: tuple[int, int]) -> tuple[np.ndarray, int, int]:
     """Read a label that is one mask for each class, whose pixels other than 0 are of the class.
 
     Args:
@@ -211,7 +211,7 @@ def from_masks(masks: Mapping[int, Path], shape: tuple[int, int]) -> tuple[np.nd
         shape: The height and width of the image.
 
     Returns:
-        Class indices, H x W uint8, with 0 where no mask is; and how many pixels two masks claim.
+        Class indices, H x W uint8, with 0 where no mask is; how many pixels two masks claim; and how many none does.
 
     Raises:
         DataError: If a mask cannot be read, or has another size.
@@ -223,7 +223,7 @@ def from_masks(masks: Mapping[int, Path], shape: tuple[int, int]) -> tuple[np.nd
             raise DataError(f"mask '{path}' and its image differ in size: {_size(mask.shape)} and {_size(shape)}")
         labels[mask] = index
         claimed += mask
-    return labels, int((claimed > 1).sum())
+    return labels, int((claimed > 1).sum()), int((claimed == 0).sum())
 
 
 def _strange(scan: Scan, strange: Sequence[int], class_names: Sequence[str], chosen: Sequence[int]) -> str:

@@ -157,3 +157,27 @@ def test_photos_that_are_to_be_turned(tmp_path, orientation, drawn_on, caplog):
     assert len([record for record in caplog.records if "turned=false" in record.getMessage()]) == (
         unclear and drawn_on == "shown"
     )
+
+
+@pytest.mark.parametrize("word", ["classes=[cell,nucleus]", "classes=[background,cell,nucleus]"])
+@pytest.mark.parametrize("covered", [True, False])
+def test_pixels_that_no_mask_covers_are_of_a_first_class_without_masks(tmp_path, word, covered):
+    (tmp_path / "images").mkdir()
+    masks = {"a": {"cell": [1, 1, 0, 0], "nucleus": [0, 0, 1, covered]}, "b": {"nucleus": [1, 1, 1, covered]}}
+    for name, by_class in masks.items():
+        Image.fromarray(np.full((2, 4, 3), ord(name), np.uint8)).save(tmp_path / "images" / f"{name}.png")
+        for kind, row in by_class.items():
+            (tmp_path / "labels" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.array([row, row], np.uint8)).save(tmp_path / "labels" / kind / f"{name}.png")
+    first = int("background" in word)
+    if first or covered:
+        cell, nucleus, bare = first, first + 1, first + 1 if covered else 0
+        assert read(tmp_path, word)[0] == [[cell, cell, nucleus, bare], [nucleus, nucleus, nucleus, bare]]
+        return
+    found = originals.find(prepare_config(f"source={tmp_path}", "root=out", word), tmp_path)
+    for image in found.images:
+        with pytest.raises(
+            DataError, match=f"no mask of '{image.name}' covers 2 of its pixels, and the first class"
+        ) as e:
+            image.read()
+        assert "classes=[background,cell,nucleus]" in str(e.value)
