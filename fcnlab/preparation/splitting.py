@@ -76,7 +76,8 @@ def assign(config: PrepareConfig, images: Sequence[Item]) -> Drawn:
         raise DataError(
             f"source={config.source} has {len(names)} images, and two splits need at least {max(needed, 2)}"
         )
-    if count < needed and config.group_by is None:
+    is_one_stack = count == 1 and images[0].stack is not None
+    if is_one_stack and count < needed and config.group_by is None and config.folds is None:
         splits = _blocks(names, fractions)
         line = "all images are of one file, so that the last ones validate: its neighbours across the border are alike"
         return Drawn(splits, names, described, [line])
@@ -141,10 +142,15 @@ def _as_stated(config: PrepareConfig, names: Sequence[str], stated: Mapping[str,
 
 
 def _blocks(names: Sequence[str], fractions: Mapping[str, float]) -> dict[str, list[str]]:
-    """Return splits that are blocks of neighbours: first those for training, the test's last."""
+    """Return splits that are blocks of neighbours: first those for training, the test's last.
+
+    Each split whose fraction is above 0, and the training, has at least one image.
+    """
     rest, splits = list(names), {}
+    left = sum(share > 0 for share in fractions.values())  # the images that earlier splits and the training need
     for split, share in reversed(fractions.items()):
-        count = max(1, round(len(names) * share)) if share > 0 else 0
+        count = min(max(1, round(len(names) * share)), len(rest) - left) if share > 0 else 0
+        left -= share > 0
         rest, splits[split] = rest[: len(rest) - count], rest[len(rest) - count :]
     return {"train": rest, **dict(reversed(splits.items()))}
 

@@ -61,6 +61,31 @@ def test_a_single_stack_is_split_into_blocks():
     assert "neighbours" in drawn.notes[0]
 
 
+@pytest.mark.parametrize("count", [3, 4, 5, 9])
+@pytest.mark.parametrize(("val", "test"), [(0.2, 0.5), (0.5, 0.2), (0.9, 0.05), (0.05, 0.9), (0.45, 0.5)])
+def test_every_split_of_a_single_stack_has_an_image(count, val, test):
+    names = [f"s-{number:04d}" for number in range(count)]
+    drawn = splitting.assign(config(f"val_fraction={val}", f"test_fraction={test}"), images(names, ["s.tif"] * count))
+    assert all(drawn.splits.values())
+    assert [*drawn.splits["train"], *drawn.splits["val"], *drawn.splits["test"]] == names
+
+
+@pytest.mark.parametrize(
+    ("names", "stacks", "words"),
+    [
+        ([f"{stack}-{page:04d}" for stack in "ab" for page in range(5)], ["a.tif"] * 5 + ["b.tif"] * 5, []),
+        ([f"slide_tile_0_{number}" for number in range(5)], None, []),
+        ([f"s-{page:04d}" for page in range(6)], ["s.tif"] * 6, ["folds=3"]),  # its pages would be dealt one by one
+    ],
+)
+def test_groups_that_are_too_few_are_not_divided(names, stacks, words):
+    with pytest.raises(DataError, match=r"splits need a group each: set `group_by`"):
+        splitting.assign(config("test_fraction=0.2", *words), images(names, stacks))
+    drawn = splitting.assign(config("test_fraction=0.2", "group_by='.+'", *words), images(names, stacks))
+    assert drawn.splits["train"]
+    assert drawn.splits["test"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_folds_are_whole_groups_with_like_shares_of_every_class(seed):
     random = np.random.default_rng(seed)
