@@ -37,20 +37,8 @@ def read(root: Path, types: Mapping[str, str]) -> dict[str, Any]:
         DataError: If the file is not YAML, or sets something unknown, of the wrong type, or classes that cannot be
             told apart by their names.
     """
-    path = root / FILE
-    if not os.path.lexists(path):
-        return {}
-    try:
-        text = read_text(path, LARGEST_YAML)
-        require_small_yaml(text)
-        document = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"'{path}' is not readable YAML ({reason})") from None
-    if not isinstance(document, dict):
-        raise DataError(f"'{path}' must hold keys with values, such as class_names: [background, cell]")
-    found = {}
-    for key, value in document.items():
+    path, found = root / FILE, {}
+    for key, value in _document(root).items():
         if key in INFORMATION:
             continue
         if key not in types:
@@ -88,6 +76,41 @@ def apply(config: FolderConfig, types: Mapping[str, str], defaults: Mapping[str,
         if key in found:
             found[key] = str(root / found[key])  # A list of the same name in the working directory is not meant.
     return dataclasses.replace(config, **found)
+
+
+def test_list(root: Path) -> Path | None:
+    """Return the list of the images that a folder keeps for a test; None if it names none.
+
+    Raises:
+        DataError: If the file is not YAML, or names a list out of the folder.
+    """
+    name = _document(root).get("test_list")
+    if name is None:
+        return None
+    if not isinstance(name, str) or _leaves_folder(name):
+        raise DataError(f"'{root / FILE}': test_list: {shown(name)} is no file in the folder")
+    return root / name
+
+
+def _document(root: Path) -> dict[Any, Any]:
+    """Return what the description of a folder holds; nothing if it has none.
+
+    Raises:
+        DataError: If the file is not YAML of keys with values.
+    """
+    path = root / FILE
+    if not os.path.lexists(path):
+        return {}
+    try:
+        text = read_text(path, LARGEST_YAML)
+        require_small_yaml(text)
+        document = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"'{path}' is not readable YAML ({reason})") from None
+    if not isinstance(document, dict):
+        raise DataError(f"'{path}' must hold keys with values, such as class_names: [background, cell]")
+    return document
 
 
 def _fits(value: Any, annotation: str) -> bool:
