@@ -202,16 +202,31 @@ def left_out(source: Path, pairs: Sequence[Pair]) -> str | None:
     read = {
         path.parent for pair in pairs for path in (pair.image, pair.label, *pair.masks.values()) if path is not None
     }
+    return left_out_files(source, IMAGE_EXTENSIONS, "images", lambda path: path.parent in read)
+
+
+def left_out_files(source: Path, extensions: Sequence[str], what: str, is_read: Callable[[Path], bool]) -> str | None:
+    """Return a line that names the folders of a source in which files are not read; None if there is none.
+
+    Args:
+        source: The source.
+        extensions: The extensions of the files that count, in lower case.
+        what: What the line calls them.
+        is_read: Whether a file is read, or is reported elsewhere.
+    """
     found = {}
     for folder, below, files in os.walk(source):
         below[:] = [name for name in below if not name.startswith(".")]
-        count = sum(name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith(".") for name in files)
-        if count and Path(folder) not in read:
+        count = sum(
+            name.lower().endswith(tuple(extensions)) and not name.startswith(".") and not is_read(Path(folder, name))
+            for name in files
+        )
+        if count:
             found[_below(source, Path(folder))] = count
     if not found:
         return None
     shown = first_few((f"{folder} ({count})" for folder, count in found.items()), 4)
-    return f"{sum(found.values())} images lie in folders that are not read, and are left out: {shown}"
+    return f"{sum(found.values())} {what} lie in folders that are not read, and are left out: {shown}"
 
 
 def _candidates(place: Path, images: str | None, labels: str | None) -> Iterator[list[Folders]]:
@@ -289,7 +304,12 @@ def _folders(place: Path) -> list[Path]:
 
 def holds_images(folder: Path) -> bool:
     """Whether a folder holds a file with an image's extension."""
-    return any(path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".") for path in folder.iterdir())
+    return holds(folder, IMAGE_EXTENSIONS)
+
+
+def holds(folder: Path, extensions: Sequence[str]) -> bool:
+    """Whether a folder holds a file with one of some extensions, in lower case; its hidden files do not count."""
+    return any(path.suffix.lower() in extensions and not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _has_suffixed(folder: Path) -> bool:
@@ -314,7 +334,7 @@ def _apart(folders: Folders, files: Mapping[str, Path]) -> tuple[dict[str, Path]
         )
     ((suffix, labels),) = fitting.items()
     images = {stem: path for stem, path in files.items() if stem not in labels}
-    return images, {stem: files[stem] for stem in labels}, suffix
+    return images, {stem: path for stem, path in files.items() if stem in labels}, suffix
 
 
 def _common_suffix(images: Mapping[str, Path], labels: Mapping[str, Path]) -> str | None:

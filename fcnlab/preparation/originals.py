@@ -421,7 +421,9 @@ def _labelme_files(config: PrepareConfig, folder: Path) -> tuple[Path, Path, dic
     for place in [folder / config.labels] if config.labels is not None else [images, *beside]:
         if not place.is_dir():
             continue
-        found = {path.stem: path for path in sorted(place.iterdir()) if path.suffix.lower() == layouts.JSON}
+        if not layouts.holds(place, (layouts.JSON,)):
+            continue
+        found = dict(files_by_stem(place, (layouts.JSON,)))
         if not any(labelme.is_labelme(path) for path in list(found.values())[:_LOOKED_AT]):
             continue
         pictures = [path for path in beside if layouts.holds_images(path)]
@@ -445,7 +447,8 @@ def _with_labelme(
         require_within(path, home, "source")
     images = dict(files_by_stem(images_folder, IMAGE_EXTENSIONS, home)) if layouts.holds_images(images_folder) else {}
     found = Originals([], list(config.classes))
-    items, inside, taken, short = [], [], set(), []
+    items, inside, short = [], [], []
+    document_of: dict[Path, Path] = {}  # by the image, without links and ".." on the way
     for stem in sorted(documents, key=natural_key):
         path = documents[stem]
         annotation = labelme.read(path, config.classes)
@@ -455,13 +458,17 @@ def _with_labelme(
             continue
         if image is None:
             inside.append(path)
-        else:
-            taken.add(image)
+        elif (other := document_of.setdefault(image.resolve(), path)) != path:
+            raise DataError(
+                f"annotations '{other}' and '{path}' are both of the image '{image}': keep one, with the shapes of both"
+            )
         short += [f"{what} in '{path.name}'" for what in annotation.without_area]
         draw = partial(_labelme_label, path, tuple(config.classes))
         size = annotation.size
         items.append(_Annotated(stem, image or ImageInside(path), draw, partial(_given, size), tool_turns=True))
-    alone = sorted(set(images.values()) - taken, key=lambda path: natural_key(path.stem))
+    alone = sorted(
+        (path for path in images.values() if path.resolve() not in document_of), key=lambda path: natural_key(path.stem)
+    )
     if alone:
         raise DataError(
             f"source={config.source}: image '{alone[0]}' has no LabelMe file of its name (and {len(alone) - 1} more "
@@ -471,6 +478,10 @@ def _with_labelme(
         raise DataError(f"source={config.source}: no LabelMe file in '{place}' has an image")
     if inside:
         found.notes.append(f"{len(inside)} images are taken out of their LabelMe files, such as '{inside[0].name}'")
+    read = {path.resolve() for path in documents.values()} | document_of.keys()
+    for extensions, what in (((layouts.JSON,), "JSON files"), (IMAGE_EXTENSIONS, "images")):
+        line = layouts.left_out_files(folder, extensions, what, lambda path: path.resolve() in read)
+        found.warnings += [line] if line else []
     if short:
         found.warnings.append(f"{len(short)} shapes have too few points to be drawn, such as a {short[0]}; left out")
     found.meaning = [(name, name) for name in config.classes] + [("void, ignore, __ignore__", "void")]
@@ -541,6 +552,11 @@ def _with_coco(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated], O
             f"{len(others)} images in '{place}' are not in '{path.name}', and are left out: "
             f"{first_few(other.name for other in others)}"
         )
+    listed = {image.resolve() for image in images.values()}
+    line = layouts.left_out_files(
+        folder, IMAGE_EXTENSIONS, "images", lambda path: path.parent == place or path.resolve() in listed
+    )
+    found.warnings += [line] if line else []
     found.meaning = [(name, name) for name in coco.class_names] + [("crowds (iscrowd)", "void")]
     return items, found
 

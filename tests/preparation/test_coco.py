@@ -193,12 +193,13 @@ def test_files_in_subfolders_are_told_apart(tmp_path):
         *(annotation(id=number, image_id=number) for number in range(3)),
         images=[{"id": number, "file_name": name} for number, name in enumerate(names)],
     )
-    root = source(tmp_path, said, *(f"images/{name}" for name in names), "images/c.png")
+    root = source(tmp_path, said, *(f"images/{name}" for name in names), "images/c.png", "images/two/d.png", "e.png")
     found = find(root)
     assert [(image.name, image.path.relative_to(root).as_posix()) for image in found.images] == [
         ("b", "images/b.png"), ("one-a", "images/one/a.png"), ("two-a", "images/two/a.png")
     ]  # fmt: skip
     assert any("1 images in" in line and "are left out: c.png" in line for line in found.warnings)
+    assert "2 images lie in folders that are not read, and are left out: . (1), images/two (1)" in found.warnings
 
 
 @pytest.mark.parametrize(

@@ -189,3 +189,35 @@ def test_labelme_draws_on_the_turned_photo(tmp_path, orientation, caplog):
     pixels, label = found.images[0].read()
     np.testing.assert_array_equal(pixels[..., 0] > 100, label == 1)
     assert not caplog.records
+
+
+def test_files_of_labelme_and_images_in_other_folders_are_counted(tmp_path):
+    root = source(tmp_path, {"a": (document(SQUARE), "a.png")})
+    assert not find(root).warnings
+    for folder, names in {"day2": "bc", "images/sub": "d"}.items():
+        (root / folder).mkdir()
+        for name in names:
+            (root / folder / f"{name}.json").write_text(json.dumps(document(SQUARE, imagePath=f"{name}.png")))
+            Image.fromarray(some()).save(root / folder / f"{name}.png")
+    assert find(root).warnings == [
+        f"3 {what} lie in folders that are not read, and are left out: day2 (2), images/sub (1)"
+        for what in ("JSON files", "images")
+    ]
+
+
+@pytest.mark.parametrize("place", ["", "../images/", "../link/"])
+def test_two_files_of_labelme_for_one_image_are_refused(tmp_path, place):
+    root = source(tmp_path, {"x": (document(SQUARE), "x.png")})
+    (root / "link").symlink_to(root / "images")
+    (root / "images" / "x.json").unlink()
+    (root / "labels").mkdir()
+    for name in ("x_anna", "x_bert"):
+        said = document(SQUARE, imagePath=f"{place}x.png")
+        (root / "labels" / f"{name}.json").write_text(json.dumps(said))
+    with pytest.raises(DataError, match=r"x_anna\.json' and .*x_bert\.json' are both of the image .*x\.png': keep one"):
+        find(root)
+    (root / "labels" / "x_bert.json").unlink()
+    assert [image.name for image in find(root).images] == ["x_anna"]
+    (root / "labels" / "x_anna.JSON").write_text(json.dumps(said))
+    with pytest.raises(DataError, match="share the stem 'x_anna'"):
+        find(root)

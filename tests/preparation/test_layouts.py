@@ -92,7 +92,7 @@ def test_two_ways_to_read_a_source_are_refused_whatever_the_disks_order(tmp_path
         (["images/a.png", "labels/b.png"], "2 images and labels have no partner"),
         (["a.png", "a_mask.png", "b.png", "b_seg.png"], "holds images and labels whose names end in _mask, _seg"),
         (["images/a.png", "images/a.jpg", "labels/a.png"], "share the stem 'a'"),
-        (["a.png", "a_mask.png", "a_Mask.png"], "a_Mask.png' and .*a_mask.png' are both called like the label of one"),
+        (["a.png", "a_mask.png", "a_Mask.png"], "a_Mask.png' and .*a_mask.png' are both called like the label of"),
         (["images/a.png", "labels/a_mask.png", "labels/a_Mask.png"], "are both called like the label of one image"),
         (["images/a.png", "labels/cell/a_mask.png", "labels/cell/a_Mask.png"], "are both called like the label of one"),
         (["images/a.png", "labels/a_cell.png", "labels/a-cell.png"], "are both the mask of image 'a' for the class"),
