@@ -76,6 +76,17 @@ def points_of(value: Any) -> np.ndarray:
 
 def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
     """Return the height and width that a document states for an image; None if it states none."""
-    if all(isinstance(side, (int, float)) and math.isfinite(side) and side >= 1 for side in (height, width)):
-        return int(height), int(width)
+    try:
+        if all(isinstance(side, (int, float)) and math.isfinite(side) and side >= 1 for side in (height, width)):
+            return int(height), int(width)
+    except OverflowError:  # an integer that is larger than any float
+        pass
     return None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path that a document names is a file, which one with a name too long for the system is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -168,7 +168,7 @@ def _add(found: Annotation, item: Any, class_names: Sequence[str]) -> None:
             raise ValueError("label")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise DataError(f"annotation '{path}' has a shape without a label or points: repair it") from None
-    if kind not in _FEWEST:
+    if not isinstance(kind, str) or kind not in _FEWEST:
         raise DataError(
             f"annotation '{path}' has a shape '{shown(name)}' of the type {shown(kind)}, which is none of "
             f"{', '.join(_FEWEST)}: make it a polygon, or remove it"

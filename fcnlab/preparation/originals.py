@@ -28,7 +28,7 @@ from fcnlab.data.stacks import label_pages, page_names, pages_of
 from fcnlab.metrics.names import class_names
 from fcnlab.preparation import labelme, layouts, pixel_labels
 from fcnlab.preparation.coco import Coco
-from fcnlab.preparation.json_documents import VOID
+from fcnlab.preparation.json_documents import VOID, is_file
 from fcnlab.preparation.labelme import ImageInside
 from fcnlab.registry import DATASETS
 
@@ -499,7 +499,7 @@ def _labelme_image(annotation: labelme.Annotation, images: Mapping[str, Path], h
         return own
     written = PurePosixPath(annotation.image_name.replace("\\", "/"))
     named = annotation.path.parent / written
-    if named.suffix.lower() not in IMAGE_EXTENSIONS or not named.is_file():
+    if named.suffix.lower() not in IMAGE_EXTENSIONS or not is_file(named):
         named = images.get(written.stem)
     if named is None or (own is not None and named.name == own.name):
         return own
@@ -572,7 +572,7 @@ def _coco_image(coco: Coco, name: str, place: Path, folder: Path, home: Path) ->
         raise DataError(f"annotation '{coco.path}': image '{shown(name)}' is no file below a folder")
     inside = PurePosixPath(*written.parts[1:]) if written.is_absolute() else written
     places = [place / inside, folder / inside, place / written.name, folder / written.name]
-    image = next((path for path in places if path.is_file()), None)
+    image = next((path for path in places if is_file(path)), None)
     if image is None:
         raise DataError(f"annotation '{coco.path}': there is no image '{places[0]}'")
     require_within(image, home, "source")

@@ -244,3 +244,13 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, what):
         find(root, f"annotations={what}")
     assert time.monotonic() - began < 2
     assert "\n" not in str(caught.value)
+
+
+def test_a_size_that_is_too_large_counts_as_not_stated_and_a_name_that_is_too_long_as_missing(tmp_path):
+    images = [{"id": 1, "file_name": "a.png", "height": 10**400, "width": 10}]
+    root = source(tmp_path, document(images=images), "images/a.png")
+    np.testing.assert_array_equal(find(root).images[0].read()[1], AREA)
+    images[0]["file_name"] = f"{'x' * 300}.png"
+    (root / "coco.json").write_text(json.dumps(document(images=images)))
+    with pytest.raises(DataError, match=r"there is no image '.*xx\.png'"):
+        find(root)

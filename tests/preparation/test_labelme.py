@@ -221,3 +221,19 @@ def test_two_files_of_labelme_for_one_image_are_refused(tmp_path, place):
     (root / "labels" / "x_anna.JSON").write_text(json.dumps(said))
     with pytest.raises(DataError, match="share the stem 'x_anna'"):
         find(root)
+
+
+@pytest.mark.parametrize("kind", [["polygon"], {"polygon": 1}, 7, True])
+def test_a_type_that_is_no_text_is_one_line(tmp_path, kind):
+    with pytest.raises(DataError, match=r"a shape 'cell' of the type .* make it a polygon") as caught:
+        drawn(tmp_path, shape(kind, [[10, 10], [20, 20]]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"imageHeight": 10**400}, {"imageWidth": 10**400}, {"imagePath": f"{'x' * 300}.png"}, {"imagePath": "\0.png"}],
+)
+def test_numbers_and_names_that_are_too_long_count_as_not_stated(tmp_path, more):
+    [image] = find(source(tmp_path, {"a": (document(SQUARE, **more), "a.png")})).images
+    assert image.read()[1].sum() == 121
