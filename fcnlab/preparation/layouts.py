@@ -107,7 +107,7 @@ def find_folders(source: Path, images: str | None, labels: str | None) -> list[F
     if images is not None and labels is not None and (source / images).is_dir() and (source / labels).is_dir():
         return [Folders(source / images, source / labels, None)]
     places = [source, *(path for path in _folders(source) if not path.name.startswith("."))]
-    found = [candidate for place in places for candidate in _candidates(place, images, labels)]
+    found = [candidate for place in places for candidate in _candidates(source, place, images, labels)]
     if not found and images is None:  # images and labels side by side, told apart by their names
         inside = [folder for place in places for folder in (place, *_folders(place))]
         found = [[Folders(folder, folder, None)] for folder in inside if _has_suffixed(folder)]
@@ -229,9 +229,9 @@ def left_out_files(source: Path, extensions: Sequence[str], what: str, is_read: 
     return f"{sum(found.values())} {what} lie in folders that are not read, and are left out: {shown}"
 
 
-def _candidates(place: Path, images: str | None, labels: str | None) -> Iterator[list[Folders]]:
-    """Yield every way in which a folder can be read."""
-    if _split_of(place) and len(_split_siblings(place)) > 1:
+def _candidates(source: Path, place: Path, images: str | None, labels: str | None) -> Iterator[list[Folders]]:
+    """Yield every way in which a folder, the source or one in it, can be read."""
+    if place != source and _split_of(place) and len(_split_siblings(place)) > 1:
         return  # It is one of the splits of the folder that it is in.
     image_names, label_names = _names(images, IMAGE_FOLDERS), _names(labels, LABEL_FOLDERS)
     inside = _folders(place)

@@ -136,3 +136,9 @@ def test_one_of_two_folders_of_images_is_not_chosen_silently(tmp_path):
     assert layouts.find_image_folder(tmp_path, "two/images") == tmp_path / "two" / "images"
     touch(tmp_path, "images/a.png")
     assert layouts.find_image_folder(tmp_path, None) == tmp_path / "images"
+
+
+def test_one_split_of_several_can_be_the_source(tmp_path):
+    touch(tmp_path, *(f"{split}/{kind}/{split}.png" for split in ("train", "val") for kind in ("images", "labels")))
+    assert found(tmp_path / "train") == {"images/train.png": ("labels/train.png", None)}
+    assert {split for _, split in found(tmp_path).values()} == {"train", "val"}
