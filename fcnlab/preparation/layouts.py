@@ -106,7 +106,7 @@ def find_folders(source: Path, images: str | None, labels: str | None) -> list[F
     """
     if images is not None and labels is not None and (source / images).is_dir() and (source / labels).is_dir():
         return [Folders(source / images, source / labels, None)]
-    places = [source, *(path for path in _folders(source) if not path.name.startswith("."))]
+    places = [source, *_folders(source)]
     found = [candidate for place in places for candidate in _candidates(source, place, images, labels)]
     if not found and images is None:  # images and labels side by side, told apart by their names
         inside = [folder for place in places for folder in (place, *_folders(place))]
@@ -149,9 +149,12 @@ def find_image_folder(source: Path, images: str | None) -> Path:
 
 
 def has_json(source: Path) -> bool:
-    """Whether a source has a JSON file, as annotation tools write, in it or in the folders of the next two levels."""
-    patterns = ("*", "*/*", "*/*/*")
-    return any(path.suffix.lower() == JSON for pattern in patterns for path in source.glob(pattern))
+    """Whether a source has a JSON file, as annotation tools write, in it or in the folders of the next two levels.
+
+    Hidden files do not count, such as those that macOS writes beside others on a disk of another system.
+    """
+    found = (path for pattern in ("*", "*/*", "*/*/*") for path in source.glob(pattern) if path.suffix.lower() == JSON)
+    return any(not any(part.startswith(".") for part in path.relative_to(source).parts) for path in found)
 
 
 def label_folders(place: Path) -> list[Path]:
@@ -298,8 +301,9 @@ def _names(given: str | None, known: Sequence[str]) -> Sequence[str]:
 
 
 def _folders(place: Path) -> list[Path]:
-    """Return the folders in a folder, sorted by name; none if it is no folder."""
-    return sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    """Return the folders in a folder but for hidden ones, sorted by name; none if it is no folder."""
+    inside = place.iterdir() if place.is_dir() else ()
+    return sorted(path for path in inside if path.is_dir() and not path.name.startswith("."))
 
 
 def holds_images(folder: Path) -> bool:
@@ -314,7 +318,8 @@ def holds(folder: Path, extensions: Sequence[str]) -> bool:
 
 def _has_suffixed(folder: Path) -> bool:
     """Whether some file of a folder is called like another one with a label's suffix behind."""
-    stems = {path.stem for path in folder.iterdir() if path.suffix.lower() in IMAGE_EXTENSIONS}
+    files = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    stems = {path.stem for path in files if path.suffix.lower() in IMAGE_EXTENSIONS}
     return any(
         (base := _without(stem, suffix)) != stem and base in stems for stem in stems for suffix in LABEL_SUFFIXES
     )

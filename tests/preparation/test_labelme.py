@@ -237,3 +237,12 @@ def test_a_type_that_is_no_text_is_one_line(tmp_path, kind):
 def test_numbers_and_names_that_are_too_long_count_as_not_stated(tmp_path, more):
     [image] = find(source(tmp_path, {"a": (document(SQUARE, **more), "a.png")})).images
     assert image.read()[1].sum() == 121
+
+
+def test_hidden_files_of_macos_are_not_read(tmp_path):
+    root = source(tmp_path, {"a": (document(SQUARE), "a.png")})
+    (root / "images" / "._a.json").write_bytes(b"\0\5\x16\7Mac OS X")
+    (root / "images" / "._a.png").write_bytes(b"\0\5\x16\7Mac OS X")
+    found = find(root)
+    assert [image.name for image in found.images] == ["a"]
+    assert not found.warnings

@@ -142,3 +142,21 @@ def test_one_split_of_several_can_be_the_source(tmp_path):
     touch(tmp_path, *(f"{split}/{kind}/{split}.png" for split in ("train", "val") for kind in ("images", "labels")))
     assert found(tmp_path / "train") == {"images/train.png": ("labels/train.png", None)}
     assert {split for _, split in found(tmp_path).values()} == {"train", "val"}
+
+
+def test_hidden_files_and_folders_count_for_nothing(tmp_path):
+    touch(tmp_path, "one/images/a.png", "one/labels/a.png", ".trash/images/a.png", ".trash/labels/a.png")
+    touch(tmp_path, "._b.png", "._b_mask.png", "one/images/._a.png", "one/labels/._a.png")
+    for name in ("._a.json", "one/images/._a.json", ".git/settings.json", "one/.cache/x.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert found(tmp_path) == {"one/images/a.png": ("one/labels/a.png", None)}
+    assert layouts.find_image_folder(tmp_path, None) == tmp_path / "one" / "images"
+    assert not layouts.has_json(tmp_path)
+    (tmp_path / "one" / "images" / "a.JSON").write_text("{}")
+    assert layouts.has_json(tmp_path)
+
+
+def test_hidden_pairs_in_one_folder_are_no_layout(tmp_path):
+    touch(tmp_path, "._a.png", "._a_mask.png", "b/a.png", "b/a_mask.png")
+    assert found(tmp_path) == {"b/a.png": ("b/a_mask.png", None)}
