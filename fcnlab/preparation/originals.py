@@ -26,7 +26,7 @@ from fcnlab.data.orientation import Evidence, Turning, stated_size, turned_size
 from fcnlab.data.sample_names import first_few, natural_key
 from fcnlab.data.stacks import label_pages, page_names, pages_of
 from fcnlab.metrics.names import class_names
-from fcnlab.preparation import labelme, layouts, pixel_labels
+from fcnlab.preparation import labelme, layouts, pixel_labels, shapes
 from fcnlab.preparation.coco import Coco
 from fcnlab.preparation.json_documents import VOID
 from fcnlab.preparation.labelme import ImageInside
@@ -390,8 +390,7 @@ def _pixels(
         raw = read_label(label, white=meaning.white, upright=config.turned is not False)
         labels = meaning.to_classes(raw, label)
     if scale:
-        rows, columns = (np.arange(new) * old // new for new, old in zip(shape, labels.shape, strict=True))
-        labels = labels[np.ix_(rows, columns)]
+        labels = labels[np.ix_(*shapes.nearest(shape, labels.shape))]
     return labels
 
 
