@@ -112,8 +112,8 @@ class Originals:
         channels: The number of channels of each image.
         bits: The bits of each channel.
         licence: What is known of the licence.
-        turned: Whether images are turned as their metadata say; None if there is nothing to turn, or if each label's
-            size says it.
+        turned: Whether images are turned as their metadata say. None, if that was not declared, where there is nothing
+            to turn, or where each label's size says it.
         meaning: What is found in labels and the class that it becomes.
         notes: Lines that say what was recognised.
         warnings: Lines that say what was left out, or is unusual.
@@ -182,7 +182,14 @@ def find(config: PrepareConfig, folder: Path) -> Originals:
     images = [_of_sample(dataset, index, split) for split, dataset in splits.items() for index in range(len(dataset))]
     names = class_names(config.dataset.class_names, config.dataset.num_classes)
     palette, void = config.dataset.palette, config.dataset.ignore_index
-    return Originals(images, names, [list(colour) for colour in palette], void, licence=LICENCES.get(name, ""))
+    return Originals(
+        images,
+        names,
+        [list(colour) for colour in palette],
+        void,
+        licence=LICENCES.get(name, ""),
+        turned=config.dataset.turned,  # as the labels that are written were read
+    )
 
 
 def missing(config: PrepareConfig, originals: Originals) -> list[str]:
@@ -221,8 +228,6 @@ def _in_folder(config: PrepareConfig, folder: Path) -> Originals:
     found.channels, found.bits = config.channels, config.bits
     evidence = _evidence(annotated)
     found.turned = evidence.decide("turned") if config.turned is None else config.turned
-    if not (evidence.turned or evidence.stored or evidence.unclear):
-        found.turned = None
     turning = Turning(config.turned if found.turned is None else found.turned, lambda: evidence, "turned")
     found.images = [_original(config, item, turning, found.depths) for item in annotated]
     return found

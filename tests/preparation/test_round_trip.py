@@ -10,6 +10,7 @@ from prepare_words import prepare_config
 
 import fcnlab
 from fcnlab.config import compose
+from fcnlab.config.schema import CamvidConfig, PrepareConfig
 from fcnlab.data.folder import folder
 from fcnlab.evaluate import evaluate
 from fcnlab.predict import predict
@@ -102,6 +103,44 @@ def test_a_folder_whose_name_has_every_mark_trains_predicts_and_evaluates_to_wha
         np.add.at(counts, (label.ravel(), mask.ravel()), 1)
     measured = evaluate(compose([checkpoint, *command[3:], "split=all", "output=measured"], "evaluate"))
     np.testing.assert_array_equal(measured.confusion.counts, counts)
+
+
+def photo(path, shown, orientation):
+    """Save a photo whose stored pixels are to be turned about, by its metadata, to be as shown."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(shown).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_photos_are_trained_on_as_they_were_prepared(tmp_path, turned, factor):
+    """The labels of half the size tell nothing, so that what was declared has to reach the training."""
+    random = np.random.default_rng(0)
+    for name in "ab":
+        label = (random.random((16, 20)) > 0.5).astype(np.uint8)
+        bright = np.kron(label, np.full((factor, factor), 200, np.uint8))
+        photo(tmp_path / "source" / "images" / f"{name}.png", bright[::-1, ::-1] if turned else bright, 3)
+        (tmp_path / "source" / "labels").mkdir(exist_ok=True)
+        Image.fromarray(label).save(tmp_path / "source" / "labels" / f"{name}.png")
+    words = ["classes=[background,cell]", "annotation_scale=true", f"turned={str(turned).lower()}"]
+    for split in samples(prepared(tmp_path, words)):
+        for sample in split.values():
+            np.testing.assert_array_equal(sample.image[..., 0] == 200, sample.label == 1)
+
+
+def test_a_published_data_set_is_trained_on_as_it_is_stored(tmp_path):
+    shown = np.zeros((16, 20), np.uint8)
+    shown[2:5, 3:9] = 1
+    for split in ("train", "val"):
+        photo(tmp_path / "source" / split / f"{split}.png", shown * 200, 3)
+        (tmp_path / "source" / f"{split}annot").mkdir()
+        Image.fromarray(shown).save(tmp_path / "source" / f"{split}annot" / f"{split}.png")
+    config = PrepareConfig(CamvidConfig(), source=str(tmp_path / "source"), root=str(tmp_path / "data"))
+    for split in samples(prepare(config)):
+        for sample in split.values():
+            np.testing.assert_array_equal(sample.image[..., 0] == 200, sample.label == 1)
 
 
 def test_a_source_whose_images_changed_their_extension_leaves_no_twin(tmp_path):
