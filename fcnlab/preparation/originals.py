@@ -250,7 +250,9 @@ def _read_both(
         DataError: If either cannot be read, or their sizes differ.
     """
     may_be_deep = item.image.suffix.lower() not in _EIGHT_BITS
-    pixels, orientation = image_files.read_as_stored(item.image, config.channels, 16 if may_be_deep else config.bits)
+    pixels, orientation = image_files.read_as_stored(
+        item.image, config.channels, 16 if may_be_deep else config.bits, declared_bits=config.bits
+    )
     if may_be_deep:
         depths.add(pixels)
         pixels = in_bits(pixels, config.bits)

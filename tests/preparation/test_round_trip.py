@@ -4,6 +4,7 @@ import shlex
 
 import numpy as np
 import pytest
+import tifffile
 from generated_sources import ENCODINGS, LAYOUTS, NAMES, OTHERS, make
 from PIL import Image
 from prepare_words import prepare_config
@@ -141,6 +142,49 @@ def test_a_published_data_set_is_trained_on_as_it_is_stored(tmp_path):
     for split in samples(prepare(config)):
         for sample in split.values():
             np.testing.assert_array_equal(sample.image[..., 0] == 200, sample.label == 1)
+
+
+def tiffs(root, images, labels):
+    """Save TIFFs whose pages are grey and say nothing of their dimensions."""
+    for place, files in (("images", images), ("labels", labels)):
+        (root / place).mkdir(parents=True)
+        for name, pixels in files.items():
+            tifffile.imwrite(root / place / f"{name}.tif", pixels, photometric="minisblack", metadata=None)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_each_page_without_metadata_is_an_image(tmp_path, kind):
+    """There are as many pages as an image has channels."""
+    random, count = np.random.default_rng(0), 3
+    images = random.integers(0, 256, (count, 16, 20)).astype(kind) * (257 if kind == np.uint16 else 1)
+    labels = random.integers(0, 2, (count, 16, 20)).astype(np.uint8)
+    tiffs(tmp_path / "source", {"s": images}, {"s": labels})
+    root = prepared(tmp_path, ["classes=[background,cell]"])
+    truth = {
+        f"s-{number:04d}": (np.repeat((image & 255)[..., None], 3, axis=2), labels[number])
+        for number, image in enumerate(images)
+    }
+    require_truth(fcnlab.compose(["dataset=folder", f"dataset.root={root}"]).dataset, truth)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_records_are_made_of_the_samples_that_a_training_reads(tmp_path, monkeypatch, bits):
+    random, kind = np.random.default_rng(0), {8: np.uint8, 16: np.uint16}[bits]
+    images = {name: random.integers(0, 2**bits, (5, 16, 20)).astype(kind) for name in "ab"}
+    labels = {name: random.integers(0, 2, (16, 20)).astype(np.uint8) for name in "ab"}
+    tiffs(tmp_path / "source", images, labels)
+    found = {}
+
+    def write_split(root, split, samples):
+        found[split] = {sample.name: sample for sample in samples}
+        return True
+
+    monkeypatch.setattr("fcnlab.preparation.mindrecord_shards.write_split", write_split)
+    prepared(tmp_path, ["classes=[background,cell]"], "channels=5", f"bits={bits}", "records=true")
+    assert sorted([*found["train"], *found["val"]]) == ["a", "b"]
+    for name, sample in {**found["train"], **found["val"]}.items():
+        np.testing.assert_array_equal(sample.image, images[name].transpose(1, 2, 0))
+        np.testing.assert_array_equal(sample.label, labels[name])
 
 
 def test_a_source_whose_images_changed_their_extension_leaves_no_twin(tmp_path):
