@@ -5,7 +5,7 @@ import shlex
 import numpy as np
 import pytest
 import tifffile
-from generated_sources import ENCODINGS, LAYOUTS, NAMES, OTHERS, make
+from generated_sources import COLOURS, ENCODINGS, LAYOUTS, NAMES, OTHERS, make
 from PIL import Image
 from prepare_words import prepare_config
 
@@ -196,6 +196,28 @@ def test_a_source_whose_images_changed_their_extension_leaves_no_twin(tmp_path):
     prepared(tmp_path, words)
     require_truth(fcnlab.compose(["dataset=folder", f"dataset.root={root}"]).dataset, truth)
     assert sorted(path.name for path in (root / "images").iterdir()) == ["a.bmp", "b.bmp"]
+
+
+def test_labels_are_written_again_in_the_colours_of_a_later_call(tmp_path):
+    """Old and new labels of one folder have one palette, as a training demands."""
+    place, green = tmp_path / "source", [0, 160, 0]
+    words, truth = make(place, 0, "colours", ["a", "b"])
+    root = prepared(tmp_path, words)
+    before = {path.name: path.stat().st_mtime_ns for path in (root / "labels").iterdir()}
+    prepared(tmp_path, words)
+    assert {path.name: path.stat().st_mtime_ns for path in (root / "labels").iterdir()} == before
+    more, added = make(tmp_path / "more", 1, "colours", ["c", "d"])
+    for part in ("images", "labels"):
+        for path in (tmp_path / "more" / part).iterdir():
+            path.rename(place / part / path.name)
+    for path in (place / "labels").iterdir():
+        pixels = np.array(Image.open(path))
+        pixels[(pixels == COLOURS[1]).all(axis=2)] = green
+        Image.fromarray(pixels).save(path)
+    recoloured = f"colours={[COLOURS[0], green]}".replace(" ", "")
+    prepared(tmp_path, [recoloured if word.startswith("colours=") else word for word in more])
+    assert [Image.open(path).getpalette()[3:6] for path in (root / "labels").iterdir()] == [green] * 4
+    require_truth(fcnlab.compose(["dataset=folder", f"dataset.root={root}"]).dataset, {**truth, **added})
 
 
 def test_files_of_others_are_not_written_over(tmp_path):
