@@ -82,6 +82,13 @@ def test_palettes_of_another_order_are_matched_by_colour_or_refused(tmp_path):
     assert read(root, THREE, "values=[0,1,2]")[0] == [[0, 1, 2], [0, 1, 2]]
 
 
+def test_numbered_objects_may_have_any_colours(tmp_path):
+    root = source(tmp_path, palette([0, 1, 2], [BLACK, RED, GREEN]), palette([0, 1, 2], [BLACK, GREEN, RED]))
+    assert read(root, TWO, "instances=true")[0] == [[0, 1, 1], [0, 1, 1]]
+    with pytest.raises(DataError, match=r"name two classes.* and leave out `values`"):
+        read(root, TWO, "instances=true", "values=[0,1]")
+
+
 def test_palettes_differ_only_where_values_are_used(tmp_path):
     root = source(tmp_path, palette([0, 1, 0], [BLACK, RED, GREEN]), palette([0, 0, 0], [BLACK, GREEN, RED]))
     assert read(root, TWO)[0] == [[0, 1, 0], [0, 0, 0]]
