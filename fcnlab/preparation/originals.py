@@ -353,8 +353,9 @@ def _with_pixels(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated],
         found.meaning = meaning.rows(config.classes)
         if scan.jpegs:
             found.warnings.append(f"{len(scan.jpegs)} labels are JPEGs, such as '{scan.jpegs[0]}'; save labels as PNGs")
+    size = _picture_size if meaning is None else _pixel_size
     return [
-        _Annotated(name, image, partial(_pixels, config, label, meaning), partial(_pixel_size, label), split)
+        _Annotated(name, image, partial(_pixels, config, label, meaning), partial(size, label), split)
         for name, image, label, split in items
     ], found
 
@@ -405,6 +406,12 @@ def _pixel_size(label: Path | Page) -> tuple[int, int]:
     """Return the height and width of a label."""
     stated = stated_size(label) if isinstance(label, Path) else None
     return turned_size(*stated) if stated is not None else read_label(label, white=1).shape
+
+
+def _picture_size(label: Path | Page) -> tuple[int, int]:
+    """Return the height and width of a label whose pixels have the colours of classes."""
+    stated = stated_size(label) if isinstance(label, Path) else None
+    return turned_size(*stated) if stated is not None else image_files.read(label).shape[:2]
 
 
 def _labelme_files(config: PrepareConfig, folder: Path) -> tuple[Path, Path, dict[str, Path]] | None:
