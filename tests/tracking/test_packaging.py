@@ -254,6 +254,7 @@ def test_a_network_of_another_package_requires_that_package(tmp_path, monkeypatc
 def test_models_of_earlier_versions_find_what_they_import():
     """Their code takes these names from this version if that was imported before."""
     from fcnlab.environment import MAX_PIXELS  # in served_model.py of 0.2.0
+
     from fcnlab.models.fcn import MINIMUM_SIZE  # likewise
 
     assert MAX_PIXELS == 2**27
