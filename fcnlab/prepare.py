@@ -17,6 +17,7 @@ from fcnlab.core.errors import ConfigError, DataError, FcnlabError
 
 if TYPE_CHECKING:
     from fcnlab.preparation.checking import Findings
+    from fcnlab.preparation.originals import Originals
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def prepare(config: PrepareConfig) -> Path:
             more = {"drawn": drawn.described, "folds": folds}
             prepared_folder.write_description(*described, **more)
             if config.records:
-                _write_records(root)
+                _write_records(root, found)
                 prepared_folder.write_description(*described, **more, records=True)  # not before they are there
             pixels = {split: counted.class_pixels for split, counted in statistics.items()}
             preview.draw(shown, pixels, found.class_names, colours, root / "preview.png")
@@ -129,13 +130,20 @@ def check(config: PrepareConfig) -> Findings:
     return findings
 
 
-def _write_records(root: Path) -> None:
-    """Write the MindRecord files of both splits of a prepared folder."""
+def _write_records(root: Path, found: Originals) -> None:
+    """Write the MindRecord files of both splits of a prepared folder, whose samples are those of its dataset.yaml."""
     from fcnlab.config.schema import FolderConfig
     from fcnlab.data.image_folder import Folder
     from fcnlab.preparation.mindrecord_shards import write_split
 
-    config = FolderConfig(root=str(root), train_list=str(root / "train.txt"), val_list=str(root / "val.txt"))
+    config = FolderConfig(
+        root=str(root),
+        train_list=str(root / "train.txt"),
+        val_list=str(root / "val.txt"),
+        channels=found.channels,
+        bits=found.bits,
+        turned=found.turned,
+    )
     for split in ("train", "val"):
         written = write_split(root, split, Folder(config, split))
         log.info("%s %s", root / f"{split}.mindrecord", "was written" if written else "holds the same already")

@@ -76,13 +76,17 @@ def read(path: Path | Page, channels: int = 3, bits: int = 8) -> np.ndarray:
     return turned(*read_as_stored(path, channels, bits))
 
 
-def read_as_stored(path: Path | Page, channels: int = 3, bits: int = 8) -> tuple[np.ndarray, int]:
+def read_as_stored(
+    path: Path | Page, channels: int = 3, bits: int = 8, *, declared_bits: int | None = None
+) -> tuple[np.ndarray, int]:
     """Decode an image, and say how it is to be turned.
 
     Args:
         path: As for `read`.
         channels: As for `read`.
-        bits: As for `read`.
+        bits: The bits of a channel that is returned, to which others are scaled: 8 or 16.
+        declared_bits: The bits that are declared, which say together with the channels what the pages of a TIFF are;
+            None if they are ``bits``.
 
     Returns:
         The image as `read` returns it, but not turned, and its orientation from 1 to 8. That of a TIFF is always 1:
@@ -91,13 +95,14 @@ def read_as_stored(path: Path | Page, channels: int = 3, bits: int = 8) -> tuple
     Raises:
         DataError: As `read` does.
     """
+    declared = bits if declared_bits is None else declared_bits
     if isinstance(path, Page):
-        return _as_declared(tiff_files.read(path.path, path, channels, bits, path.number), path, channels, bits), 1
+        return _as_declared(tiff_files.read(path.path, path, channels, declared, path.number), path, channels, bits), 1
     data = read_file(path, "image")
     if path.suffix.lower() == ARRAY:
         return _as_declared(_load(data, path), path, channels, bits), 1
     if data.startswith(tiff_files.MAGIC):
-        return _as_declared(tiff_files.read(BytesIO(data), path, channels, bits), path, channels, bits), 1
+        return _as_declared(tiff_files.read(BytesIO(data), path, channels, declared), path, channels, bits), 1
     pixels = _as_declared(_in_rgb_order(decode(data, path)), path, channels, bits)
     return pixels, orientation_of(data)
 

@@ -48,7 +48,8 @@ def read_label(path: Path | Page, *, white: int, upright: bool = True) -> np.nda
         H x W, uint8, or a wider integer type if the file has one.
 
     Raises:
-        DataError: If the file cannot be read or is truncated, or has more than `MAX_PIXELS` or several channels.
+        DataError: If the file cannot be read or is truncated, has more than `MAX_PIXELS`, several channels or several
+            images, or is a page that consists of several channels.
     """
     return read_raw_label(path, white=white, upright=upright).values
 
@@ -63,18 +64,17 @@ def read_raw_label(path: Path | Page, *, white: int, upright: bool = True) -> Ra
     data = b"" if page is not None else read_file(path, "label")  # Of a stack, only the page is read.
     require_size(data, path, "label")
     values = palette = None
-    frames = 1
+    # PIL counts the pages of the file, and a label is counted among images, which may have several pages each.
+    frame = tiff_files.only_page(path.path, path, page) if page is not None else _frame(data, path)
     try:
         # OpenCV would turn a palette's indices into colours.
         with Image.open(BytesIO(data) if page is None else path.path) as image:
             mode, kind = image.mode, image.format
-            if page is not None:
-                image.seek(page)
+            if frame is not None:
+                image.seek(frame)
                 mode = image.mode
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(f"label '{path}' has more than {MAX_PIXELS:,} pixels: cut it into tiles")
-            elif data.startswith(tiff_files.MAGIC):
-                frames = getattr(image, "n_frames", 1)
             if mode in _MODES:
                 values = np.asarray(image)
                 colours = image.getpalette("RGB") if mode == "P" else None
@@ -84,11 +84,6 @@ def read_raw_label(path: Path | Page, *, white: int, upright: bool = True) -> Ra
         damaged = True
     if damaged:
         raise DataError(f"label '{path}' is damaged or truncated: replace it, or remove it and its image")
-    if frames > 1 and tiff_files.count_images(BytesIO(data), path, 3, 8) > 1:
-        raise DataError(
-            f"label '{path}' is a stack of {frames} pages, and its image is no stack of as many: give it one page, or "
-            "save the image as a stack of slices"
-        )
     if values is None:
         raise DataError(
             f"label '{path}' is a colour image (mode {mode}): save labels as single-channel or palette PNG whose pixel "
@@ -101,3 +96,15 @@ def read_raw_label(path: Path | Page, *, white: int, upright: bool = True) -> Ra
     if upright and page is None and not data.startswith(tiff_files.MAGIC):  # PIL has turned a TIFF.
         values = turned(values, orientation_of(data))
     return RawLabel(values, palette, kind == "JPEG", mode == "1")
+
+
+def _frame(data: bytes, path: Path) -> int | None:
+    """Return which page of a TIFF of several pages is the label that it holds; None for a file without pages."""
+    if not data.startswith(tiff_files.MAGIC):
+        return None
+    try:
+        with Image.open(BytesIO(data)) as image:
+            several = getattr(image, "n_frames", 1) > 1
+    except PIL_ERRORS:
+        return None  # which the caller says
+    return tiff_files.only_page(BytesIO(data), path) if several else None

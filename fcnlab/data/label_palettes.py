@@ -39,17 +39,24 @@ class Palettes:
 
 
 class PaletteCheck:
-    """Refuses labels of one data set whose palettes contradict each other.
+    """Refuses labels of one data set whose palettes contradict each other, also those of different splits.
 
     While all labels have one palette, as they mostly do, that is a comparison of its bytes. When another one appears,
-    all labels are looked at, once.
+    all labels are looked at, once. Each split has a check of its own, which begins with a palette of the other split:
+    as both do so, no label of either has another palette unseen.
 
     Args:
         labels: A function that yields every label of the data set, with what a message calls it.
+        others: A function that yields the labels of the other split; it is called once, for the first that has a
+            palette.
     """
 
-    def __init__(self, labels: Callable[[], Iterable[tuple[RawLabel, object]]]) -> None:
-        self._labels = labels
+    def __init__(
+        self,
+        labels: Callable[[], Iterable[tuple[RawLabel, object]]],
+        others: Callable[[], Iterable[RawLabel]] = tuple,
+    ) -> None:
+        self._labels, self._others = labels, others
         self._first: bytes | None = None
         self._agree = False
         self._lock = threading.RLock()
@@ -64,7 +71,9 @@ class PaletteCheck:
             return
         held = label.palette.tobytes()
         if self._first is None:
-            self._first = held
+            elsewhere = (other.palette for other in self._others() if other.palette is not None)
+            first = next(elsewhere, label.palette)
+            self._first = first.tobytes()
         if held == self._first:
             return
         with self._lock:

@@ -172,12 +172,24 @@ class LabelledFiles(Dataset):
 
     def _compare_palettes(self) -> None:
         """Let labels be refused from now on whose palettes give an index two colours."""
-        self._palettes = PaletteCheck(self._raw_labels)
+        self._palettes = PaletteCheck(self._raw_labels, self._raw_labels_elsewhere)
 
     def _raw_labels(self) -> Iterator[tuple[RawLabel, Path | Page]]:
         """Yield every label, also those of the other split."""
         for path in self._labels.values():
             yield self._read_raw(path), path
+
+    def _raw_labels_elsewhere(self) -> Iterator[RawLabel]:
+        """Yield every label that is not of this split; one that cannot be read is what the other split says."""
+        here = set(self._names)
+        for name in self._labels:
+            if name in here:
+                continue
+            try:
+                label = self._read_raw(self._labels[name])
+            except DataError:
+                continue
+            yield label
 
 
 class LabelValues:

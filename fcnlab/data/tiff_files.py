@@ -132,6 +132,41 @@ def read(source: BytesIO | Path, path: Path, channels: int, bits: int, number: i
     return np.dstack(planes)
 
 
+def only_page(source: BytesIO | Path, path: object, number: int | None = None) -> int:
+    """Return which page of a TIFF is one of its images, for a reader that counts pages and knows no dimensions.
+
+    Args:
+        source: The file's content, or the file.
+        path: The file, for errors.
+        number: The number of the image in the file; None for a file that has to hold a single one.
+
+    Returns:
+        The number of the page, from 0.
+
+    Raises:
+        DataError: If the file is damaged or holds other images, or if the image is not a single page.
+    """
+    with opened(source, path) as file:
+        pages = layout(file, *_PHOTOGRAPH).pages
+        if number is None and len(pages) > 1:
+            raise DataError(
+                f"label '{path}' is a stack of {len(pages)} pages, and its image is no stack of as many: give it one "
+                "page, or save the image as a stack of slices"
+            )
+        if number is not None and number >= len(pages):
+            raise DataError(f"label '{path}' has {len(pages)} images, so that there is none of number {number}")
+        chosen = pages[number or 0].tolist()
+        if len(chosen) > 1:
+            raise DataError(
+                f"label '{path}' has {len(chosen)} channels, each on a page of its own, and it is unclear which of "
+                "them holds the classes: save that channel alone"
+            )
+        page = (file.series[0].pages if _has_axes(file) else file.pages)[chosen[0]]
+        if page is None or page.index is None or getattr(page, "is_virtual", False):
+            raise DataError(f"label '{path}' is a page that its file does not list: save the file again, in parts")
+        return page.index
+
+
 def layout(file: TiffFile, channels: int, bits: int) -> Layout:
     """Return which pages make up which image; see `Layout`."""
     if _has_axes(file):
@@ -158,7 +193,7 @@ def layout(file: TiffFile, channels: int, bits: int) -> Layout:
 
 
 @contextmanager
-def opened(source: BytesIO | Path, path: Path) -> Iterator[TiffFile]:
+def opened(source: BytesIO | Path, path: object) -> Iterator[TiffFile]:
     """Open a TIFF, from memory or from the disk; errors call it by its path.
 
     Raises:
@@ -301,5 +336,5 @@ def _name(compression: object) -> str:
     return getattr(compression, "name", str(compression))
 
 
-def _damaged(path: Path) -> DataError:
+def _damaged(path: object) -> DataError:
     return DataError(f"image '{path}' is damaged or truncated: replace it, or remove it")

@@ -281,8 +281,7 @@ def _runs_of(item: Annotated, shape: tuple[int, int], size: tuple[int, int] | No
         ) from None
     if size is None or size == shape:
         return mask
-    rows, columns = (np.arange(new) * old // new for new, old in zip(shape, size, strict=True))
-    return mask[np.ix_(rows, columns)]
+    return mask[np.ix_(*shapes.nearest(shape, size))]
 
 
 def _area_of(polygons: Sequence[np.ndarray], runs: Mapping[str, Any] | None, box: np.ndarray | None) -> float:

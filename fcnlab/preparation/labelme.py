@@ -80,11 +80,9 @@ class Annotation:
             Class indices, H x W uint8, with 255 for void.
         """
         labels = np.zeros(shape, np.uint8)
-        factor = np.array([1.0, 1.0])
-        if scale and self.size is not None:
-            factor = np.array([shape[1] / self.size[1], shape[0] / self.size[0]])
+        size = shape if self.size is None or not scale else self.size
         for item in self.shapes:
-            _draw(labels, item, item.points * factor)
+            _draw(labels, item, size)
         return labels
 
 
@@ -182,9 +180,11 @@ def _add(found: Annotation, item: Any, class_names: Sequence[str]) -> None:
     found.shapes.append(Shape(index, kind, points, mask))
 
 
-def _draw(labels: np.ndarray, item: Shape, points: np.ndarray) -> None:
+def _draw(labels: np.ndarray, item: Shape, size: tuple[int, int]) -> None:
+    """Draw a shape that was made for an image of a given height and width."""
+    points = item.points * np.array([labels.shape[1] / size[1], labels.shape[0] / size[0]])
     if item.mask is not None:
-        shapes.paste(labels, item.mask, points, item.index)
+        shapes.paste(labels, item.mask, item.points, item.index, size)
     elif item.kind == "circle":
         shapes.circle(labels, points, item.index)
     elif item.kind == "rectangle" and len(points) == 2:

@@ -26,7 +26,7 @@ from fcnlab.data.orientation import Evidence, Turning, stated_size, turned_size
 from fcnlab.data.sample_names import first_few, natural_key
 from fcnlab.data.stacks import label_pages, page_names, pages_of
 from fcnlab.metrics.names import class_names
-from fcnlab.preparation import labelme, layouts, pixel_labels
+from fcnlab.preparation import labelme, layouts, pixel_labels, shapes
 from fcnlab.preparation.coco import Coco
 from fcnlab.preparation.json_documents import VOID, is_file
 from fcnlab.preparation.labelme import ImageInside
@@ -112,8 +112,8 @@ class Originals:
         channels: The number of channels of each image.
         bits: The bits of each channel.
         licence: What is known of the licence.
-        turned: Whether images are turned as their metadata say; None if there is nothing to turn, or if each label's
-            size says it.
+        turned: Whether images are turned as their metadata say. None, if that was not declared, where there is nothing
+            to turn, or where each label's size says it.
         meaning: What is found in labels and the class that it becomes.
         notes: Lines that say what was recognised.
         warnings: Lines that say what was left out, or is unusual.
@@ -182,7 +182,14 @@ def find(config: PrepareConfig, folder: Path) -> Originals:
     images = [_of_sample(dataset, index, split) for split, dataset in splits.items() for index in range(len(dataset))]
     names = class_names(config.dataset.class_names, config.dataset.num_classes)
     palette, void = config.dataset.palette, config.dataset.ignore_index
-    return Originals(images, names, [list(colour) for colour in palette], void, licence=LICENCES.get(name, ""))
+    return Originals(
+        images,
+        names,
+        [list(colour) for colour in palette],
+        void,
+        licence=LICENCES.get(name, ""),
+        turned=config.dataset.turned,  # as the labels that are written were read
+    )
 
 
 def missing(config: PrepareConfig, originals: Originals) -> list[str]:
@@ -221,8 +228,6 @@ def _in_folder(config: PrepareConfig, folder: Path) -> Originals:
     found.channels, found.bits = config.channels, config.bits
     evidence = _evidence(annotated)
     found.turned = evidence.decide("turned") if config.turned is None else config.turned
-    if not (evidence.turned or evidence.stored or evidence.unclear):
-        found.turned = None
     turning = Turning(config.turned if found.turned is None else found.turned, lambda: evidence, "turned")
     found.images = [_original(config, item, turning, found.depths) for item in annotated]
     return found
@@ -245,7 +250,9 @@ def _read_both(
         DataError: If either cannot be read, or their sizes differ.
     """
     may_be_deep = item.image.suffix.lower() not in _EIGHT_BITS
-    pixels, orientation = image_files.read_as_stored(item.image, config.channels, 16 if may_be_deep else config.bits)
+    pixels, orientation = image_files.read_as_stored(
+        item.image, config.channels, 16 if may_be_deep else config.bits, declared_bits=config.bits
+    )
     if may_be_deep:
         depths.add(pixels)
         pixels = in_bits(pixels, config.bits)
@@ -346,8 +353,9 @@ def _with_pixels(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated],
         found.meaning = meaning.rows(config.classes)
         if scan.jpegs:
             found.warnings.append(f"{len(scan.jpegs)} labels are JPEGs, such as '{scan.jpegs[0]}'; save labels as PNGs")
+    size = _picture_size if meaning is None else _pixel_size
     return [
-        _Annotated(name, image, partial(_pixels, config, label, meaning), partial(_pixel_size, label), split)
+        _Annotated(name, image, partial(_pixels, config, label, meaning), partial(size, label), split)
         for name, image, label, split in items
     ], found
 
@@ -401,8 +409,7 @@ def _pixels(
         raw = read_label(label, white=meaning.white, upright=config.turned is not False)
         labels = meaning.to_classes(raw, label)
     if scale:
-        rows, columns = (np.arange(new) * old // new for new, old in zip(shape, labels.shape, strict=True))
-        labels = labels[np.ix_(rows, columns)]
+        labels = labels[np.ix_(*shapes.nearest(shape, labels.shape))]
     return labels
 
 
@@ -410,6 +417,12 @@ def _pixel_size(label: Path | Page) -> tuple[int, int]:
     """Return the height and width of a label."""
     stated = stated_size(label) if isinstance(label, Path) else None
     return turned_size(*stated) if stated is not None else read_label(label, white=1).shape
+
+
+def _picture_size(label: Path | Page) -> tuple[int, int]:
+    """Return the height and width of a label whose pixels have the colours of classes."""
+    stated = stated_size(label) if isinstance(label, Path) else None
+    return turned_size(*stated) if stated is not None else image_files.read(label).shape[:2]
 
 
 def _labelme_files(config: PrepareConfig, folder: Path) -> tuple[Path, Path, dict[str, Path]] | None:

@@ -124,7 +124,7 @@ def decide(
         DataError: If it is unclear, with the words that settle it.
     """
     count, found = len(class_names), set(scan.files)
-    if scan.palettes.contradiction is not None and not values:
+    if scan.palettes.contradiction is not None and not values and not instances:  # Objects may have any colours.
         raise DataError(
             f"{scan.palettes.contradiction}; set `colours` to the colour of each class, so that labels are matched by "
             "colour, or `values` if the indices count whatever their colours"

@@ -18,7 +18,7 @@ from fcnlab.core.foreign_files import LARGEST_YAML, read_text
 from fcnlab.data.description import FILE
 from fcnlab.data.image_files import ARRAY, IMAGE_EXTENSIONS
 from fcnlab.data.image_folder import fold_list
-from fcnlab.data.label_files import read_label
+from fcnlab.data.label_files import read_raw_label
 from fcnlab.data.sample_lists import listed
 from fcnlab.drawing.label_maps import write_mask
 from fcnlab.drawing.palette import palette
@@ -79,7 +79,7 @@ class PreparedFolder:
             with replacing(path) as temporary:
                 shutil.copyfile(data, temporary) if isinstance(data, Path) else temporary.write_bytes(data)
         path = self.root / "labels" / f"{original.name}.png"
-        if _same_label(path, label):
+        if _same_label(path, label, colours):
             return changed
         self._require_ours(path)
         write_mask(path, np.ascontiguousarray(label), colours)
@@ -194,8 +194,10 @@ def _holds(path: Path, data: Path | bytes) -> bool:
     return path.read_bytes() == (data.read_bytes() if isinstance(data, Path) else data)
 
 
-def _same_label(path: Path, label: np.ndarray) -> bool:
+def _same_label(path: Path, label: np.ndarray, colours: np.ndarray) -> bool:
+    """Whether a file holds these class indices in these colours."""
     try:
-        return path.is_file() and np.array_equal(read_label(path, white=1), label)
+        held = read_raw_label(path, white=1) if path.is_file() else None
     except DataError:
         return False
+    return held is not None and np.array_equal(held.values, label) and np.array_equal(held.palette, colours)

@@ -51,14 +51,41 @@ def line(labels: np.ndarray, points: np.ndarray, index: int, width: int = LINE_W
     _with_pil(labels, index, lambda draw: draw.line([tuple(point) for point in points.tolist()], 1, width))
 
 
-def paste(labels: np.ndarray, mask: np.ndarray, points: np.ndarray, index: int) -> None:
-    """Draw the pixels of a mask, h x w or h x w x C, whose upper left corner is the least of some points."""
-    column, row = np.rint(points.min(axis=0)).astype(int)
-    top, left = max(row, 0), max(column, 0)
-    part = labels[top:, left:]
-    mask = mask.reshape(*mask.shape[:2], -1).any(axis=2)[top - row :, left - column :]
-    mask = mask[: part.shape[0], : part.shape[1]]
-    part[: mask.shape[0], : mask.shape[1]][mask] = index
+def paste(
+    labels: np.ndarray, mask: np.ndarray, points: np.ndarray, index: int, size: tuple[int, int] | None = None
+) -> None:
+    """Draw the pixels of a mask.
+
+    Args:
+        labels: H x W uint8, which is drawn on.
+        mask: h x w or h x w x C.
+        points: N x 2; their least is the upper left corner of the mask.
+        index: The value.
+        size: The height and width of the image that mask and points were made for; None for that of the labels.
+    """
+    mask = mask.reshape(*mask.shape[:2], -1).any(axis=2)
+    corner = np.rint(points.min(axis=0)).astype(int)[::-1]
+    places, parts = [], []
+    for sources, first, length in zip(nearest(labels.shape, size or labels.shape), corner, mask.shape, strict=True):
+        inside = np.flatnonzero((sources >= first) & (sources < first + length))
+        if not inside.size:
+            return
+        places.append(slice(inside[0], inside[-1] + 1))
+        parts.append(sources[inside] - first)
+    labels[tuple(places)][mask[np.ix_(*parts)]] = index
+
+
+def nearest(shape: tuple[int, int], size: tuple[int, int]) -> list[np.ndarray]:
+    """Return the pixels that an image is made of when it is scaled without a new value, for ``np.ix_``.
+
+    Args:
+        shape: The height and width that it is to have.
+        size: The height and width that it has.
+
+    Returns:
+        The row for each new row and the column for each new column, int64.
+    """
+    return [np.arange(new) * old // new for new, old in zip(shape, size, strict=True)]
 
 
 def _with_pil(labels: np.ndarray, index: int, function: Callable[[ImageDraw.ImageDraw], None]) -> None:

@@ -713,6 +713,35 @@ def test_palettes_that_contradict_each_other_are_refused(tmp_path):
         Folder(FolderConfig(root=str(root), num_classes=3, label_values=[0, 1, 2]), split).check()
 
 
+@pytest.mark.parametrize("greys", [0, 2])
+def test_palettes_of_two_splits_that_contradict_each_other_are_refused(tmp_path, greys):
+    """Within each split the palettes agree; labels without a palette may lie between them."""
+    black, red, green = [0, 0, 0], [255, 0, 0], [0, 255, 0]
+    root = quantised(tmp_path, [[black, red, green]] * (3 + greys) + [[black, green, red]] * (2 + greys))
+    for number in (*range(greys), *range(3 + greys, 3 + 2 * greys)):
+        Image.fromarray(np.array([[0, 1, 2]] * 4, np.uint8)).save(root / "labels" / f"{number}.png")
+    val = range(3 + greys, 5 + 2 * greys)
+    (root / "val.txt").write_text("\n".join(map(str, val)))
+    for split in ("train", "val"):
+        dataset = Folder(FolderConfig(root=str(root), num_classes=3, val_list="val.txt"), split)
+        with pytest.raises(DataError, match=r"the palettes of labels differ: 1 is \[255,0,0\] in .* and \[0,255,0\]"):
+            dataset.check()
+        Folder(FolderConfig(root=str(root), num_classes=3, val_list="val.txt", label_values=[0, 1, 2]), split).check()
+
+
+def test_palettes_are_compared_by_reading_one_label_of_the_other_split(tmp_path, monkeypatch):
+    root = quantised(tmp_path, [[[0, 0, 0], [255, 0, 0], [0, 255, 0]]] * 8)
+    (root / "val.txt").write_text("\n".join("01234"))
+    dataset, read = Folder(FolderConfig(root=str(root), num_classes=3, val_list="val.txt"), "train"), []
+    one = dataset._read_raw
+    monkeypatch.setattr(dataset, "_read_raw", lambda path: read.append(path.stem) or one(path))
+    for index in range(3):
+        dataset.label(index)
+    assert sorted(read) == ["0", "5", "6", "7"]
+    (root / "labels" / "0.png").write_bytes(b"damaged")
+    Folder(FolderConfig(root=str(root), num_classes=3, val_list="val.txt"), "train").check()
+
+
 def test_palettes_that_differ_in_colours_that_no_pixel_has_are_taken(tmp_path):
     black, red, green = [0, 0, 0], [255, 0, 0], [0, 255, 0]
     root = quantised(tmp_path, [[black, red, green], [black, red, red], [black, red]], values=(0, 1, 1))

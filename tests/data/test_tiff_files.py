@@ -168,3 +168,58 @@ def test_a_stack_of_labels_for_a_single_image_is_refused(tmp_path):
         Folder(FolderConfig(root=str(tmp_path)), "train")
     with pytest.raises(DataError, match="is a stack of 4 pages"):
         read_label(tmp_path / "labels" / "s.tif", white=1)
+
+
+def folder_of_labels(root, labels, slices=None, **options):
+    """Make a folder of an image, or of a stack of some slices, whose label is a TIFF that is written with options."""
+    for folder in ("images", "labels"):
+        (root / folder).mkdir()
+    tifffile.imwrite(root / "labels" / "s.tif", labels, photometric="minisblack", **options)
+    shape = (*([slices] if slices else []), *labels.shape[-2:])
+    more = {"imagej": True, "metadata": {"axes": "ZYX"}} if slices else {}
+    tifffile.imwrite(root / "images" / "s.tif", some(*shape), photometric="minisblack", **more)
+    return root
+
+
+CHANNELS = [
+    {"imagej": True, "metadata": {"axes": "ZCYX"}},
+    {"ome": True, "metadata": {"axes": "ZCYX"}},
+    {"ome": True, "metadata": {"axes": "CZYX"}},
+    {"metadata": {"axes": "ZCYX"}},
+]
+
+
+@pytest.mark.parametrize("options", CHANNELS)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_label_is_never_a_page_of_another_image(tmp_path, options, count):
+    labels = np.arange(3 * count, dtype=np.uint8).reshape(3, count, 1, 1).repeat(8, 2).repeat(10, 3)
+    by_axes = labels if options["metadata"]["axes"] == "ZCYX" else labels.swapaxes(0, 1)
+    root = folder_of_labels(tmp_path, np.ascontiguousarray(by_axes), 3, **options)
+    dataset = Folder(FolderConfig(root=str(root), num_classes=6), "train")
+    for number in range(3):
+        page = dataset.label_path(f"s-{number:04d}")
+        if count == 2:
+            with pytest.raises(DataError, match=rf"s\.tif, page {number}' has 2 channels, each on a page of its own"):
+                read_label(page, white=1)
+        else:
+            np.testing.assert_array_equal(read_label(page, white=1), labels[number, 0])
+
+
+@pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}, {}])
+def test_the_label_of_a_single_image_has_no_channels(tmp_path, options):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, some(2, 8, 10), photometric="minisblack", metadata={"axes": "CYX"}, **options)
+    with pytest.raises(DataError, match=r"a\.tif' has 2 channels, .*save that channel alone"):
+        read_label(path, white=1)
+
+
+def test_a_smaller_copy_before_a_label_is_no_label(tmp_path):
+    labels = some(2, 8, 10) % 2
+    for name, chosen in (("one", labels[:1]), ("two", labels)):
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as writer:
+            for label in chosen:
+                writer.write(label[::2, ::2], photometric="minisblack", metadata=None, subfiletype=1)
+                writer.write(label, photometric="minisblack", metadata=None)
+    np.testing.assert_array_equal(read_label(tmp_path / "one.tif", white=1), labels[0])
+    for number in range(2):
+        np.testing.assert_array_equal(read_label(Page(tmp_path / "two.tif", number), white=1), labels[number])

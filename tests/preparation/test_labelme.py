@@ -152,6 +152,24 @@ def test_an_annotation_is_scaled_where_that_is_asked_for(tmp_path):
     assert label.sum() == 121
 
 
+@pytest.mark.parametrize(("height", "width"), [(50, 50), (200, 150), (73, 40)])
+@pytest.mark.parametrize("corner", [(20, 20), (-5, 80), (90, -7), (300, 5)])
+def test_a_mask_is_scaled_as_a_label_of_pixels_is(tmp_path, height, width, corner):
+    """The expected label is the mask in an image of the stated size, whose nearest pixels are taken."""
+    mask = np.random.default_rng(0).random((30, 40)) > 0.4
+    left, top = corner
+    whole = np.zeros((200, 200), bool)  # with 50 pixels around the image
+    if left < 150:
+        whole[top + 50 : top + 80, left + 50 : left + 90] = mask
+    rows, columns = (np.arange(new) * 100 // new + 50 for new in (height, width))
+    points = [[left, top], [left + 39, top + 29]]
+    item = shape("mask", points, mask=base64.b64encode(png(mask.astype(np.uint8) * 255)).decode())
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document(item, imageHeight=100, imageWidth=100)))
+    label = labelme.read(path, CLASSES).label((height, width), scale=True)
+    np.testing.assert_array_equal(label == 1, whole[np.ix_(rows, columns)])
+
+
 def test_an_image_without_a_file_of_its_name_is_named(tmp_path):
     root = source(tmp_path, {"a": (document(SQUARE), "a.png")})
     Image.fromarray(some()).save(root / "images" / "z.png")

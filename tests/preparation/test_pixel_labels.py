@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from prepare_words import prepare_config
 
@@ -80,6 +81,29 @@ def test_palettes_of_another_order_are_matched_by_colour_or_refused(tmp_path):
         read(root, THREE)
     assert read(root, THREE, "colours=[[0,0,0],[255,0,0],[0,255,0]]")[0] == [[0, 1, 2], [0, 2, 1]]
     assert read(root, THREE, "values=[0,1,2]")[0] == [[0, 1, 2], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("axes", ["S", "ZYXS", "ZCYX"])
+def test_colours_in_tiffs(tmp_path, axes):
+    """A label in colours may have its channels on pages of their own, as a label of values may not."""
+    colours = np.array([[BLACK, RED, GREEN], [GREEN, RED, BLACK]], np.uint8)[:, None].repeat(4, 1)  # Z x Y x X x S
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for number in range(2) if axes == "S" else [0]:
+        pixels = {"S": colours[number], "ZYXS": colours, "ZCYX": np.ascontiguousarray(colours.transpose(0, 3, 1, 2))}
+        options = {} if axes == "S" else {"imagej": True, "metadata": {"axes": axes, "mode": "composite"}}
+        tifffile.imwrite(tmp_path / "labels" / f"{number}.tif", pixels[axes], **options)
+        grey = np.zeros((4, 3) if axes == "S" else (2, 4, 3), np.uint8)
+        more = {} if axes == "S" else {"imagej": True, "metadata": {"axes": "ZYX"}}
+        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", grey, **more)
+    assert read(tmp_path, THREE, "colours=[[0,0,0],[255,0,0],[0,255,0]]")[0] == [[0, 1, 2], [2, 1, 0]]
+
+
+def test_numbered_objects_may_have_any_colours(tmp_path):
+    root = source(tmp_path, palette([0, 1, 2], [BLACK, RED, GREEN]), palette([0, 1, 2], [BLACK, GREEN, RED]))
+    assert read(root, TWO, "instances=true")[0] == [[0, 1, 1], [0, 1, 1]]
+    with pytest.raises(DataError, match=r"name two classes.* and leave out `values`"):
+        read(root, TWO, "instances=true", "values=[0,1]")
 
 
 def test_palettes_differ_only_where_values_are_used(tmp_path):
