@@ -118,12 +118,8 @@ def read(source: BytesIO | Path, path: Path, channels: int, bits: int, number: i
                 f"image '{path}' is a stack of {len(pages)} images, and a single one is expected here: split it, or "
                 "save its pages as channels (ImageJ's composite) if they are the channels of one image"
             )
-        if number is not None and number >= len(pages):
-            raise DataError(f"image '{path}' has {len(pages)} images, so that there is none of number {number}")
-        series = file.series[0].pages if _has_axes(file) else file.pages
         planes = []
-        for page in pages[number or 0].tolist():
-            found = series[page]
+        for found in _pages_of(file, pages, number, f"image '{path}'"):
             planes.append(_decoded(found if found is not None else file.pages[0], source, path, channels))
     if len(planes) == 1:
         return planes[0]
@@ -153,18 +149,34 @@ def only_page(source: BytesIO | Path, path: object, number: int | None = None) -
                 f"label '{path}' is a stack of {len(pages)} pages, and its image is no stack of as many: give it one "
                 "page, or save the image as a stack of slices"
             )
-        if number is not None and number >= len(pages):
-            raise DataError(f"label '{path}' has {len(pages)} images, so that there is none of number {number}")
-        chosen = pages[number or 0].tolist()
+        chosen = _pages_of(file, pages, number, f"label '{path}'")
         if len(chosen) > 1:
             raise DataError(
                 f"label '{path}' has {len(chosen)} channels, each on a page of its own, and it is unclear which of "
                 "them holds the classes: save that channel alone"
             )
-        page = (file.series[0].pages if _has_axes(file) else file.pages)[chosen[0]]
+        [page] = chosen
         if page is None or page.index is None or getattr(page, "is_virtual", False):
             raise DataError(f"label '{path}' is a page that its file does not list: save the file again, in parts")
         return page.index
+
+
+def _pages_of(file: TiffFile, pages: np.ndarray, number: int | None, what: str) -> list[TiffPage | None]:
+    """Return the pages that make up an image of a file; None stands for one that the file does not list.
+
+    Args:
+        file: The file.
+        pages: The pages of each image; see `Layout`.
+        number: The number of the image; None for the first.
+        what: The name of the file, for errors.
+
+    Raises:
+        DataError: If there is no image of this number.
+    """
+    if number is not None and number >= len(pages):
+        raise DataError(f"{what} has {len(pages)} images, so that there is none of number {number}")
+    listed = file.series[0].pages if _has_axes(file) else file.pages
+    return [listed[page] for page in pages[number or 0].tolist()]
 
 
 def layout(file: TiffFile, channels: int, bits: int) -> Layout:

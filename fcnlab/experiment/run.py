@@ -181,8 +181,7 @@ def _fit_and_send(trainer: Trainer, config: Config, folder: Path) -> TrainResult
     trainer.callbacks.append(to_mlflow)
     result = trainer.fit()
     result.run_id = to_mlflow.run_id
-    if result.run_id is not None:
-        log.info("MLflow run %s, to look at with: %s", result.run_id, to_mlflow.shown)
+    to_mlflow.say_where()
     return result
 
 

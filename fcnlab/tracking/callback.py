@@ -45,7 +45,6 @@ class MLflowCallback(Callback):
 
     Attributes:
         run_id: The id of the run; None as long as it is not known.
-        shown: The address of the run's page, or the command that serves it; empty as long as there is no run.
 
     Raises:
         TrackingError: If the store cannot be reached, or its experiment was deleted.
@@ -59,7 +58,7 @@ class MLflowCallback(Callback):
         self.folder = folder
         self.interval = interval
         self.run_id: str | None = None
-        self.shown = ""
+        self._shown = ""
         self._started: Answer | None = None
         self._has_started = False
         self._open_surely()
@@ -139,8 +138,13 @@ class MLflowCallback(Callback):
         if self.run_id is None:
             self._started = self._channel.call("where")
         else:
-            self.shown = started["shown"]
-            log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, self.shown)
+            self._shown = started["shown"]
+            self.say_where()
+
+    def say_where(self) -> None:
+        """Log where to look at the run; nothing happens as long as it is not known."""
+        if self.run_id is not None:
+            log.info("MLflow %s %s, to look at with: %s", self.what, self.run_id, self._shown)
 
     def _open_surely(self) -> None:
         """Open a channel, with another process where one is lost, as when the system needs its memory."""

@@ -164,26 +164,31 @@ def test_a_broken_repository(repository, caplog):
     assert all("\n" not in message for message in caplog.messages)
 
 
-def test_git_has_a_time_limit(repository, tmp_path, monkeypatch):
-    real = shutil.which("git")
-    slow = tmp_path / "bin" / "git"
-    slow.parent.mkdir()
-    slow.write_text(f'#!/bin/sh\ncase "$*" in *" diff "*) sleep 90;; esac\nexec {shlex.quote(real)} "$@"\n')
-    slow.chmod(0o755)
-    monkeypatch.setenv("PATH", str(slow.parent), prepend=os.pathsep)
+@pytest.fixture
+def slow_diff(tmp_path, monkeypatch):
+    """A function that makes ``git diff`` run a command of the shell first."""
+
+    def make(command):
+        real = shutil.which("git")
+        slow = tmp_path / "bin" / "git"
+        slow.parent.mkdir()
+        slow.write_text(f'#!/bin/sh\ncase "$*" in *" diff "*) {command};; esac\nexec {shlex.quote(real)} "$@"\n')
+        slow.chmod(0o755)
+        monkeypatch.setenv("PATH", str(slow.parent), prepend=os.pathsep)
+
+    return make
+
+
+def test_git_has_a_time_limit(repository, slow_diff):
+    slow_diff("sleep 90")
     began = time.monotonic()
     state = git_state(repository, seconds=1)
     assert time.monotonic() - began < 60
     assert state == GitState(git(repository, "rev-parse", "HEAD"), "work/new", None, "")
 
 
-def test_what_outlives_git_is_not_waited_for(repository, tmp_path, monkeypatch):
-    real = shutil.which("git")
-    slow = tmp_path / "bin" / "git"
-    slow.parent.mkdir()
-    slow.write_text(f'#!/bin/sh\ncase "$*" in *" diff "*) sleep 90 & sleep 90;; esac\nexec {shlex.quote(real)} "$@"\n')
-    slow.chmod(0o755)
-    monkeypatch.setenv("PATH", str(slow.parent), prepend=os.pathsep)
+def test_what_outlives_git_is_not_waited_for(repository, slow_diff):
+    slow_diff("sleep 90 & sleep 90")
     began = time.monotonic()
     assert git_state(repository, seconds=1).dirty is None
     assert time.monotonic() - began < 30
