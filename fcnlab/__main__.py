@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import runpy
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 import fcnlab
 from fcnlab import command
 from fcnlab import config as configuration
+from fcnlab.core.errors import did_you_mean
 
 COMMANDS = {
     "prepare": "make a data set that trains from your images and labels",
@@ -42,8 +42,7 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.argv[1:] = rest
         runpy.run_module(f"fcnlab.{name}", run_name="__main__", alter_sys=True)
     else:
-        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {nearest[0]}? " if nearest else ""
+        hint = did_you_mean(name, COMMANDS)
         command.leave(command.EXIT_ERROR, f"{name}: no such command; {hint}there are {', '.join(COMMANDS)}")
 
 

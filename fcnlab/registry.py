@@ -17,7 +17,6 @@ Names are listed without importing anything: the module of a plug-in is imported
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -26,7 +25,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-from fcnlab.core.errors import ConfigError, first_line
+from fcnlab.core.errors import ConfigError, did_you_mean, first_line
 
 
 class Origin(NamedTuple):
@@ -151,8 +150,7 @@ class Registry:
         return list({found.value: found for found in _installed(self.group) if found.name == name}.values())
 
     def _unknown(self, name: str) -> str:
-        nearest = difflib.get_close_matches(name, self.names(), n=1)
-        hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+        hint = did_you_mean(name, self.names(), "'{}'")
         return f"unknown {self.kind} '{name}': {hint}known are {', '.join(self.names())}"
 
 

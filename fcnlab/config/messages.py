@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Iterable
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
 from fcnlab.config.plugins import keys_read
 from fcnlab.config.schema import SCHEMAS, Config, leaves
+from fcnlab.core.errors import did_you_mean
 
 
 def one_line(error: BaseException, schema: type = Config) -> str:
@@ -50,7 +49,7 @@ def unknown_key(key: str, schema: type = Config) -> str:
     known = _known_keys(schema)
     if key in known:
         return f"{key}: no such key with the {key.partition('.')[0]} that is chosen (`--cfg job` prints all)"
-    return f"{key}: no such key; {_nearest(key, known)}`--cfg job` prints all"
+    return f"{key}: no such key; {did_you_mean(key, known)}`--cfg job` prints all"
 
 
 def _unknown_option(error: MissingConfigException) -> str:
@@ -61,12 +60,7 @@ def _unknown_option(error: MissingConfigException) -> str:
     if outer in SCHEMAS:  # an option of a folder within the group, such as arch=paper/fcn8s, belongs to it, too
         group, name = outer, file.removeprefix(f"{outer}/")
         options = sorted({*options, *SCHEMAS[group]})
-    return f"{group}={name}: {_nearest(name, options, group + '=')}known are {', '.join(options)}"
-
-
-def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    nearest = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {prefix}{nearest[0]}? " if nearest else ""
+    return f"{group}={name}: {did_you_mean(name, options, group + '={}')}known are {', '.join(options)}"
 
 
 def _known_keys(schema: type) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class FcnlabError(Exception):
     """Base of the errors that reach the user as one line; any other error is a bug and keeps its traceback."""
@@ -37,6 +40,18 @@ class MissingError(RefusedError):
 
 class ExportError(FcnlabError):
     """A network cannot be written in a format so that it computes the same."""
+
+
+def did_you_mean(word: str, known: Iterable[str], mark: str = "{}") -> str:
+    """Return a question that names the known word nearest to another, with a blank behind it; empty if none is near.
+
+    Args:
+        word: What was given.
+        known: What would have been right.
+        mark: How the known word is written, with ``{}`` in its place.
+    """
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {mark.format(nearest[0])}? " if nearest else ""
 
 
 def first_line(error: BaseException) -> str:

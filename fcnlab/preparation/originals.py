@@ -321,9 +321,7 @@ def _with_pixels(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated],
     found.warnings += [line for line in (layouts.left_out(folder, pairs),) if line]
     splits = {pair.split for pair in pairs}
     names = _unique_names([pair.name for pair in pairs], [pair.split for pair in pairs])
-    twice = _first_twice(names)
-    if twice is not None:
-        raise DataError(f"source={config.source}: two images would be called '{twice}': rename one")
+    _require_unique(names, config.source)
     if any(pair.label is None for pair in pairs):
         return _with_masks(config, pairs, names, found), found
     keep_split = len(splits) > 1
@@ -339,9 +337,7 @@ def _with_pixels(config: PrepareConfig, folder: Path) -> tuple[list[_Annotated],
     stacks = sum(isinstance(image, Page) for _, image, _, _ in items)
     if stacks:
         found.notes.append(f"{stacks} images are pages of stacks, each with the page of its label")
-    twice = _first_twice([name for name, *_ in items])
-    if twice is not None:
-        raise DataError(f"source={config.source}: two images would be called '{twice}': rename one")
+    _require_unique([name for name, *_ in items], config.source)
     meaning = None
     if config.colours:
         rows = [*zip(config.colours, config.classes, strict=True)]
@@ -593,6 +589,12 @@ def _coco_image(coco: Coco, name: str, place: Path, folder: Path, home: Path) ->
     if image.suffix.lower() not in IMAGE_EXTENSIONS:
         raise DataError(f"annotation '{coco.path}': image '{image}' is none of {', '.join(IMAGE_EXTENSIONS)}")
     return image
+
+
+def _require_unique(names: Sequence[str], source: str | None) -> None:
+    twice = _first_twice(names)
+    if twice is not None:
+        raise DataError(f"source={source}: two images would be called '{twice}': rename one")
 
 
 def _unique_names(names: Sequence[str], splits: Sequence[str | None]) -> list[str]:
