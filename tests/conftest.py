@@ -75,6 +75,13 @@ def private_cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def synchronous_operators():
+    """Run PyNative mode as a training on a CPU does, which takes a third of the time, in tests of a single cell, too."""
+    if "mindspore" in sys.modules:  # tests that need no MindSpore do not import it
+        sys.modules["mindspore"].set_context(pynative_synchronize=True)
+
+
+@pytest.fixture(autouse=True)
 def quick_figures(request, monkeypatch):
     """Leave the figures of a training empty, since drawing takes a second, but in the rooms that are about figures."""
     if request.path.parent.name not in ("drawing", "recording"):

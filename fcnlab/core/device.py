@@ -32,6 +32,10 @@ def configure(device: str = "auto", mode: str = "graph", key: str = "trainer.dev
     target = "Ascend" if available and device != "cpu" else "CPU"
     # Some versions log an error for ms.set_device.
     ms.set_context(mode=ms.GRAPH_MODE if mode == "graph" else ms.PYNATIVE_MODE, device_target=target)
+    if target == "CPU":
+        # PyNative mode hands each operator through four threads, which wait actively for one another: on a CPU this
+        # takes more time than it saves. Without them an error is raised where its operator was called, too.
+        ms.set_context(pynative_synchronize=True)
     if (limit := thread_limit()) is not None:
         ms.set_context(runtime_num_threads=limit)
     return target

@@ -22,6 +22,7 @@ LARGEST_YAML = 2**20
 """The largest YAML file that is read, in bytes."""
 
 _MOST_NODES = 20_000  # The largest configuration of this package, of 255 classes with colours, has 2,000.
+_DEEPEST = 50  # A configuration of this package has five levels, and to read thousands of levels takes half a minute.
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISCHR, "a device"),
@@ -76,13 +77,13 @@ def kind_of(mode: int) -> str | None:
 
 
 def require_small_yaml(text: str) -> None:
-    """Refuse YAML that grows when it is read: an alias stands for all that its anchor holds, and may be in another.
+    """Refuse YAML that takes long to read: it grows with its aliases, each of which stands for all that its anchor holds.
 
     Args:
         text: The document, which is not built for this.
 
     Raises:
-        ValueError: If it is larger than 1 MiB, or would have more than 20,000 values.
+        ValueError: If it is larger than 1 MiB, has more than 50 levels, or would have more than 20,000 values.
     """
     if len(text) > LARGEST_YAML:
         raise ValueError(f"it is larger than {_size(LARGEST_YAML)}")
@@ -99,6 +100,8 @@ def require_small_yaml(text: str) -> None:
         elif isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append((event.anchor, total))
             total += 1
+            if len(open_nodes) > _DEEPEST:
+                raise ValueError(f"it has more than {_DEEPEST} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_nodes.pop()
             if anchor:

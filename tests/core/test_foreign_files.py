@@ -61,6 +61,12 @@ def test_aliases_are_counted_before_they_are_written_out():
         foreign_files.require_small_yaml("a: [*b")
 
 
+def test_many_levels_are_refused_before_they_are_built():
+    foreign_files.require_small_yaml("[" * 50 + "]" * 50)
+    with pytest.raises(ValueError, match="more than 50 levels"):
+        foreign_files.require_small_yaml("[" * 9000)
+
+
 def test_the_count_is_that_of_the_document(monkeypatch):
     text = bomb(3)
     document = yaml.safe_load(text)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, made_once
 from mlflow import MlflowClient
 from training_command import start
 
@@ -84,36 +84,75 @@ def assert_same_curves(client, run_id, expected):
 MORE = ["arch=fcn32s", "trainer.epochs=6", "trainer.eval_every=3", "dataset.crops_per_image=8", "tracking.overlays=1"]
 """The overrides for six epochs of eight steps, in graph mode, whose steps are quicker."""
 
+SHORT = ["arch=fcn32s", "trainer.mode=pynative", "dataset.crops_per_image=6", "tracking.overlays=1"]
+"""The overrides for two epochs of six steps, without a compilation, which takes longer than the steps."""
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, empty_store):
-    """The overrides, the working directory and the result of an undisturbed training with its own store."""
-    folder = tmp_path_factory.mktemp("whole")
+
+def trained(folder, overrides, empty_store):
+    """Train in a folder with a store of its own, and return the result."""
     shutil.copy(empty_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        overrides = [*TINY, *MORE]
-        yield overrides, folder, fcnlab.train(fcnlab.compose(overrides), folder / "whole")
+        return fcnlab.train(fcnlab.compose(overrides), folder / "whole")
 
 
-def test_interrupted_within_an_epoch_it_ends_as_if_it_had_not_been(whole, tmp_path, monkeypatch):
-    """The training has dropout, Adam, batch norm, a schedule and augmentation, and stays one MLflow run."""
-    overrides, folder, result = whole
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, empty_store):
+    """The overrides, the working directory and the result of an undisturbed training with its own store."""
+    folder, overrides = tmp_path_factory.mktemp("whole"), [*TINY, *MORE]
+    return overrides, folder, trained(folder, overrides, empty_store)
+
+
+@pytest.fixture(scope="session")
+def short(tmp_path_factory, empty_store):
+    """The overrides and the working directory of a shorter one, which no test changes."""
+    overrides = [*TINY, *SHORT]
+
+    def make(folder):
+        kept = folder.with_name("short")  # the store names the folder of its images, which `made_once` would rename
+        kept.mkdir()
+        trained(kept, overrides, empty_store)
+
+    return overrides, made_once(tmp_path_factory, "training", make).with_name("short")
+
+
+def test_interrupted_within_an_epoch_it_ends_as_if_it_had_not_been(short, tmp_path, monkeypatch):
+    overrides, folder = short
+    shutil.copytree(folder, tmp_path / "copy")
+    interrupt_and_resume(overrides, tmp_path / "copy", 9, tmp_path / "out", monkeypatch)
+
+
+@pytest.mark.slow  # for the compilations
+def test_interrupted_in_graph_mode_it_ends_as_if_it_had_not_been(whole, tmp_path, monkeypatch):
+    overrides, folder, _ = whole
+    interrupt_and_resume(overrides, folder, 29, tmp_path / "out", monkeypatch)
+
+
+def interrupt_and_resume(overrides, folder, step, out, monkeypatch):
+    """Repeat a training with a Ctrl-C: it has dropout, Adam, batch norm, a schedule and augmentation, and one run.
+
+    Args:
+        overrides: Those of the training.
+        folder: The working directory, whose store has the run of the undisturbed training alone.
+        step: The step after which Ctrl-C comes.
+        out: The folder for the training.
+        monkeypatch: Changes the working directory.
+    """
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    out = tmp_path / "out"
-    train_until(fcnlab.compose(overrides), out, 29)
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    (undisturbed,) = client.search_runs(["1"])
+    train_until(fcnlab.compose(overrides), out, step)
     run_id = client.search_runs(["1"], order_by=["attributes.start_time DESC"])[0].info.run_id
     assert client.get_run(run_id).info.status == "KILLED"
     resumed = fcnlab.train(fcnlab.compose([f"resume={run_id}"]))
-    assert resumed.run_id == run_id != result.run_id
-    assert resumed.losses == result.losses
-    assert resumed.best.evaluation.metrics == result.best.evaluation.metrics
+    assert resumed.run_id == run_id != undisturbed.info.run_id
+    losses = journal.history(folder / "whole" / journal.FILE)["train/loss"]
+    assert list(enumerate(resumed.losses, start=1)) == losses
     assert_same_end(out, folder / "whole")
-    assert_same_curves(client, run_id, result.run_id)
-    assert client.get_run(run_id).data.tags["resumed_at_steps"] == "29"
+    assert_same_curves(client, run_id, undisturbed.info.run_id)
+    assert client.get_run(run_id).data.tags["resumed_at_steps"] == str(step)
     with pytest.raises(ConfigError, match=r"is finished; raise trainer\.epochs"):
         fcnlab.train(fcnlab.compose([f"resume={out}"]))
 
@@ -326,11 +365,11 @@ def refusal(overrides, error=ConfigError):
 
 
 @pytest.fixture
-def copied(whole, tmp_path, monkeypatch):
+def copied(short, tmp_path, monkeypatch):
     """A copy of the undisturbed training as if it had been killed, below a fresh working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    overrides, folder, _ = whole
+    overrides, folder = short
     out = tmp_path / "outputs" / "killed"
     shutil.copytree(folder / "whole", out)
     path = out / journal.FILE
