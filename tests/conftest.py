@@ -4,7 +4,9 @@ import copy
 import functools
 import os
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -76,9 +78,44 @@ def private_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def synchronous_operators():
-    """Run PyNative mode as a training on a CPU does, which takes a third of the time, in tests of a single cell, too."""
+    """Run PyNative mode as a training on a CPU does, in a third of the time, in tests of a single cell, too."""
     if "mindspore" in sys.modules:  # tests that need no MindSpore do not import it
         sys.modules["mindspore"].set_context(pynative_synchronize=True)
+
+
+@pytest.fixture
+def own_python():
+    """Let a test that stops a process run Python itself, where its module uses `forked_python`."""
+
+
+@pytest.fixture
+def forked_python(request, monkeypatch, tmp_path_factory):
+    """Let ``sys.executable``, and so what is started with it, be a copy of a process that has imported MindSpore.
+
+    A slow test runs Python itself, as users do.
+    """
+    if request.node.get_closest_marker("slow") or "own_python" in request.fixturenames:
+        return
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    owner = os.getppid() if is_worker else os.getpid()
+
+    def make(folder):
+        address = folder.with_name("forking-server")
+        server = Path(__file__).with_name("forking_server.py")
+        variables = {**user_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, str(server), str(address), str(owner)]
+        process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, start_new_session=True)
+        while not address.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+
+    address = made_once(tmp_path_factory, "python", make).with_name("forking-server")
+    program = str(Path(__file__).with_name("forked_python.py"))
+    monkeypatch.setenv("FCNLAB_TESTS_FORKING_SERVER", str(address))
+    for module, name in (("fcnlab.tracking.sending_client", "_COMMAND"), ("fcnlab.sweeps.job", "COMMAND")):
+        if module in sys.modules:
+            monkeypatch.setattr(sys.modules[module], name, (program, *getattr(sys.modules[module], name)[1:]))
+    monkeypatch.setattr(sys, "executable", program)
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,8 @@ from fcnlab.experiment import assembly
 from fcnlab.recording import journal
 from fcnlab.registry import ENCODERS, LOSSES, REGISTRIES
 
+pytestmark = pytest.mark.usefixtures("forked_python")
+
 FOLDER = str(Path(__file__).with_name("example_plugin"))
 
 KEYS = {

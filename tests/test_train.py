@@ -21,6 +21,8 @@ from fcnlab.recording import journal
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.state import StateFolder
 
+pytestmark = pytest.mark.usefixtures("forked_python")
+
 
 def wait_for_steps(folder, process):
     """Return once a training has recorded a step."""

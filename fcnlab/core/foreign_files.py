@@ -77,7 +77,7 @@ def kind_of(mode: int) -> str | None:
 
 
 def require_small_yaml(text: str) -> None:
-    """Refuse YAML that takes long to read: it grows with its aliases, each of which stands for all that its anchor holds.
+    """Refuse YAML that takes long to read: many levels, or aliases, each of which stands for all its anchor holds.
 
     Args:
         text: The document, which is not built for this.

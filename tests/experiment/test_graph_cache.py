@@ -32,6 +32,8 @@ from conftest import compose_tiny
 import fcnlab
 from fcnlab.experiment.graph_cache import GraphCache
 
+pytestmark = pytest.mark.usefixtures("forked_python")
+
 compiled, loaded = GraphCache.compile, []
 
 def watched(self, cell, *inputs):

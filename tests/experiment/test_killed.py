@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 from test_resume import MORE, assert_same_curves, assert_same_end
 from training_command import run
 
+pytestmark = pytest.mark.usefixtures("forked_python")
+
 PROGRAM = Path(__file__).with_name("killed_trainings.py")
 
 

@@ -29,6 +29,8 @@ from fcnlab.sweeps.manifest import SweepManifest
 from fcnlab.sweeps.result import TrialResult
 from fcnlab.sweeps.sweep import Sweep
 
+pytestmark = pytest.mark.usefixtures("forked_python")
+
 SMALL = [*TINY, "arch=fcn32s", "trainer.ckpt=false", "tracking.overlays=0", "tracking.system_metrics_every=null"]
 LONG = ["trainer.epochs=100000", "trainer.eval_every=10", "trainer.checkpoint_epochs=5"]
 

@@ -21,6 +21,8 @@ from fcnlab.tracking.callback import MLflowCallback
 from fcnlab.tracking.sending_client import SendingClient, wait_for
 from fcnlab.training.callbacks import Callback
 
+pytestmark = pytest.mark.usefixtures("forked_python")
+
 
 def configured(tiny, uri):
     return tiny(f"tracking.uri={uri}", "tracking.experiment=study")
@@ -45,6 +47,7 @@ def test_the_process_that_sends_is_replaced_when_it_is_lost_or_hangs(tiny, tmp_p
     assert "not everything" not in caplog.text
 
 
+@pytest.mark.usefixtures("own_python")
 def test_a_process_that_hangs_holds_no_training_that_was_told_to_end(tiny, tmp_path, uri, monkeypatch, caplog):
     monkeypatch.setattr(callback_module, "_SECONDS_WHEN_KILLED", 1.0)
     callback = MLflowCallback(configured(tiny, uri), write_run(tmp_path / "run", end=None), interval=1000.0)

@@ -15,6 +15,8 @@ from fcnlab.core.errors import TrackingError
 from fcnlab.recording.journal import Journal
 from fcnlab.tracking.sending_client import wait_for
 
+pytestmark = pytest.mark.usefixtures("forked_python")
+
 BEGIN_AND_WAIT = """
 import os, sys, time
 from fcnlab.tracking.sending_client import shared, wait_for
