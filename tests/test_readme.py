@@ -81,3 +81,9 @@ def test_every_link_leads_somewhere(path):
         if fragment:
             headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             assert fragment in {anchor(heading) for heading in headings}, target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(README.parent)))
+def test_every_file_that_is_named_is_there(path):
+    named = re.findall(r"`((?:tests|fcnlab|experiments|conf)/[\w/.-]*)`", path.read_text(encoding="utf-8"))
+    assert [name for name in named if not (README.parent / name).exists()] == []
