@@ -25,6 +25,6 @@ def finish(process, seconds=240):
     return process.returncode, out, err
 
 
-def run(folder, *overrides):
+def run(folder, *overrides, seconds=240):
     """Train in a folder, and return the exit code, the output and the errors."""
-    return finish(start(folder, *overrides))
+    return finish(start(folder, *overrides), seconds)
