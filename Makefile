@@ -11,7 +11,7 @@ PYTHON ?= $(shell for candidate in python3 python3.12 python3.11 python3.10 pyth
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 ARGS ?=
 
-.PHONY: help install train sweep ui test test-slow test-compilers test-aarch64 test-wheel test-faults lint format benchmark lock clean
+.PHONY: help install train sweep ui test test-slow test-compilers test-aarch64 test-wheel test-versions test-faults lint format benchmark lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -81,6 +81,26 @@ test-wheel: ## build the wheel, install it with the lock into an empty environme
 	$$pip install --constraint .ci/constraints.txt "$$folder"/*.whl; \
 	mkdir "$$folder/empty"; cd "$$folder/empty"; XDG_CACHE_HOME="$$folder/cache" HOME="$$folder/empty" \
 		../venv/bin/python -m fcnlab.train experiment=smoke $(ARGS); test -s mlflow.db
+
+# What MindSpore, numpy and MLflow compute and store. Each environment takes 3.4 GB and is kept. The oldest versions go
+# with Python 3.10 and the newest with 3.12, where these are installed.
+CORE := $(foreach room,kernels losses metrics models training data inference recording,tests/$(room)) tests/test_train.py
+VERSIONS ?= oldest newest
+oldest := --resolution lowest-direct
+newest := --upgrade
+PYTHON_OF_oldest ?= $(shell python3.10 -c '' 2>/dev/null && echo python3.10 || echo $(PYTHON))
+PYTHON_OF_newest ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
+
+test-versions: $(VENV)/installed-test ## run the core of the suite with the oldest and the newest versions that are allowed
+	$(BIN)/python -m pip install --quiet 'uv>=0.8'
+	@set -e; $(foreach end,$(VERSIONS),echo "$(end) versions, $$($(PYTHON_OF_$(end)) --version):"; \
+		test -d .venv-$(end) || $(PYTHON_OF_$(end)) -m venv .venv-$(end); \
+		$(BIN)/uv pip compile --quiet --no-annotate --no-header --extra test $($(end)) \
+			--python .venv-$(end)/bin/python pyproject.toml --output-file .venv-$(end)/versions.txt; \
+		$(BIN)/uv pip sync --quiet --python .venv-$(end)/bin/python .venv-$(end)/versions.txt; \
+		grep -E '^(mindspore|numpy|mlflow|opencv-python-headless)==' .venv-$(end)/versions.txt; \
+		PYTHONPATH=. .venv-$(end)/bin/python -m pytest -q -p no:cacheprovider --numprocesses auto --maxprocesses 4 \
+			--dist worksteal $(CORE) $(ARGS);)
 
 MINUTES ?= 10
 test-faults: $(VENV)/installed-test ## kill and disturb trainings for MINUTES=10, and print what became of them
