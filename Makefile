@@ -122,10 +122,11 @@ $(VENV)/installed-benchmark: pyproject.toml .ci/constraints.txt | $(VENV)/bin/py
 benchmark: $(VENV)/installed-benchmark ## time training and inference against PyTorch; ARGS=--quick for four rows
 	$(BIN)/python experiments/benchmarks/speed.py $(ARGS)
 
+# pyproject.toml says why MindSpore stays at 2.8 here.
 lock: $(VENV)/bin/python ## renew .ci/constraints.txt from pyproject.toml
 	$(BIN)/python -m pip install --quiet 'uv>=0.8'
-	$(BIN)/uv pip compile --universal --python-version 3.10 --extra test --extra slow --upgrade --quiet --no-annotate --no-header \
-		pyproject.toml --output-file .ci/constraints.txt
+	echo 'mindspore<2.9' | $(BIN)/uv pip compile --universal --python-version 3.10 --extra test --extra slow --upgrade \
+		--quiet --no-annotate --no-header --constraint - pyproject.toml --output-file .ci/constraints.txt
 
 clean: ## remove .venv and caches; runs and checkpoints stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -102,7 +102,7 @@ def norm_relu(pool: bool) -> NormReluOperators | None:
 def _norm_relu(path: Path, name: str) -> NormReluOperators:
     gradient_sums = _operator(path, f"{name}_sums", 5)
     input_gradient = _operator(path, f"{name}_input_gradient", 6)
-    rows = ops.Unstack(axis=0, num=2)  # MindSpore 2.10 takes no index here in PyNative mode
+    rows = ops.Unstack(axis=0, num=2)
 
     def backward_by_batch(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
         sums = gradient_sums(images, gradient, statistics, gamma, beta)
