@@ -49,7 +49,7 @@ class LocalServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not self._answers():
             assert time.monotonic() < deadline, f"the server does not answer:\n{log.read_text()}"
             assert self.process.poll() is None, f"the server ended:\n{log.read_text()}"

@@ -22,7 +22,7 @@ from fcnlab.tracking.database import check_database, one_creator
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 """MLflow's codes for what is not in the store. A 404 without such a code comes from a proxy whose server is away."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", *_MISSING}
-_TOO_LARGE = 413
+_NOT_SIGNED_IN, _TOO_LARGE = 401, 413
 _REFUSED_STATUSES = {400, 405, 411, _TOO_LARGE, 414, 415, 422, 431, 501}
 """The HTTP statuses that the same request would get again. Others may change: 401 and 403 with new credentials, 404,
 409, 429 and those from 500 with time."""
@@ -118,6 +118,11 @@ def _reason(error: Exception) -> str:
         return (
             "413, this is more than the server takes at once, or a proxy before it; behind nginx, client_max_body_size "
             "sets the limit, which is 1 MiB without it"
+        )
+    if _status(error) == _NOT_SIGNED_IN:
+        return (
+            "401, the server knows no user of this name and password; set the environment variables "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
     return redact(first_line(error))[:300]
 
