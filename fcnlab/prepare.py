@@ -82,7 +82,7 @@ def prepare(config: PrepareConfig) -> Path:
             more = {"drawn": drawn.described, "folds": folds}
             prepared_folder.write_description(*described, **more)
             if config.records:
-                _write_records(root, found)
+                _write_records(root, found, bool(drawn.splits.get("test")))
                 prepared_folder.write_description(*described, **more, records=True)  # not before they are there
             pixels = {split: counted.class_pixels for split, counted in statistics.items()}
             preview.draw(shown, pixels, found.class_names, colours, root / "preview.png")
@@ -130,8 +130,8 @@ def check(config: PrepareConfig) -> Findings:
     return findings
 
 
-def _write_records(root: Path, found: Originals) -> None:
-    """Write the MindRecord files of both splits of a prepared folder, whose samples are those of its dataset.yaml."""
+def _write_records(root: Path, found: Originals, has_test: bool) -> None:
+    """Write the MindRecord files of the splits of a prepared folder, whose samples are those of its dataset.yaml."""
     from fcnlab.config.schema import FolderConfig
     from fcnlab.data.image_folder import Folder
     from fcnlab.preparation.mindrecord_shards import write_split
@@ -144,7 +144,7 @@ def _write_records(root: Path, found: Originals) -> None:
         bits=found.bits,
         turned=found.turned,
     )
-    for split in ("train", "val"):
+    for split in ("train", "val", *(["test"] if has_test else [])):
         written = write_split(root, split, Folder(config, split))
         log.info("%s %s", root / f"{split}.mindrecord", "was written" if written else "holds the same already")
 

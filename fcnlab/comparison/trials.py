@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Series = Sequence[tuple[int, float]]
 _RATE = "train/images_per_second"
+_EVALUATED = ("val/", "test/")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Trial:
         name: The name of its run.
         status: ``FINISHED``, ``FAILED``, ``KILLED`` or ``RUNNING``.
         params: The dotted keys of its configuration with their values, as text.
-        metrics: The ``val/...`` metrics of the best evaluation by its ``trainer.monitor``, under their Python names.
+        metrics: The ``val/...`` metrics of the best evaluation by its ``trainer.monitor``, and the ``test/...`` metrics
+            of its weights, under their Python names.
         best_step: The step of its best evaluation.
         history: The steps and values of the monitored metric.
         seconds: The time from its start to its end, without the time between an interruption and its resumption.
@@ -194,7 +196,7 @@ def read_trials(
     for run in store.search_runs(experiment, " and ".join(conditions)):
         if run.data.tags.get(ROLE_TAG) == "sweep" or (runs is not None and run.info.run_id not in runs):
             continue
-        keys = [key for key in run.data.metrics if key.startswith("val/") or key == _RATE]
+        keys = [key for key in run.data.metrics if key.startswith(_EVALUATED) or key == _RATE]
         found.append(
             _trial(
                 read_all(store.histories(run.info.run_id, keys), _class_names(run.data.params)),
@@ -219,7 +221,7 @@ def _trial(series: Mapping[str, Series], **recorded: Any) -> Trial:
     trial = Trial(**recorded)
     history = sorted(latest.get(trial.monitor, {}).items())
     step = _best_step(trial.monitor, history)
-    metrics = {key: points[step] for key, points in latest.items() if key.startswith("val/") and step in points}
+    metrics = {key: points[step] for key, points in latest.items() if key.startswith(_EVALUATED) and step in points}
     rates = [rate for _, rate in sorted(latest.get(_RATE, {}).items())][1:]
     speed = statistics.median(rates) if rates else math.nan
     return replace(trial, metrics=metrics, best_step=step, history=history, images_per_second=speed)

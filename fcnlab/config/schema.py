@@ -120,6 +120,8 @@ class DatasetConfig:
     rare_threshold: float = key(0.0, Role.FREE, minimum=0, maximum=1)
     cache_mib: int = key(2048, Role.MACHINE, minimum=0)
     num_workers: int = key(1, Role.MACHINE, minimum=1, maximum=64)
+    # What was recorded without this key evaluated no test split. It changes nothing of a training.
+    test_set: str = key("none", Role.MACHINE, choices=("auto", "none"))
 
     # These are keys only where images may have other channels and bits, as in `FolderConfig`.
     channels: ClassVar[int] = 3
@@ -460,7 +462,7 @@ class EvaluateConfig(InferenceConfig):
     """The configuration of ``python -m fcnlab.evaluate``."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    split: str = key("val", choices=("train", "val", "all"))
+    split: str = key("val", choices=("train", "val", "test", "all"))
     output: Optional[str] = None
     boundary_tolerance: float = key(2.0, minimum=0)
     worst: int = key(5, minimum=0)

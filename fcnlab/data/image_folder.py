@@ -15,7 +15,8 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.core.foreign_files import kind_of
-from fcnlab.data.dataset import require_split
+from fcnlab.data import description
+from fcnlab.data.dataset import SPLITS, TEST, require_split
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import IMAGE_EXTENSIONS, Page
 from fcnlab.data.labelled_files import LabelledFiles, root_folder
@@ -48,15 +49,18 @@ class PairedFiles(LabelledFiles):
         ConfigError: If ``label_values`` has a value twice or more values than there are classes.
     """
 
+    _splits = SPLITS
+
     def __init__(self, config: PairedFilesConfig, split: str) -> None:
-        require_split(split)
-        self._config = config
+        require_split(split, self._splits)
+        self._config, self._wanted = config, split
         root = root_folder(config)
         images, labels = self._find(root)
         stems = sorted(images, key=natural_key)
-        chosen = self._split(stems, root)[split]
+        chosen = self._split(stems, root).get(split)
         if not chosen:
-            raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
+            key = "test_list in dataset.yaml" if split == TEST else "dataset.train_list and dataset.val_list"
+            raise DataError(f"the {split} split of '{root}' is empty: see {key}")
         super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
         if not config.label_values:  # Values that are declared count whatever their colours.
             self._compare_palettes()
@@ -127,10 +131,11 @@ class Folder(PairedFiles):
     """`PairedFiles` that validate on a share of ``val_fraction``, drawn by ``split_seed``, unless lists say otherwise.
 
     Where `fcnlab.prepare` has dealt the images to folds, ``fold`` is the one to validate on, and the others train.
+    The images that ``dataset.yaml`` keeps for a test are the split "test".
 
     Args:
         config: Where the files are, what labels mean and how to split.
-        split: "train" or "val".
+        split: "train", "val" or "test".
 
     Raises:
         DataError: As `PairedFiles` does, and if there is a single image but no list, or no such fold.
@@ -138,9 +143,13 @@ class Folder(PairedFiles):
     """
 
     _config: FolderConfig
+    _splits = (*SPLITS, TEST)
 
     def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
-        """Return the stems of both splits, by the fold if one is chosen."""
+        """Return the stems that are kept for a test, or those of the other splits, by the fold if one is chosen."""
+        if self._wanted == TEST:
+            listed = description.test_list(root)
+            return {} if listed is None else {TEST: read_stems(str(listed), "test_list", root, stems)}
         fold, folds = self._config.fold, self._config.folds
         if fold is None:
             return super()._split(stems, root)

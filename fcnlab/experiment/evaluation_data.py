@@ -42,19 +42,30 @@ def fit_to_network(config: DatasetConfig, network: TrainedNetwork) -> DatasetCon
 
 
 def open_split(config: DatasetConfig, split: str) -> Dataset:
-    """Open ``train``, ``val``, or both as ``all``, and check every file that is not known to be good.
+    """Open ``train``, ``val``, both of them as ``all``, or ``test``, and check every file that is not known to be good.
 
     Raises:
+        ConfigError: If the data set has no test split.
         DataError: If a file, key or value is wrong; the text names the first one.
     """
     from fcnlab.data.cached_checks import CachedChecks
-    from fcnlab.data.dataset import SPLITS
+    from fcnlab.data.dataset import SPLITS, TEST
+    from fcnlab.data.test_split import open_test
     from fcnlab.data.wrappers import Joined
     from fcnlab.registry import DATASETS
 
     factory = DATASETS.get(config.name)
     keys = keys_with(Role.READS, config)
-    parts = [CachedChecks(factory(config, name), keys) for name in (SPLITS if split == "all" else (split,))]
+    if split == TEST:
+        opened = [open_test(factory, config)]
+    else:
+        opened = [factory(config, name) for name in (SPLITS if split == "all" else (split,))]
+    if opened[0] is None:
+        raise ConfigError(
+            f"split={TEST}: dataset={config.name} has no test split, or validates on it; fcnlab.prepare keeps images "
+            "for one with test_fraction=0.2"
+        )
+    parts = [CachedChecks(part, keys) for part in opened]
     dataset = parts[0] if len(parts) == 1 else Joined(parts)
     dataset.check()
     return dataset

@@ -71,8 +71,9 @@ def train(
     source, config = config.resume, replace(config, resume=None)  # `resume` is no part of what is recorded
 
     data = assembly.build_data(config)
+    test = assembly.build_test(config, data)
     config = assembly.settle_class_weights(config, data)
-    inputs = assembly.describe_inputs(config, data)
+    inputs = assembly.describe_inputs(config, data, test)
     network = assembly.build_network(config)
     has_state = point is not None and point.state is not None
     if has_state:
@@ -84,7 +85,7 @@ def train(
     draw = sending_client.draw if config.tracking.name == "mlflow" else None
     recorder = Recorder(config, folder, inputs, parameters, overrides, point is not None, trial, draw, initialisation)
     watching = [ConsoleProgress(get_console()), recorder, *callbacks]
-    trainer = assembly.build_trainer(config, network, data, folder, watching)
+    trainer = assembly.build_trainer(config, network, data, folder, watching, test)
     _compare_with_recorded(config, inputs, initialisation, point)
     if has_state:
         trainer.restore(point.state)
@@ -92,7 +93,9 @@ def train(
             return _finished(trainer, source, folder)
 
     log.info("%s with %s parameters%s", config.arch.name, f"{parameters:,}", _width(config))
-    log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), shortest(folder))
+    counts = f"{len(data.train)} training and {len(data.val)} validation images"
+    tested = f", {len(test)} test images" if test is not None else ""
+    log.info("%s%s, output in %s", counts, tested, shortest(folder))
     size = config.dataset.crop_size
     trainer.compile((config.dataset.channels, size, size))  # before the store is asked: MLflow is imported meanwhile
     result = _fit(trainer, config, folder)

@@ -49,7 +49,7 @@ class Recorder(Callback):
     Args:
         config: The whole configuration.
         folder: The run's output folder.
-        inputs: The images of the training and of the validation.
+        inputs: The images of the training, of the validation and, if there are any, of the test.
         parameters: The number of the network's parameters.
         overrides: The overrides that Hydra was given.
         resumed: Whether the training resumes the one that the folder holds. Steps that were recorded after the last
@@ -85,6 +85,7 @@ class Recorder(Callback):
         self._system_metrics: SystemMetrics | None = None
         self._figures = BackgroundFigures(folder, draw)
         self._best: EvaluationEvent | None = None
+        self._tested: EvaluationEvent | None = None
         self._checkpoints: dict[CheckpointKind, Path] = {}
         self._has_recorded_checkpoints = False
 
@@ -134,6 +135,11 @@ class Recorder(Callback):
         self._journal.flush()
         if record.step == self._last_step:  # the figures do not change any more
             self._figures.start(self._best)
+
+    def on_test(self, record: EvaluationEvent) -> None:
+        self._tested = record
+        metrics = {recorded(name): value for name, value in record.evaluation.metrics.items()}
+        self._record_once(record.step, metrics, "test/loss")
 
     def before_state(self) -> dict[str, Any]:
         self._journal.flush()
@@ -282,7 +288,7 @@ class Recorder(Callback):
 
     def _record_note(self, status: Literal["running"] | Status) -> None:
         seconds = self._already.seconds + time.monotonic() - self._began
-        text = note.render(self._summary, status, seconds, self._best)
+        text = note.render(self._summary, status, seconds, self._best, self._tested)
         self._journal.append("tags", values={"mlflow.note.content": text})
 
     def _write_file(self, name: str, text: str) -> None:
