@@ -16,8 +16,8 @@ from fcnlab.config import PrepareConfig
 from fcnlab.core.errors import ConfigError, DataError, FcnlabError
 
 if TYPE_CHECKING:
+    from fcnlab.preparation.annotated_images import Originals
     from fcnlab.preparation.checking import Findings
-    from fcnlab.preparation.originals import Originals
 
 log = logging.getLogger(__name__)
 

@@ -116,7 +116,7 @@ def find_folders(source: Path, images: str | None, labels: str | None) -> list[F
         ways = "; ".join(_shown(source, candidate) for candidate in unique[:4])
         raise DataError(
             f"source={source} can be read in {len(unique)} ways ({ways}): name the folders, as in "
-            f"images={_below(source, unique[0][0].images)} labels={_below(source, unique[0][0].labels)}"
+            f"images={path_below(source, unique[0][0].images)} labels={path_below(source, unique[0][0].labels)}"
         )
     if not unique:
         raise DataError(
@@ -139,7 +139,7 @@ def find_image_folder(source: Path, images: str | None) -> Path:
             path for place in places for path in _folders(place) if path.name.lower() in _names(images, IMAGE_FOLDERS)
         ]
         if len(named) > 1:
-            shown = first_few(_below(source, path) for path in named)
+            shown = first_few(path_below(source, path) for path in named)
             raise DataError(
                 f"source={source} has {len(named)} folders of images ({shown}): set `images` to one of them"
             )
@@ -225,7 +225,7 @@ def left_out_files(source: Path, extensions: Sequence[str], what: str, is_read: 
             for name in files
         )
         if count:
-            found[_below(source, Path(folder))] = count
+            found[path_below(source, Path(folder))] = count
     if not found:
         return None
     shown = first_few((f"{folder} ({count})" for folder, count in found.items()), 4)
@@ -441,8 +441,11 @@ def _require_partners(folders: Folders, images: Mapping[str, Path], labels: Mapp
 
 
 def _shown(source: Path, candidate: Sequence[Folders]) -> str:
-    return " and ".join(f"{_below(source, item.images)} with {_below(source, item.labels)}" for item in candidate)
+    return " and ".join(
+        f"{path_below(source, item.images)} with {path_below(source, item.labels)}" for item in candidate
+    )
 
 
-def _below(source: Path, folder: Path) -> str:
+def path_below(source: Path, folder: Path) -> str:
+    """Return the path of a folder as it is written from the source on."""
     return folder.relative_to(source).as_posix()
