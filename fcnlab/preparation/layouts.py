@@ -157,6 +157,11 @@ def has_json(source: Path) -> bool:
     return any(not any(part.startswith(".") for part in path.relative_to(source).parts) for path in found)
 
 
+def split_folders(place: Path) -> list[tuple[Path, str]]:
+    """Return the folders in a folder that are called like a split, each with the split: train, val or test."""
+    return [(path, split) for path in _folders(place) if (split := _split_of(path)) is not None]
+
+
 def label_folders(place: Path) -> list[Path]:
     """Return the folders in a folder whose names are known as those of labels."""
     return [path for path in _folders(place) if path.name.lower() in LABEL_FOLDERS]

@@ -94,7 +94,7 @@ def _of_sample(dataset: Dataset, index: int, split: str) -> Original:
 
 def _in_folder(config: PrepareConfig, folder: Path) -> Originals:
     """Return the originals of a researcher's own folder, whichever kind of label they have."""
-    if config.annotations is not None:
+    if config.annotations is not None or coco_folders.has_export(config, folder):
         annotated, found = coco_folders.find(config, folder)
     elif (documents := labelme_folders.documents_of(config, folder)) is not None:
         annotated, found = labelme_folders.find_in(config, folder, *documents)
