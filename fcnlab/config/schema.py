@@ -126,6 +126,7 @@ class DatasetConfig:
     # These are keys only where images may have other channels and bits, as in `FolderConfig`.
     channels: ClassVar[int] = 3
     bits: ClassVar[int] = 8
+    value_range: ClassVar[Sequence[int]] = ()
     turned: ClassVar[Optional[bool]] = False
 
 
@@ -160,6 +161,7 @@ class FolderConfig(PairedFilesConfig):
     name: str = key("folder", Role.READS)
     channels: int = key(3, _NETWORK | _FOLDER, minimum=1, maximum=64)
     bits: int = key(8, Role.FIXED | _FOLDER, choices=(8, 16))
+    value_range: list[int] = key([], Role.FIXED | _FOLDER, minimum=0, maximum=65535)
     turned: Optional[bool] = key(False, _FOLDER)  # what was recorded without this key took the stored pixels
     records: Optional[bool] = key(None, _FOLDER)
     val_fraction: float = key(0.2, Role.FREE, above=0, below=1)
@@ -521,6 +523,7 @@ class PrepareConfig:
     source: Optional[str] = None
     root: Optional[str] = key(None, required=True)
     check: bool = False
+    near_duplicates: str = key("show", choices=("show", "refuse"))
     images: Optional[str] = None
     labels: Optional[str] = None
     classes: list[str] = key([])
@@ -535,6 +538,7 @@ class PrepareConfig:
     turned: Optional[bool] = None
     channels: int = key(3, minimum=1, maximum=64)
     bits: int = key(8, choices=(8, 16))
+    value_range: list[int] = key([], minimum=0, maximum=65535)
     records: bool = False
     val_fraction: float = key(0.2, above=0, below=1)
     test_fraction: float = key(0.0, minimum=0, below=1)

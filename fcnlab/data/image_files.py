@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.data import tiff_files
-from fcnlab.data.channels import in_bits, with_axis
+from fcnlab.data.channels import in_bits, in_range, with_axis
 from fcnlab.data.decode import EXTENSIONS, LARGEST_ARRAY, MAX_PIXELS, decode, read_file
 from fcnlab.data.orientation import orientation_of, turned
 
@@ -55,7 +56,7 @@ class Page(NamedTuple):
         return f"{self.path}, page {self.number}"
 
 
-def read(path: Path | Page, channels: int = 3, bits: int = 8) -> np.ndarray:
+def read(path: Path | Page, channels: int = 3, bits: int = 8, value_range: Sequence[int] = ()) -> np.ndarray:
     """Decode an image, turned as its metadata say.
 
     A ``.npy`` is the array that it holds. What the pages of a TIFF are is said by its metadata and by ``channels``: see
@@ -66,6 +67,8 @@ def read(path: Path | Page, channels: int = 3, bits: int = 8) -> np.ndarray:
         path: The file, whose name may have any letters, or one of the images in a TIFF.
         channels: The number of channels that is declared.
         bits: The bits of a channel, to which others are scaled: 8 or 16.
+        value_range: The lowest and the highest value of images of 16 bits, which become those of ``bits``; if empty,
+            their whole range does.
 
     Returns:
         H x W x C, uint8 or uint16, colours in the order of RGB.
@@ -73,20 +76,19 @@ def read(path: Path | Page, channels: int = 3, bits: int = 8) -> np.ndarray:
     Raises:
         DataError: If the file cannot be read, is damaged or too large, or has other channels or another type.
     """
-    return turned(*read_as_stored(path, channels, bits))
+    return turned(*read_as_stored(path, channels, bits, value_range))
 
 
 def read_as_stored(
-    path: Path | Page, channels: int = 3, bits: int = 8, *, declared_bits: int | None = None
+    path: Path | Page, channels: int = 3, bits: int = 8, value_range: Sequence[int] = ()
 ) -> tuple[np.ndarray, int]:
     """Decode an image, and say how it is to be turned.
 
     Args:
         path: As for `read`.
         channels: As for `read`.
-        bits: The bits of a channel that is returned, to which others are scaled: 8 or 16.
-        declared_bits: The bits that are declared, which say together with the channels what the pages of a TIFF are;
-            None if they are ``bits``.
+        bits: As for `read`.
+        value_range: As for `read`.
 
     Returns:
         The image as `read` returns it, but not turned, and its orientation from 1 to 8. That of a TIFF is always 1:
@@ -95,16 +97,54 @@ def read_as_stored(
     Raises:
         DataError: As `read` does.
     """
-    declared = bits if declared_bits is None else declared_bits
+    pixels, orientation = read_unscaled(path, channels, bits)
+    return scaled(pixels, path, bits, value_range), orientation
+
+
+def read_unscaled(path: Path | Page, channels: int, bits: int) -> tuple[np.ndarray, int]:
+    """Decode an image with the values and the depth that its file has; see `read_as_stored`.
+
+    Args:
+        path: As for `read`.
+        channels: As for `read`.
+        bits: The bits that are declared, which say together with the channels what the pages of a TIFF are.
+
+    Returns:
+        H x W x C, uint8 or uint16, and the orientation.
+
+    Raises:
+        DataError: As `read` does.
+    """
     if isinstance(path, Page):
-        return _as_declared(tiff_files.read(path.path, path, channels, declared, path.number), path, channels, bits), 1
+        return _in_channels(tiff_files.read(path.path, path, channels, bits, path.number), path, channels), 1
     data = read_file(path, "image")
     if path.suffix.lower() == ARRAY:
-        return _as_declared(_load(data, path), path, channels, bits), 1
+        return _in_channels(_load(data, path), path, channels), 1
     if data.startswith(tiff_files.MAGIC):
-        return _as_declared(tiff_files.read(BytesIO(data), path, channels, declared), path, channels, bits), 1
-    pixels = _as_declared(_in_rgb_order(decode(data, path)), path, channels, bits)
-    return pixels, orientation_of(data)
+        return _in_channels(tiff_files.read(BytesIO(data), path, channels, bits), path, channels), 1
+    return _in_channels(_in_rgb_order(decode(data, path)), path, channels), orientation_of(data)
+
+
+def scaled(pixels: np.ndarray, path: Path | Page, bits: int, value_range: Sequence[int] = ()) -> np.ndarray:
+    """Return an image in the bits that are declared.
+
+    Args:
+        pixels: The image, uint8 or uint16.
+        path: Its file, for an error.
+        bits: The bits, 8 or 16.
+        value_range: As for `read`.
+
+    Raises:
+        DataError: If a range of values is declared, which is of 16 bits, and the image has 8.
+    """
+    if not value_range:
+        return np.ascontiguousarray(in_bits(pixels, bits))
+    if pixels.dtype != np.uint16:
+        raise DataError(
+            f"image '{path}' has 8 bits, and value_range={list(value_range)} says what the values of 16 bits mean: "
+            "leave value_range out, or convert the image"
+        )
+    return in_range(pixels, value_range, bits)
 
 
 def count_images(path: Path, channels: int, bits: int) -> int:
@@ -118,8 +158,8 @@ def count_images(path: Path, channels: int, bits: int) -> int:
     return tiff_files.count_images(path, path, channels, bits)
 
 
-def _as_declared(pixels: np.ndarray, path: Path | Page, channels: int, bits: int) -> np.ndarray:
-    """Return an image, H x W or H x W x C, in the declared channels and bits."""
+def _in_channels(pixels: np.ndarray, path: Path | Page, channels: int) -> np.ndarray:
+    """Return an image, H x W or H x W x C, in the declared channels."""
     kind = pixels.dtype.newbyteorder("=")
     if kind not in (np.uint8, np.uint16):
         raise DataError(f"image '{path}' has {pixels.dtype} pixels: convert it to uint8 or uint16")
@@ -135,7 +175,7 @@ def _as_declared(pixels: np.ndarray, path: Path | Page, channels: int, bits: int
             f"image '{path}' has {pixels.shape[2]} channels where {channels} are expected: set dataset.channels to "
             "what the images have (for fcnlab.prepare: channels), or replace the image"
         )
-    return np.ascontiguousarray(in_bits(pixels, bits))
+    return np.ascontiguousarray(pixels)
 
 
 def _in_rgb_order(pixels: np.ndarray) -> np.ndarray:

@@ -300,6 +300,7 @@ def build_trainer(
         "palette": dataset.palette or palette(dataset.num_classes).tolist(),
         "normalisation": pixels,
         "bits": dataset.bits,
+        **({"value_range": list(dataset.value_range)} if dataset.value_range else {}),
         "seed": config.seed,
         "versions": {"fcnlab": fcnlab.__version__, "mindspore": ms.__version__},
         "cpu": describe_cpu(),

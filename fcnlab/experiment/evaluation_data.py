@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fit_to_network(config: DatasetConfig, network: TrainedNetwork) -> DatasetConfig:
-    """Return a data set's configuration with a network's number of classes, channels and bits.
+    """Return a data set's configuration with a network's number of classes, channels, bits and range of values.
 
     Raises:
         ConfigError: If the data set's classes have other names, or its images cannot have these channels.
@@ -33,12 +33,18 @@ def fit_to_network(config: DatasetConfig, network: TrainedNetwork) -> DatasetCon
     kind = {"channels": network.channels, "bits": network.bits}
     if kind == {key: getattr(config, key) for key in kind}:
         kind = {}
-    elif not kind.keys() <= {item.name for item in dataclasses.fields(config)}:
+    elif not kind.keys() <= _keys(config):
         raise ConfigError(
             f"dataset={config.name}: its images have {config.channels} channels of {config.bits} bits, and the "
             f"checkpoint takes {network.channels} of {network.bits}; evaluate on dataset=folder"
         )
+    if network.value_range and not config.value_range and "value_range" in _keys(config):
+        kind["value_range"] = network.value_range  # Another scanner's images may declare a range of their own.
     return dataclasses.replace(config, num_classes=network.num_classes, **kind)
+
+
+def _keys(config: DatasetConfig) -> set[str]:
+    return {item.name for item in dataclasses.fields(config)}
 
 
 def open_split(config: DatasetConfig, split: str) -> Dataset:

@@ -13,14 +13,11 @@ import numpy as np
 from fcnlab.config.schema import PrepareConfig
 from fcnlab.core.errors import DataError
 from fcnlab.data import image_files
-from fcnlab.data.channels import in_bits
-from fcnlab.data.decode import JPEG_EXTENSIONS
 from fcnlab.data.image_files import Page
 from fcnlab.data.orientation import Evidence, Turning, stated_size, turned_size
 from fcnlab.preparation.json_documents import VOID
 from fcnlab.preparation.labelme import ImageInside
 
-_EIGHT_BITS = (*JPEG_EXTENSIONS, ".bmp", ".webp", ".gif")  # the extensions of files that never have 16 bits
 _FEW_LEVELS = 64  # A quarter of what 8 bits can tell apart.
 
 
@@ -31,7 +28,8 @@ class Original:
     Attributes:
         name: A unique name, such as the file's stem.
         path: The image's file; None if it is a page of a stack, or lies in another file.
-        read: A function that returns the image, H x W x C uint8 or uint16, and its class indices, H x W uint8.
+        read: A function that returns the image, H x W x C uint8 or uint16, and its class indices, H x W uint8. Where a
+            range of values is declared, the image has the values of its file.
         split: ``train``, ``val`` or ``test``; None if the originals do not say.
         stack: The file that the image is a page of; None if it is a file of its own.
         folder: The folder of its file.
@@ -52,25 +50,38 @@ class Depths:
     Attributes:
         images: The number of images that have 16 bits.
         largest: The largest value in them.
+        clipped: The number of images with values beyond the range that is declared.
     """
 
     images: int = 0
     largest: int = 0
+    clipped: int = 0
 
-    def add(self, pixels: np.ndarray) -> None:
-        """Look at an image that was scaled to 16 bits; one of 8 bits has multiples of 257 alone."""
-        if (pixels % 257).any():
-            self.images += 1
-            self.largest = max(self.largest, int(pixels.max()))
+    def add(self, pixels: np.ndarray, value_range: Sequence[int]) -> None:
+        """Look at an image with the values of its file, uint8 or uint16."""
+        if pixels.dtype != np.uint16:
+            return
+        smallest, largest = int(pixels.min()), int(pixels.max())
+        self.images += 1
+        self.largest = max(self.largest, largest)
+        self.clipped += bool(value_range) and not value_range[0] <= smallest <= largest <= value_range[1]
 
-    def warning(self) -> str | None:
-        """Return a line that says that 8 bits keep too little of the images; None if they do not."""
+    def warning(self, value_range: Sequence[int], bits: int) -> str | None:
+        """Return a line that says that what is kept of the images is too little; None if it is not."""
+        if value_range:
+            return (
+                f"{self.clipped} of {self.images} images have values beyond value_range={list(value_range)} (the "
+                f"largest is {self.largest:,}), which are clipped"
+                if self.clipped
+                else None
+            )
         levels = self.largest * 255 // 65535 + 1
-        if not self.images or levels > _FEW_LEVELS:
+        if bits == 16 or not self.images or levels > _FEW_LEVELS:
             return None
         return (
             f"{self.images} images have 16 bits and values up to {self.largest:,}: bits=8, which takes the whole range "
-            f"up to 65,535, leaves them {levels} grey levels; bits=16 keeps all"
+            f"up to 65,535, leaves them {levels} grey levels; value_range=[0,{2 ** self.largest.bit_length() - 1}] "
+            "spreads them over all 256, and bits=16 keeps every one"
         )
 
 
@@ -85,6 +96,7 @@ class Originals:
         ignore_index: The value of void in the labels that `Original.read` returns.
         channels: The number of channels of each image.
         bits: The bits of each channel.
+        value_range: The lowest and the highest value of images of 16 bits; empty for their whole range.
         licence: What is known of the licence.
         turned: Whether images are turned as their metadata say. None, if that was not declared, where there is nothing
             to turn, or where each label's size says it.
@@ -100,6 +112,7 @@ class Originals:
     ignore_index: int = VOID
     channels: int = 3
     bits: int = 8
+    value_range: Sequence[int] = ()
     licence: str = ""
     turned: bool | None = None
     meaning: list[tuple[str, str]] = field(default_factory=list)
@@ -153,13 +166,11 @@ def _read_both(
     Raises:
         DataError: If either cannot be read, or their sizes differ.
     """
-    may_be_deep = item.image.suffix.lower() not in _EIGHT_BITS
-    pixels, orientation = image_files.read_as_stored(
-        item.image, config.channels, 16 if may_be_deep else config.bits, declared_bits=config.bits
-    )
-    if may_be_deep:
-        depths.add(pixels)
-        pixels = in_bits(pixels, config.bits)
+    pixels, orientation = image_files.read_unscaled(item.image, config.channels, config.bits)
+    depths.add(pixels, config.value_range)
+    in_declared_bits = image_files.scaled(pixels, item.image, config.bits, config.value_range)
+    if not config.value_range:  # A range is applied to what the file that is written holds.
+        pixels = in_declared_bits
     size = item.size()
     stored, as_shown = pixels.shape[:2], turned_size(pixels.shape[:2], orientation)
     if size is None or (config.annotation_scale and size not in (stored, as_shown)):

@@ -107,6 +107,11 @@ def add_absent_classes(findings: Findings, class_names: list[str]) -> None:
             findings.problems.append((split, f"no pixel of {', '.join(absent)}"))
 
 
+def add_near_duplicates(findings: Findings) -> None:
+    """Add a problem for each kind of near-duplicates that different splits have."""
+    findings.problems += [("near-duplicates", line) for line in lines(findings.near)]
+
+
 def show(findings: Findings, class_names: list[str]) -> None:
     """Print the findings to the terminal: a table of the classes, the sizes and the problems."""
     from rich import get_console
@@ -128,7 +133,10 @@ def show(findings: Findings, class_names: list[str]) -> None:
     if findings.sizes:
         heights, widths = zip(*findings.sizes, strict=True)
         console.print(f"{min(widths)} to {max(widths)} pixels wide, {min(heights)} to {max(heights)} high")
+    told = {problem for _, problem in findings.problems}
     for line in lines(findings.near):
+        if line in told:
+            continue
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for place, problem in findings.problems[:_MOST_PROBLEMS]:
         console.print(f"{place}: {problem}", markup=False, highlight=False, soft_wrap=True)

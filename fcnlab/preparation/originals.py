@@ -44,9 +44,10 @@ def find(config: PrepareConfig, folder: Path) -> Originals:
     name = config.dataset.name
     if name == "folder":
         return _in_folder(config, folder)
-    if (config.channels, config.bits) != (config.dataset.channels, config.dataset.bits):
+    if (config.channels, config.bits) != (config.dataset.channels, config.dataset.bits) or config.value_range:
         raise ConfigError(
-            f"channels and bits are for dataset=folder: the images of dataset={name} have 3 channels of 8 bits"
+            f"channels, bits and value_range are for dataset=folder: the images of dataset={name} have 3 channels of 8 "
+            "bits"
         )
     config.dataset.root = str(folder)
     try:
@@ -100,7 +101,7 @@ def _in_folder(config: PrepareConfig, folder: Path) -> Originals:
         annotated, found = labelme_folders.find_in(config, folder, *documents)
     else:
         annotated, found = pixel_folders.find(config, folder)
-    found.channels, found.bits = config.channels, config.bits
+    found.channels, found.bits, found.value_range = config.channels, config.bits, list(config.value_range)
     evidence = evidence_of(annotated)
     found.turned = evidence.decide("turned") if config.turned is None else config.turned
     turning = Turning(config.turned if found.turned is None else found.turned, lambda: evidence, "turned")

@@ -90,7 +90,7 @@ def _with_masks(
     overlapping: list[str] = []
 
     def draw(name: str, masks: Mapping[int, Path], shape: tuple[int, int], scale: bool) -> np.ndarray:
-        labels, both, bare = pixel_labels.from_masks(masks, shape)
+        labels, both, bare = pixel_labels.from_masks(masks, shape, scale)
         if bare and first_has_masks:  # Where the first class has none, it is what is left.
             raise DataError(
                 f"no mask of '{name}' covers {bare:,} of its pixels, and the first class, '{order[0]}', has masks of "

@@ -15,6 +15,7 @@ from fcnlab.data.label_files import read_raw_label
 from fcnlab.data.label_palettes import Palettes, bracketed
 from fcnlab.data.sample_names import first_few
 from fcnlab.preparation.json_documents import VOID
+from fcnlab.preparation.shapes import nearest
 
 _MANY = 16  # As many values beyond those of the classes are objects' numbers, or blends of two values.
 _JPEG = "JPEG changes the values of pixels when it is saved: save labels as PNGs"
@@ -203,12 +204,13 @@ def from_colours(path: Path | Page, colours: Sequence[Sequence[int]], void: Sequ
     return labels
 
 
-def from_masks(masks: Mapping[int, Path], shape: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+def from_masks(masks: Mapping[int, Path], shape: tuple[int, int], scale: bool = False) -> tuple[np.ndarray, int, int]:
     """Read a label that is one mask for each class, whose pixels other than 0 are of the class.
 
     Args:
         masks: The mask of each class index; the lowest is drawn first.
         shape: The height and width of the image.
+        scale: Whether the masks, which all have one size, are scaled to that of the image.
 
     Returns:
         Class indices, H x W uint8, with 0 where no mask is; how many pixels two masks claim; and how many none does.
@@ -217,8 +219,14 @@ def from_masks(masks: Mapping[int, Path], shape: tuple[int, int]) -> tuple[np.nd
         DataError: If a mask cannot be read, or has another size.
     """
     labels, claimed = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    first: tuple[int, ...] = ()
     for index, path in sorted(masks.items()):
         mask = read_raw_label(path, white=1).values != 0
+        first = first or mask.shape
+        if mask.shape != first:
+            raise DataError(f"mask '{path}' is {_size(mask.shape)} pixels and another one of its image {_size(first)}")
+        if scale:
+            mask = mask[np.ix_(*nearest(shape, mask.shape))]
         if mask.shape != shape:
             raise DataError(f"mask '{path}' and its image differ in size: {_size(mask.shape)} and {_size(shape)}")
         labels[mask] = index

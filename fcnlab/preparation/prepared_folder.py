@@ -149,6 +149,7 @@ def write_description(
         **drawn,
         "channels": originals.channels,
         "bits": originals.bits,
+        **({"value_range": list(originals.value_range)} if originals.value_range else {}),
         **({"turned": originals.turned} if originals.turned is not None else {}),
         **({"records": True} if records else {}),
         "mean": mean,
