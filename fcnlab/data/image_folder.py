@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
@@ -23,6 +25,7 @@ from fcnlab.data.labelled_files import LabelledFiles, root_folder
 from fcnlab.data.sample_lists import read_stems
 from fcnlab.data.sample_names import first_few, natural_key
 from fcnlab.data.stacks import with_pages
+from fcnlab.metrics.names import class_names
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import FolderConfig, PairedFilesConfig
@@ -97,6 +100,12 @@ class PairedFiles(LabelledFiles):
         config = self._config
         images = _files_within(root, config.images, "images", IMAGE_EXTENSIONS)
         labels = _files_within(root, config.labels, "labels", EXTENSIONS)
+        if not images.keys() & labels.keys():
+            first = min(images, key=natural_key)
+            raise OtherLayoutError(
+                f"image '{images[first]}' has no label '{first}.*' in '{root / config.labels}', and no other image has "
+                "one: labels must be called like their images"
+            )
         _require_partners(images, root / config.labels, labels, "image", "label")
         _require_partners(labels, root / config.images, images, "label", "image")
         return with_pages(images, labels, config.channels, config.bits)
@@ -145,6 +154,16 @@ class Folder(PairedFiles):
     _config: FolderConfig
     _splits = (*SPLITS, TEST)
 
+    def _find(self, root: Path) -> tuple[Mapping[str, Path | Page], Mapping[str, Path | Page]]:
+        try:
+            return super()._find(root)
+        except OtherLayoutError as error:
+            names = class_names(self._config.class_names, self._config.num_classes)
+            raise DataError(
+                f"{error}; if the folder is laid out in another way, such as train/images, images/train or "
+                f"NAME_mask.png, this makes one that trains: {prepare_command(root, names)}"
+            ) from None
+
     def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
         """Return the stems that are kept for a test, or those of the other splits, by the fold if one is chosen."""
         if self._wanted == TEST:
@@ -170,6 +189,31 @@ class Folder(PairedFiles):
         return {"train": set(stems) - validation, "val": validation}
 
 
+class OtherLayoutError(DataError):
+    """A folder has not the layout that is read here; it may have another one, which `fcnlab.prepare` reads."""
+
+
+def prepare_command(root: Path, class_names: Sequence[str]) -> str:
+    """Return the command line that prepares a folder, quoted for the shell and for Hydra where either needs it.
+
+    Args:
+        root: The folder; what is prepared goes to a new one beside it.
+        class_names: The names of the classes.
+    """
+    prepared = root.with_name(f"{root.resolve().name}-prepared")
+    words = [f"source={_quoted(str(root))}", f"root={_quoted(str(prepared))}"]
+    words.append(f"classes=[{','.join(map(_quoted, class_names))}]")
+    return " ".join(["python -m fcnlab.prepare", *map(shlex.quote, words)])
+
+
+def _quoted(text: str) -> str:
+    """Return a text as Hydra takes it in a value."""
+    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def fold_list(fold: int) -> str:
     """Return the name of the list of a fold in a prepared folder."""
     return f"fold-{fold}.txt"
@@ -180,6 +224,10 @@ def draw_validation(names: list[str], fraction: float, seed: int) -> set[str]:
     count = min(max(1, round(len(names) * fraction)), len(names) - 1)
     shuffled = np.random.default_rng(seed).permutation(len(names))
     return {names[position] for position in shuffled[:count]}
+
+
+class EmptyFolderError(DataError):
+    """A folder holds no file of the kind that is looked for."""
 
 
 class _FilesByStem(Mapping[str, Path]):
@@ -236,7 +284,7 @@ def files_by_stem(folder: Path, extensions: Sequence[str], home: Path | None = N
             # macOS may store a name decomposed: the same letters have to match whatever wrote them.
             files.add(unicodedata.normalize("NFC", stem), entry.name)
     if not files:
-        raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
+        raise EmptyFolderError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
     return files
 
 
@@ -244,12 +292,14 @@ def _files_within(root: Path, name: str, key: str, extensions: Sequence[str]) ->
     """Return the files of a folder below the root, none of which may lie elsewhere, by stem."""
     folder, home = root / name, _home(root, name)
     if not folder.is_dir():
-        raise DataError(
-            f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root; "
-            "fcnlab.prepare makes such folders of other layouts"
+        raise OtherLayoutError(
+            f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root"
         )
     require_within(folder, home)
-    return files_by_stem(folder, extensions, home)
+    try:
+        return files_by_stem(folder, extensions, home)
+    except EmptyFolderError as error:
+        raise OtherLayoutError(str(error)) from None
 
 
 def _home(root: Path, name: str) -> Path:
