@@ -133,7 +133,9 @@ def test_five_channels_of_sixteen_bits_from_files_to_label_maps(tmp_path, monkey
 
 def test_channels_are_for_folders(tmp_path):
     text = refused(lambda given: prepare(words(*given)), "dataset=camvid", f"source={tmp_path}", "root=x", "channels=5")
-    assert text.startswith("channels, bits and value_range are for dataset=folder: the images of dataset=camvid have 3")
+    assert text.startswith(
+        "channels, bits, value_range and tile are for dataset=folder: the images of dataset=camvid have 3"
+    )
 
 
 @pytest.fixture

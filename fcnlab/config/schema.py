@@ -539,6 +539,7 @@ class PrepareConfig:
     channels: int = key(3, minimum=1, maximum=64)
     bits: int = key(8, choices=(8, 16))
     value_range: list[int] = key([], minimum=0, maximum=65535)
+    tile: Optional[int] = key(None, minimum=32, maximum=8192)
     records: bool = False
     val_fraction: float = key(0.2, above=0, below=1)
     test_fraction: float = key(0.0, minimum=0, below=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,11 @@ import cv2
 import numpy as np
 
 from fcnlab.core.errors import DataError
-from fcnlab.data import tiff_files
+from fcnlab.data import tiff_files, zarr_images
 from fcnlab.data.channels import in_bits, in_range, with_axis
 from fcnlab.data.decode import EXTENSIONS, LARGEST_ARRAY, MAX_PIXELS, decode, read_file
-from fcnlab.data.orientation import orientation_of, turned
+from fcnlab.data.orientation import orientation_of, stated_size, turned, turned_size
+from fcnlab.data.tiff_regions import Part
 
 ARRAY = ".npy"
 """The extension of an image as a numpy array, H x W x C or H x W, uint8 or uint16."""
@@ -54,6 +56,89 @@ class Page(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path}, page {self.number}"
+
+
+class Region(NamedTuple):
+    """A rectangle of an image, with as much of a `Path` as it takes to read it.
+
+    Attributes:
+        file: The file of the image, one of the images in a TIFF, or the folder of an OME-Zarr.
+        part: The rectangle.
+    """
+
+    file: Path | Page
+    part: Part
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+        return self.file.path if isinstance(self.file, Page) else self.file
+
+    @property
+    def number(self) -> int | None:
+        """The number of the image in its file; None for a file that has to hold a single one."""
+        return self.file.number if isinstance(self.file, Page) else None
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the file."""
+        return self.path.suffix
+
+    @property
+    def is_tiff(self) -> bool:
+        """Whether the file is a TIFF by its suffix, of which a part is read without the rest."""
+        return self.suffix.lower() in tiff_files.EXTENSIONS
+
+    def __str__(self) -> str:
+        top, left, height, width = self.part
+        return f"{self.file}, rows {top} to {top + height - 1}, columns {left} to {left + width - 1}"
+
+    def of(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what an image, H x W or H x W x C, has of the rectangle."""
+        top, left, height, width = self.part
+        return pixels[top : top + height, left : left + width]
+
+
+def size_of(path: Path | Page, channels: int, bits: int) -> tuple[int, int]:
+    """Return the height and width of an image, without decoding more of it than its format makes necessary.
+
+    Args:
+        path: The file, one of the images in a TIFF, or the folder of an OME-Zarr.
+        channels: The channels that are declared, which say what the pages of a TIFF are.
+        bits: The bits of a channel that are declared, likewise.
+
+    Raises:
+        DataError: If it cannot be read, or its metadata say to turn it.
+    """
+    if path.suffix.lower() == zarr_images.SUFFIX:
+        return zarr_images.size_of(path)
+    if path.suffix.lower() in tiff_files.EXTENSIONS:
+        page = path if isinstance(path, Page) else None
+        file = page.path if page is not None else path
+        return tiff_files.size_of(file, path, channels, bits, page.number if page is not None else None)
+    stated = stated_size(path) if path.suffix.lower() != ARRAY else None
+    if stated is not None:
+        return turned_size(*stated)
+    return read_unscaled(path, channels, bits)[0].shape[:2]
+
+
+def _read_region(region: Region, channels: int, bits: int) -> np.ndarray:
+    """Decode a rectangle of an image, H x W x C; of a file that is no TIFF, the last whole image is remembered."""
+    if region.suffix.lower() == zarr_images.SUFFIX:
+        return _in_channels(zarr_images.read_part(region.path, region.part), region, channels)
+    if region.is_tiff:
+        pixels = tiff_files.read_part(region.path, region.part, region, channels, bits, region.number)
+        return _in_channels(pixels, region, channels)
+    return np.ascontiguousarray(region.of(_whole(region.path, region.path.stat().st_mtime_ns, channels, bits)))
+
+
+@lru_cache(maxsize=1)
+def _whole(path: Path, changed: int, channels: int, bits: int) -> np.ndarray:
+    """Decode a whole image; ``changed`` is when the file was changed."""
+    pixels, orientation = read_unscaled(path, channels, bits)
+    if orientation != 1:
+        raise DataError(f"image '{path}' is to be turned by its metadata, and tiles are cut upright: save it upright")
+    return pixels
 
 
 def read(path: Path | Page, channels: int = 3, bits: int = 8, value_range: Sequence[int] = ()) -> np.ndarray:
@@ -101,7 +186,7 @@ def read_as_stored(
     return scaled(pixels, path, bits, value_range), orientation
 
 
-def read_unscaled(path: Path | Page, channels: int, bits: int) -> tuple[np.ndarray, int]:
+def read_unscaled(path: Path | Page | Region, channels: int, bits: int) -> tuple[np.ndarray, int]:
     """Decode an image with the values and the depth that its file has; see `read_as_stored`.
 
     Args:
@@ -115,6 +200,8 @@ def read_unscaled(path: Path | Page, channels: int, bits: int) -> tuple[np.ndarr
     Raises:
         DataError: As `read` does.
     """
+    if isinstance(path, Region):
+        return _read_region(path, channels, bits), 1
     if isinstance(path, Page):
         return _in_channels(tiff_files.read(path.path, path, channels, bits, path.number), path, channels), 1
     data = read_file(path, "image")

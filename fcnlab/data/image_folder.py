@@ -25,6 +25,7 @@ from fcnlab.data.labelled_files import LabelledFiles, root_folder
 from fcnlab.data.sample_lists import read_stems
 from fcnlab.data.sample_names import first_few, natural_key
 from fcnlab.data.stacks import with_pages
+from fcnlab.data.zarr_images import SUFFIX as ZARR
 from fcnlab.metrics.names import class_names
 
 if TYPE_CHECKING:
@@ -279,7 +280,9 @@ def files_by_stem(folder: Path, extensions: Sequence[str], home: Path | None = N
                 continue
             if home is not None and entry.is_symlink():
                 require_within(folder / entry.name, home)
-            if not entry.is_file():  # which asks the disk for links alone
+            if suffix.lower() == ZARR and entry.is_dir():
+                pass  # Such an image is a folder.
+            elif not entry.is_file():  # which asks the disk for links alone
                 require_file(folder / entry.name)
             # macOS may store a name decomposed: the same letters have to match whatever wrote them.
             files.add(unicodedata.normalize("NFC", stem), entry.name)

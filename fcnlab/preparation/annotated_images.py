@@ -13,7 +13,7 @@ import numpy as np
 from fcnlab.config.schema import PrepareConfig
 from fcnlab.core.errors import DataError
 from fcnlab.data import image_files
-from fcnlab.data.image_files import Page
+from fcnlab.data.image_files import Page, Region
 from fcnlab.data.orientation import Evidence, Turning, stated_size, turned_size
 from fcnlab.preparation.json_documents import VOID
 from fcnlab.preparation.labelme import ImageInside
@@ -27,7 +27,7 @@ class Original:
 
     Attributes:
         name: A unique name, such as the file's stem.
-        path: The image's file; None if it is a page of a stack, or lies in another file.
+        path: The image's file; None if it is a page of a stack, a tile, or lies in another file.
         read: A function that returns the image, H x W x C uint8 or uint16, and its class indices, H x W uint8. Where a
             range of values is declared, the image has the values of its file.
         split: ``train``, ``val`` or ``test``; None if the originals do not say.
@@ -127,7 +127,7 @@ class Annotated:
 
     Attributes:
         name: A unique name.
-        image: The image's file, or a page of it, or a function that returns its bytes.
+        image: The image's file, or a page or a tile of it, or what returns its bytes.
         draw: A function from the image's height and width, and whether to scale, to class indices.
         size: A function that returns the height and width that the label has or states; None if it states none.
         split: See `Original`.
@@ -135,7 +135,7 @@ class Annotated:
     """
 
     name: str
-    image: Path | Page | ImageInside
+    image: Path | Page | Region | ImageInside
     draw: Callable[[tuple[int, int], bool], np.ndarray]
     size: Callable[[], tuple[int, int] | None]
     split: str | None = None
@@ -152,8 +152,9 @@ def original_of(config: PrepareConfig, item: Annotated, turning: Turning, depths
         depths: What was seen of images of 16 bits, to which this one is added when it is read.
     """
     image = item.image
-    stack = str(image.path) if isinstance(image, Page) else None
-    file = image.path if isinstance(image, Page) else image.document if isinstance(image, ImageInside) else image
+    whole = image.file if isinstance(image, Region) else image
+    stack = str(whole.path) if isinstance(whole, Page) else None
+    file = whole.path if isinstance(whole, Page) else whole.document if isinstance(whole, ImageInside) else whole
     read = partial(_read_both, config, item, turning, depths)
     return Original(item.name, image if isinstance(image, Path) else None, read, item.split, stack, str(file.parent))
 
@@ -201,7 +202,7 @@ def evidence_of(annotated: Sequence[Annotated]) -> Evidence:
     """Return what the sizes of labels say of images that are to be turned."""
     found = Evidence()
     for item in annotated:
-        if isinstance(item.image, Page):
+        if isinstance(item.image, (Page, Region)):
             continue
         is_inside = isinstance(item.image, ImageInside)
         stated = stated_size(BytesIO(item.image.read_bytes()) if is_inside else item.image)

@@ -162,7 +162,7 @@ def _images_of(
 
 def _not_listed(place: Path, listed: set[Path]) -> list[Path]:
     """Return the images in a folder that are not listed."""
-    if not layouts.holds_images(place):
+    if not layouts.holds(place, IMAGE_EXTENSIONS):
         return []
     return [path for path in files_by_stem(place, IMAGE_EXTENSIONS).values() if path.resolve() not in listed]
 

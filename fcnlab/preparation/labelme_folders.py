@@ -55,7 +55,11 @@ def find_in(
     home = folder.resolve()
     for path in (images_folder, place, *documents.values()):
         require_within(path, home, "source")
-    images = dict(files_by_stem(images_folder, IMAGE_EXTENSIONS, home)) if layouts.holds_images(images_folder) else {}
+    images = (
+        dict(files_by_stem(images_folder, IMAGE_EXTENSIONS, home))
+        if layouts.holds(images_folder, IMAGE_EXTENSIONS)
+        else {}
+    )
     found = Originals([], list(config.classes))
     items, inside, short = [], [], []
     document_of: dict[Path, Path] = {}  # by the image, without links and ".." on the way

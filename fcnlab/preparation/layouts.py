@@ -17,8 +17,12 @@ from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
 from fcnlab.data.image_folder import files_by_stem, require_within
 from fcnlab.data.sample_names import first_few, natural_key
+from fcnlab.data.zarr_images import SUFFIX as ZARR
 
 JSON = ".json"
+
+SOURCE_EXTENSIONS = (*IMAGE_EXTENSIONS, ZARR)
+"""The extensions of images, in lower case, also of those that only tiles are cut from."""
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
@@ -186,11 +190,11 @@ def pair_files(folders: Folders, home: Path, classes: Sequence[str]) -> tuple[li
     class_folders = _class_folders(folders.labels, classes) if folders.labels != folders.images else {}
     if class_folders:
         return _pair_class_folders(folders, home, class_folders)
-    images = files_by_stem(folders.images, IMAGE_EXTENSIONS, home)
+    images = files_by_stem(folders.images, SOURCE_EXTENSIONS, home)
     if folders.labels == folders.images:
         images, labels, suffix = _apart(folders, images)
     else:
-        labels = files_by_stem(folders.labels, EXTENSIONS, home)
+        labels = files_by_stem(folders.labels, (*EXTENSIONS, ZARR), home)
         suffix = _common_suffix(images, labels)
     if suffix is None:
         masks = _masks_by_class(images, labels, classes)
@@ -313,7 +317,7 @@ def _folders(place: Path) -> list[Path]:
 
 def holds_images(folder: Path) -> bool:
     """Whether a folder holds a file with an image's extension."""
-    return holds(folder, IMAGE_EXTENSIONS)
+    return holds(folder, SOURCE_EXTENSIONS)
 
 
 def holds(folder: Path, extensions: Sequence[str]) -> bool:
@@ -324,7 +328,7 @@ def holds(folder: Path, extensions: Sequence[str]) -> bool:
 def _has_suffixed(folder: Path) -> bool:
     """Whether some file of a folder is called like another one with a label's suffix behind."""
     files = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    stems = {path.stem for path in files if path.suffix.lower() in IMAGE_EXTENSIONS}
+    stems = {path.stem for path in files if path.suffix.lower() in SOURCE_EXTENSIONS}
     return any(
         (base := _without(stem, suffix)) != stem and base in stems for stem in stems for suffix in LABEL_SUFFIXES
     )
@@ -382,11 +386,11 @@ def _class_folders(labels: Path, classes: Sequence[str]) -> dict[str, Path]:
 
 
 def _pair_class_folders(folders: Folders, home: Path, by_class: Mapping[str, Path]) -> tuple[list[Pair], list[str]]:
-    images = files_by_stem(folders.images, IMAGE_EXTENSIONS, home)
+    images = files_by_stem(folders.images, SOURCE_EXTENSIONS, home)
     masks: dict[str, dict[str, Path]] = {name: {} for name in images}
     for name, folder in by_class.items():
         require_within(folder, home, "source")
-        files = files_by_stem(folder, EXTENSIONS, home)
+        files = files_by_stem(folder, (*EXTENSIONS, ZARR), home)
         for image, path in _by_image(files, _common_suffix(images, files) or "").items():
             if image not in masks:
                 raise DataError(

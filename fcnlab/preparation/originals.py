@@ -44,10 +44,11 @@ def find(config: PrepareConfig, folder: Path) -> Originals:
     name = config.dataset.name
     if name == "folder":
         return _in_folder(config, folder)
-    if (config.channels, config.bits) != (config.dataset.channels, config.dataset.bits) or config.value_range:
+    kind = (config.channels, config.bits, list(config.value_range), config.tile)
+    if kind != (config.dataset.channels, config.dataset.bits, [], None):
         raise ConfigError(
-            f"channels, bits and value_range are for dataset=folder: the images of dataset={name} have 3 channels of 8 "
-            "bits"
+            f"channels, bits, value_range and tile are for dataset=folder: the images of dataset={name} have 3 "
+            "channels of 8 bits"
         )
     config.dataset.root = str(folder)
     try:
@@ -95,9 +96,18 @@ def _of_sample(dataset: Dataset, index: int, split: str) -> Original:
 
 def _in_folder(config: PrepareConfig, folder: Path) -> Originals:
     """Return the originals of a researcher's own folder, whichever kind of label they have."""
-    if config.annotations is not None or coco_folders.has_export(config, folder):
+    documents = None
+    is_coco = config.annotations is not None or coco_folders.has_export(config, folder)
+    if not is_coco:
+        documents = labelme_folders.documents_of(config, folder)
+    if config.tile is not None and (is_coco or documents is not None):
+        raise ConfigError(
+            "tile: the labels of LabelMe and COCO files are drawn on whole images: prepare them without tile, and then "
+            "prepare the folder that comes of it with tile"
+        )
+    if is_coco:
         annotated, found = coco_folders.find(config, folder)
-    elif (documents := labelme_folders.documents_of(config, folder)) is not None:
+    elif documents is not None:
         annotated, found = labelme_folders.find_in(config, folder, *documents)
     else:
         annotated, found = pixel_folders.find(config, folder)

@@ -11,13 +11,14 @@ import numpy as np
 from fcnlab.config.schema import PrepareConfig
 from fcnlab.core.errors import DataError
 from fcnlab.data import image_files
-from fcnlab.data.image_files import Page
+from fcnlab.data.image_files import Page, Region
 from fcnlab.data.label_files import read_label
 from fcnlab.data.orientation import stated_size, turned_size
 from fcnlab.data.stacks import label_pages, page_names, pages_of
 from fcnlab.preparation import layouts, pixel_labels, shapes
 from fcnlab.preparation.annotated_images import Annotated, Originals
 from fcnlab.preparation.image_names import require_unique, unique_names
+from fcnlab.preparation.tiles import tiles_of
 
 
 def find(config: PrepareConfig, folder: Path) -> tuple[list[Annotated], Originals]:
@@ -46,7 +47,7 @@ def find(config: PrepareConfig, folder: Path) -> tuple[list[Annotated], Original
     require_unique(names, config.source)
     if any(pair.label is None for pair in pairs):
         return _with_masks(config, pairs, names, found), found
-    items: list[tuple[str, Path | Page, Path | Page, str | None]] = []
+    items: list[tuple[str, Path | Page | Region, Path | Page | Region, str | None]] = []
     for name, pair in zip(names, pairs, strict=True):
         pages = pages_of(pair.image, config.channels, config.bits)
         masks = label_pages(pair.image, pages, pair.label)
@@ -54,7 +55,12 @@ def find(config: PrepareConfig, folder: Path) -> tuple[list[Annotated], Original
             items.append((name, pair.image, pair.label, pair.split))
             continue
         items += [(*item, pair.split) for item in zip(page_names(name, len(pages)), pages, masks, strict=True)]
-    stacks = sum(isinstance(image, Page) for _, image, _, _ in items)
+    uncut, items = items, []
+    for name, image, label, split in uncut:
+        for tile in tiles_of(name, image, [label], config.tile, config.channels, config.bits):
+            items.append((tile.name, tile.image, tile.labels[0], split))
+    found.notes += _about_tiles(config, [image for _, image, _, _ in items], len(uncut))
+    stacks = sum(isinstance(image, Page) for _, image, _, _ in uncut)
     if stacks:
         found.notes.append(f"{stacks} images are pages of stacks, each with the page of its label")
     require_unique([name for name, *_ in items], config.source)
@@ -105,15 +111,29 @@ def _with_masks(
 
     items = []
     for name, pair in zip(names, pairs, strict=True):
-        masks = {order.index(key): path for key, path in pair.masks.items()}
-        size = partial(_pixel_size, next(iter(masks.values())))
-        items.append(Annotated(name, pair.image, partial(draw, name, masks), size, pair.split))
+        order_of_masks = [order.index(key) for key in pair.masks]
+        given = [*pair.masks.values()]
+        for tile in tiles_of(name, pair.image, given, config.tile, config.channels, config.bits):
+            masks = dict(zip(order_of_masks, tile.labels, strict=True))
+            size = partial(_pixel_size, tile.labels[0])
+            items.append(Annotated(tile.name, tile.image, partial(draw, tile.name, masks), size, pair.split))
+    require_unique([item.name for item in items], config.source)
+    found.notes += _about_tiles(config, [item.image for item in items], len(pairs))
     return items
+
+
+def _about_tiles(config: PrepareConfig, images: Sequence[Path | Page | Region], before: int) -> list[str]:
+    """Return a line about images that were cut into tiles; none if there are none."""
+    if len(images) == before:
+        return []
+    cut = {image.file for image in images if isinstance(image, Region)}
+    count = sum(isinstance(image, Region) for image in images)
+    return [f"{len(cut)} images are larger than tile={config.tile} and are cut into {count} tiles, with their labels"]
 
 
 def _pixels(
     config: PrepareConfig,
-    label: Path | Page,
+    label: Path | Page | Region,
     meaning: pixel_labels.Meaning | None,
     shape: tuple[int, int],
     scale: bool,
@@ -128,13 +148,17 @@ def _pixels(
     return labels
 
 
-def _pixel_size(label: Path | Page) -> tuple[int, int]:
+def _pixel_size(label: Path | Page | Region) -> tuple[int, int]:
     """Return the height and width of a label."""
+    if isinstance(label, Region):
+        return label.part.height, label.part.width
     stated = stated_size(label) if isinstance(label, Path) else None
     return turned_size(*stated) if stated is not None else read_label(label, white=1).shape
 
 
-def _picture_size(label: Path | Page) -> tuple[int, int]:
+def _picture_size(label: Path | Page | Region) -> tuple[int, int]:
     """Return the height and width of a label whose pixels have the colours of classes."""
+    if isinstance(label, Region):
+        return label.part.height, label.part.width
     stated = stated_size(label) if isinstance(label, Path) else None
     return turned_size(*stated) if stated is not None else image_files.read(label).shape[:2]

@@ -10,7 +10,7 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.data import image_files
-from fcnlab.data.image_files import Page
+from fcnlab.data.image_files import Page, Region
 from fcnlab.data.label_files import read_raw_label
 from fcnlab.data.label_palettes import Palettes, bracketed
 from fcnlab.data.sample_names import first_few
@@ -39,7 +39,7 @@ class Scan:
         self.jpegs: list[str] = []
         self.bilevel = False
 
-    def add(self, path: Path | Page) -> None:
+    def add(self, path: Path | Page | Region) -> None:
         """Look at a label.
 
         Raises:
@@ -80,7 +80,7 @@ class Meaning(NamedTuple):
     white: int
     num_classes: int
 
-    def to_classes(self, raw: np.ndarray, path: Path | Page) -> np.ndarray:
+    def to_classes(self, raw: np.ndarray, path: Path | Page | Region) -> np.ndarray:
         """Return class indices, H x W uint8, with 255 for void.
 
         Raises:
@@ -158,7 +158,7 @@ def decide(
     return Meaning(tuple(chosen), tuple(void), white, count)
 
 
-def scanned(labels: Iterable[Path | Page]) -> Scan:
+def scanned(labels: Iterable[Path | Page | Region]) -> Scan:
     """Look at every label.
 
     Raises:
@@ -170,7 +170,9 @@ def scanned(labels: Iterable[Path | Page]) -> Scan:
     return scan
 
 
-def from_colours(path: Path | Page, colours: Sequence[Sequence[int]], void: Sequence[int] | None) -> np.ndarray:
+def from_colours(
+    path: Path | Page | Region, colours: Sequence[Sequence[int]], void: Sequence[int] | None
+) -> np.ndarray:
     """Read a label whose pixels have the colours of classes.
 
     Args:
@@ -204,7 +206,9 @@ def from_colours(path: Path | Page, colours: Sequence[Sequence[int]], void: Sequ
     return labels
 
 
-def from_masks(masks: Mapping[int, Path], shape: tuple[int, int], scale: bool = False) -> tuple[np.ndarray, int, int]:
+def from_masks(
+    masks: Mapping[int, Path | Page | Region], shape: tuple[int, int], scale: bool = False
+) -> tuple[np.ndarray, int, int]:
     """Read a label that is one mask for each class, whose pixels other than 0 are of the class.
 
     Args:
@@ -251,7 +255,7 @@ def _strange(scan: Scan, strange: Sequence[int], class_names: Sequence[str], cho
     return f"{text}: set `values` to that of each class{example}, or void_values to those of void"
 
 
-def _colours_in(path: Path | Page) -> str:
+def _colours_in(path: Path | Page | Region) -> str:
     """Return the first few colours of a picture."""
     pixels = image_files.read(path).reshape(-1, 3)
     colours = np.unique(pixels, axis=0)
