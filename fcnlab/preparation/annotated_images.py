@@ -31,7 +31,7 @@ class Original:
         read: A function that returns the image, H x W x C uint8 or uint16, and its class indices, H x W uint8. Where a
             range of values is declared, the image has the values of its file.
         split: ``train``, ``val`` or ``test``; None if the originals do not say.
-        stack: The file that the image is a page of; None if it is a file of its own.
+        stack: The file that the image is a page or a tile of; None if it is a file of its own.
         folder: The folder of its file.
     """
 
@@ -153,9 +153,9 @@ def original_of(config: PrepareConfig, item: Annotated, turning: Turning, depths
     """
     image = item.image
     whole = image.file if isinstance(image, Region) else image
-    stack = str(whole.path) if isinstance(whole, Page) else None
     file = whole.path if isinstance(whole, Page) else whole.document if isinstance(whole, ImageInside) else whole
     read = partial(_read_both, config, item, turning, depths)
+    stack = str(file) if isinstance(image, (Page, Region)) else None
     return Original(item.name, image if isinstance(image, Path) else None, read, item.split, stack, str(file.parent))
 
 

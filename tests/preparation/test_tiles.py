@@ -62,6 +62,16 @@ def test_tiles_are_the_image_and_its_label(tmp_path, ending):
     assert len({split for split, names in drawn.splits.items() if any("large" in name for name in names)}) == 1
 
 
+def test_the_tiles_of_a_single_image_are_divided_into_blocks(tmp_path):
+    source(tmp_path)
+    for name in "bc":
+        for folder in ("images", "labels"):
+            (tmp_path / folder / f"{name}.png").unlink()
+    drawn = assign(prepare_config(f"source={tmp_path}", *WORDS), find(tmp_path, "tile=64").images)
+    assert drawn.splits["val"] == ["large.ome_x43_y187", "large.ome_x86_y187"]
+    assert "all images are of one file" in drawn.notes[0]
+
+
 def test_masks_of_classes_are_cut_alike(tmp_path):
     random = np.random.default_rng(0)
     mask = random.integers(0, 2, (90, 40), np.uint8)
