@@ -23,6 +23,7 @@ from fcnlab.recording.tags import (
     ROLE_TAG,
     STARTS_FROM_TAG,
     SWEEP_TAG,
+    WEIGHTS_TAG,
 )
 from fcnlab.recording.training_time import TrainingTime
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Series = Sequence[tuple[int, float]]
 _RATE = "train/images_per_second"
 _EVALUATED = ("val/", "test/")
+_WEIGHTS, _FOLD = "loss.class_weights", "dataset.fold"
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,21 @@ class Trial:
         A key that a training was recorded without had its default, if it is a key of the training's options today.
 
         Trials of a later stage of a sweep started from trials that differ in their seeds, as they do, and so have equal
-        settings.
+        settings. So do trials of different folds whose class weights were computed from the labels of each.
         """
+        if key == _WEIGHTS and self.params.get(_FOLD, "None") != "None" and self._computes_weights:
+            return configuration.MEDIAN_FREQUENCY
         if key == "init_from" and STARTS_FROM_TAG in self.tags:
             return "the stage before"
         if key in self.params:
             return self.params[key]
         return configuration.recorded_defaults(self.params).get(key, "")
+
+    @property
+    def _computes_weights(self) -> bool:
+        """Whether its class weights were computed from its labels; earlier versions have it in the overrides alone."""
+        word = f"{_WEIGHTS}={configuration.MEDIAN_FREQUENCY}"
+        return WEIGHTS_TAG in self.tags or word in self.tags.get(OVERRIDES_TAG, "")
 
     @property
     def parameters(self) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fcnlab import command
 from fcnlab import config as configuration
-from fcnlab.config import Config
+from fcnlab.config import MEDIAN_FREQUENCY, Config
 from fcnlab.core import interrupts
 from fcnlab.core.credentials import redact
 from fcnlab.core.errors import ConfigError
@@ -20,6 +20,7 @@ from fcnlab.experiment import reproduce, resume
 from fcnlab.experiment.primary_config import AUTO
 from fcnlab.experiment.resume import ResumePoint
 from fcnlab.recording import journal
+from fcnlab.recording.tags import WEIGHTS_TAG
 from fcnlab.tracking import sending_client
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def train(
 
     data = assembly.build_data(config)
     test = assembly.build_test(config, data)
+    computed = getattr(config.loss, "class_weights", None) == MEDIAN_FREQUENCY
+    tags = {WEIGHTS_TAG: MEDIAN_FREQUENCY} if computed else {}
     config = assembly.settle_class_weights(config, data)
     inputs = assembly.describe_inputs(config, data, test)
     network = assembly.build_network(config)
@@ -83,7 +86,8 @@ def train(
         config = assembly.settle_mean(config, initialisation)
     parameters = sum(parameter.size for parameter in network.trainable_params())
     draw = sending_client.draw if config.tracking.name == "mlflow" else None
-    recorder = Recorder(config, folder, inputs, parameters, overrides, point is not None, trial, draw, initialisation)
+    resumed = point is not None
+    recorder = Recorder(config, folder, inputs, parameters, overrides, resumed, trial, draw, initialisation, tags)
     watching = [ConsoleProgress(get_console()), recorder, *callbacks]
     trainer = assembly.build_trainer(config, network, data, folder, watching, test)
     _compare_with_recorded(config, inputs, initialisation, point)

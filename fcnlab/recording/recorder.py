@@ -7,7 +7,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,6 +57,7 @@ class Recorder(Callback):
         trial: The trial's number if the training is a trial of the sweep ``config.sweep.id``.
         draw: Draws the figures in another process; None to draw them in a thread.
         initialisation: The weights that the network started from; None if it started from random ones.
+        more_tags: Further tags of the run.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Recorder(Callback):
         trial: int | None = None,
         draw: Draw | None = None,
         initialisation: Initialisation | None = None,
+        more_tags: Mapping[str, str] | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -79,6 +81,7 @@ class Recorder(Callback):
         self.resumed = resumed
         self.trial = trial
         self.initialisation = initialisation
+        self.more_tags = dict(more_tags or {})
         self._already = AlreadyRecorded()
         self._differs = False
         self._journal: Journal | None = None
@@ -185,6 +188,7 @@ class Recorder(Callback):
                 PARAMETERS_TAG: str(self.parameters),
                 **{name: str(value) for name, value in sweep.items() if value is not None},
                 **start,
+                **self.more_tags,
                 FOLDER_TAG: str(self.folder.resolve()),
             },
             "params": {key: redact(str(value)) for key, value in configuration.flatten(self.config).items()},

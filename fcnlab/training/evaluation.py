@@ -189,4 +189,4 @@ class Evaluator:
                     samples.append((loader.raw(index), prediction[0]))
         finally:
             self.step.set_train(True)
-        return Evaluation(loss.value, confusion, self.class_names, samples, stage)
+        return Evaluation(loss.value, confusion, self.class_names, samples, stage=stage)

@@ -41,7 +41,7 @@ def made(tmp_path, hits, evaluate=None, **config):
         if evaluate is not None:
             evaluate()
         confusion = Scripted([20])().confusion
-        return Evaluation(0.25, confusion, ["a", "b"], [], "test")
+        return Evaluation(0.25, confusion, ["a", "b"], [], stage="test")
 
     trainer.test = test
     return trainer, recorder, step, seen
