@@ -24,6 +24,8 @@ ARRAY = ".npy"
 IMAGE_EXTENSIONS = (*EXTENSIONS, ARRAY)
 """The extensions of image files, in lower case."""
 
+_LARGE_FILE = 2**28  # bytes: it takes long to read a larger file, whose size is looked at before
+
 _TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
 
 
@@ -204,12 +206,19 @@ def read_unscaled(path: Path | Page | Region, channels: int, bits: int) -> tuple
         return _read_region(path, channels, bits), 1
     if isinstance(path, Page):
         return _in_channels(tiff_files.read(path.path, path, channels, bits, path.number), path, channels), 1
+    if _is_large_tiff(path):
+        tiff_files.refuse_too_large(path)
     data = read_file(path, "image")
     if path.suffix.lower() == ARRAY:
         return _in_channels(_load(data, path), path, channels), 1
     if data.startswith(tiff_files.MAGIC):
         return _in_channels(tiff_files.read(BytesIO(data), path, channels, bits), path, channels), 1
     return _in_channels(_in_rgb_order(decode(data, path)), path, channels), orientation_of(data)
+
+
+def _is_large_tiff(path: Path) -> bool:
+    is_tiff = isinstance(path, Path) and path.suffix.lower() in tiff_files.EXTENSIONS and path.is_file()
+    return is_tiff and path.stat().st_size > _LARGE_FILE
 
 
 def scaled(pixels: np.ndarray, path: Path | Page, bits: int, value_range: Sequence[int] = ()) -> np.ndarray:

@@ -331,8 +331,7 @@ def _has_axes(file: TiffFile) -> bool:
 def _decoded(page: TiffPage, source: BytesIO | Path, path: Path, channels: int) -> np.ndarray:
     """Return the pixels of a page, H x W or H x W x C, turned as its metadata say."""
     key = page.keyframe
-    if key.imagelength * key.imagewidth > MAX_PIXELS or key.nbytes > LARGEST_ARRAY:
-        raise DataError(f"image '{path}' is too large: cut it into tiles, as fcnlab.prepare does with tile=2048")
+    _require_size(page, path)
     _require_type(key, path)
     orientation = int(key.tags.valueof(ORIENTATION, 1))
     samples = key.samplesperpixel
@@ -356,6 +355,23 @@ def _decoded(page: TiffPage, source: BytesIO | Path, path: Path, channels: int) 
         if key.photometric == _WHITE_IS_ZERO and pixels.dtype == np.uint16:
             pixels = 65535 - pixels  # PIL inverts 8 bits alone.
     return pixels
+
+
+def refuse_too_large(path: Path) -> None:
+    """Refuse a TIFF whose first page is too large, before its content is read: it may be larger than memory.
+
+    Raises:
+        DataError: If it is, or the file is damaged.
+    """
+    with opened(path, path) as file:
+        _require_size(file.pages[0], path)
+
+
+def _require_size(page: TiffPage, path: object) -> None:
+    """Refuse a page that is not decoded as a whole."""
+    key = page.keyframe
+    if key.imagelength * key.imagewidth > MAX_PIXELS or key.nbytes > LARGEST_ARRAY:
+        raise DataError(f"image '{path}' is too large: cut it into tiles, as fcnlab.prepare does with tile=2048")
 
 
 def _require_type(page: TiffPage, path: object) -> None:

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from fcnlab.core.errors import DataError
-from fcnlab.data import image_files, tiff_regions
+from fcnlab.data import image_files, tiff_files, tiff_regions
 from fcnlab.data.image_files import Page, Region
 from fcnlab.data.label_files import read_raw_label
 from fcnlab.data.tiff_regions import Part
@@ -123,3 +123,14 @@ def test_what_cannot_be_cut_is_one_line(tmp_path):
     (tmp_path / "cut.tif").write_bytes(whole[:-3000])
     with pytest.raises(DataError, match=r"cut.tif.* is damaged or truncated"):
         image_files.read(Region(tmp_path / "cut.tif", PARTS[1]), 1)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "_LARGE_FILE", 1000)
+    monkeypatch.setattr(tiff_files, "MAX_PIXELS", 100 * 70 - 1)
+    monkeypatch.setattr(image_files, "read_file", None)
+    tifffile.imwrite(tmp_path / "a.tif", pixels(100, 70), metadata=None)
+    with pytest.raises(DataError, match=r"a.tif' is too large: cut it into tiles, as fcnlab.prepare does"):
+        image_files.read(tmp_path / "a.tif")
+    found = image_files.read(Region(tmp_path / "a.tif", PARTS[1]), 1)
+    assert found.shape == (50, 30, 1)
