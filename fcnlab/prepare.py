@@ -16,8 +16,8 @@ from fcnlab.config import PrepareConfig
 from fcnlab.core.errors import ConfigError, DataError, FcnlabError
 
 if TYPE_CHECKING:
+    from fcnlab.preparation.annotated_images import Originals
     from fcnlab.preparation.checking import Findings
-    from fcnlab.preparation.originals import Originals
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def prepare(config: PrepareConfig) -> Path:
     from rich import get_console
 
     from fcnlab.core.progress import tracked
-    from fcnlab.data.channels import to_rgb
+    from fcnlab.data.channels import in_range, to_rgb
     from fcnlab.preparation import originals, prepared_folder, preview, splitting, summary
     from fcnlab.preparation.archives import unpacked
     from fcnlab.preparation.pixel_statistics import PixelStatistics
@@ -69,6 +69,8 @@ def prepare(config: PrepareConfig) -> Path:
                 image, label = original.read()
                 label = prepared_folder.without_void(label, found.ignore_index)
                 written += output.write_pair(original, colours, image, label)
+                if found.value_range:
+                    image = in_range(image, found.value_range, found.bits)
                 gathered[original.name] = PixelStatistics(len(found.class_names), found.channels)
                 gathered[original.name].add(image, label)
                 if index % every == 0 and len(shown) < preview.SHOWN:
@@ -82,13 +84,13 @@ def prepare(config: PrepareConfig) -> Path:
             more = {"drawn": drawn.described, "folds": folds}
             prepared_folder.write_description(*described, **more)
             if config.records:
-                _write_records(root, found)
+                _write_records(root, found, bool(drawn.splits.get("test")))
                 prepared_folder.write_description(*described, **more, records=True)  # not before they are there
             pixels = {split: counted.class_pixels for split, counted in statistics.items()}
             preview.draw(shown, pixels, found.class_names, colours, root / "preview.png")
         except OSError as error:
             raise DataError(f"{error.filename or root}: cannot write ({error.strerror}); free space") from error
-    for line in (*found.warnings[said:], found.depths.warning() if config.bits == 8 else None):
+    for line in (*found.warnings[said:], found.depths.warning(config.value_range, config.bits)):
         if line:
             log.warning(line)
     for path in output.removed:
@@ -126,12 +128,14 @@ def check(config: PrepareConfig) -> Findings:
             pass
     names = class_names(dataset.class_names, dataset.num_classes)
     checking.add_absent_classes(findings, names)
+    if config.near_duplicates == "refuse":
+        checking.add_near_duplicates(findings)
     checking.show(findings, names)
     return findings
 
 
-def _write_records(root: Path, found: Originals) -> None:
-    """Write the MindRecord files of both splits of a prepared folder, whose samples are those of its dataset.yaml."""
+def _write_records(root: Path, found: Originals, has_test: bool) -> None:
+    """Write the MindRecord files of the splits of a prepared folder, whose samples are those of its dataset.yaml."""
     from fcnlab.config.schema import FolderConfig
     from fcnlab.data.image_folder import Folder
     from fcnlab.preparation.mindrecord_shards import write_split
@@ -142,16 +146,19 @@ def _write_records(root: Path, found: Originals) -> None:
         val_list=str(root / "val.txt"),
         channels=found.channels,
         bits=found.bits,
+        value_range=list(found.value_range),
         turned=found.turned,
     )
-    for split in ("train", "val"):
+    for split in ("train", "val", *(["test"] if has_test else [])):
         written = write_split(root, split, Folder(config, split))
         log.info("%s %s", root / f"{split}.mindrecord", "was written" if written else "holds the same already")
 
 
 def _check_keys(config: PrepareConfig) -> None:
+    from fcnlab.config.validation import check_value_range
     from fcnlab.metrics.names import why_refused
 
+    check_value_range("value_range", config.value_range)
     for key in ("source", "root"):
         if not getattr(config, key):
             raise ConfigError(f"{key}: give a value, as in {key}=...")

@@ -221,7 +221,11 @@ DATASETS = Registry(
         "camvid": "fcnlab.data.camvid:Camvid",
     },
 )
-"""The data sets, called with their configuration and a split ("train", "val"); they return a `fcnlab.data.Dataset`."""
+"""The data sets, called with their configuration and a split ("train", "val"); they return a `fcnlab.data.Dataset`.
+
+A factory with an attribute ``has_test``, a function of the configuration, takes the split "test" where that is true
+and ``dataset.test_set`` is ``auto``, which a plug-in's own ``Config`` may have as its default.
+"""
 
 LOSSES = Registry(
     "loss",

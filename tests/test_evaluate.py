@@ -124,7 +124,7 @@ def test_classes_of_other_names_are_refused(checkpoint, tmp_path):
         (["dataset=cells"], "checkpoint: give a value"),
         (["dataset=cells", "splitt=val"], "splitt: no such key; did you mean split?"),
         (["dataset=cells", "dataset.num_vall=1"], "dataset.num_vall: no such key; did you mean dataset.num_val?"),
-        (["dataset=cells", "checkpoint=a", "split=test"], "split=test: choose one of train, val, all"),
+        (["dataset=cells", "checkpoint=a", "split=tset"], "split=tset: choose one of train, val, test, all"),
     ],
 )
 def test_a_mistake_is_one_line(overrides, text):

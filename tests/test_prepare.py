@@ -4,6 +4,7 @@ import json
 import shutil
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,8 +19,9 @@ import fcnlab
 from fcnlab.config import compose
 from fcnlab.core.errors import FcnlabError
 from fcnlab.evaluate import evaluate
-from fcnlab.experiment import assembly
+from fcnlab.experiment import assembly, evaluation_data
 from fcnlab.predict import predict
+from fcnlab.preparation.annotated_images import Depths
 from fcnlab.prepare import check, prepare
 
 
@@ -131,7 +133,65 @@ def test_five_channels_of_sixteen_bits_from_files_to_label_maps(tmp_path, monkey
 
 def test_channels_are_for_folders(tmp_path):
     text = refused(lambda given: prepare(words(*given)), "dataset=camvid", f"source={tmp_path}", "root=x", "channels=5")
-    assert text == "channels and bits are for dataset=folder: the images of dataset=camvid have 3 channels of 8 bits"
+    assert text.startswith(
+        "channels, bits, value_range and tile are for dataset=folder: the images of dataset=camvid have 3"
+    )
+
+
+@pytest.fixture
+def twelve_bits(tmp_path, monkeypatch):
+    """Two files and a stack of two pages, of twelve bits in sixteen but for one pixel; returns their values by name."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for folder in ("source/images", "source/labels"):
+        Path(folder).mkdir(parents=True)
+    files = {name: random.integers(0, 4096, (40, 48), np.uint16) for name in "ab"}
+    pages = random.integers(0, 4096, (2, 40, 48), np.uint16)
+    pages[1, 0, 0] = 5000
+    for name, image in files.items():
+        cv2.imwrite(f"source/images/{name}.png", image)
+        cv2.imwrite(f"source/labels/{name}.png", (image > 2000).astype(np.uint8))
+    tifffile.imwrite("source/images/s.tif", pages, imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite("source/labels/s.tif", (pages > 2000).astype(np.uint8), imagej=True, metadata={"axes": "ZYX"})
+    return {**files, "s-0000": pages[0], "s-0001": pages[1]}
+
+
+TWELVE_BITS = ("source=source", "root=data", "classes=[a,b]", "val_fraction=0.25", "value_range=[0,4095]")
+
+
+def test_twelve_bits_in_sixteen_are_spread_over_all_grey_levels(twelve_bits, caplog):
+    """A file is copied as it is, the pages of a stack become PNGs: the range is applied once to both."""
+    prepare(words(*TWELVE_BITS))
+    assert "1 of 4 images have values beyond value_range=[0, 4095] (the largest is 5,000), which" in caplog.text
+    expected = {name: np.rint(image.clip(0, 4095) / 4095 * 255) for name, image in twelve_bits.items()}
+    data = opened("data")
+    samples = [split[index] for split in data for index in range(len(split))]
+    assert {sample.name for sample in samples} == {*twelve_bits}
+    for sample in samples:
+        np.testing.assert_array_equal(sample.image, np.repeat(expected[sample.name][..., None], 3, axis=2))
+    described = yaml.safe_load(Path("data/dataset.yaml").read_text(encoding="utf-8"))
+    mean = np.mean([expected[name] for name in data.train.names]) / 255
+    np.testing.assert_allclose(described["mean"], [mean] * 3, atol=1e-4)
+    with pytest.raises(FcnlabError, match=r"value_range=\[4095, 0\]: give the lowest and the highest value"):
+        prepare(words(*TWELVE_BITS[:-1], "value_range=[4095,0]"))
+    depths = Depths(4, 5000)
+    assert "leaves them 20 grey levels; value_range=[0,8191] spreads them over all 256" in depths.warning([], 8)
+    assert depths.warning([], 16) is None
+
+
+@pytest.mark.slow  # the test above has the data, tests/data/test_image_files.py the reader
+def test_a_network_of_twelve_bits_reads_files_as_it_was_trained(twelve_bits):
+    prepare(words(*TWELVE_BITS))
+    tiny = ["arch=fcn32s", "arch.width=0.03125", "dataset.crop_size=32", "trainer.mode=pynative", "trainer.max_steps=1"]
+    config = fcnlab.compose(["dataset=folder", "dataset.root=data", *tiny, "tracking=none", "trainer.batch_size=1"])
+    network = fcnlab.load(fcnlab.train(config, "out").best_checkpoint)
+    assert network.value_range == [0, 4095]
+    predict(compose(["checkpoint=out", "input=source/images/a.png", "output=labelled"], "predict"))
+    mask = np.asarray(Image.open("labelled/masks/a.png"))
+    scaled = np.rint(twelve_bits["a"] / 4095 * 255).astype(np.uint8)
+    np.testing.assert_array_equal(mask, network.predict(scaled))
+    without_range = evaluation_data.fit_to_network(replace(config.dataset, value_range=[]), network)
+    assert without_range.value_range == [0, 4095]
 
 
 def test_a_second_call_changes_nothing_and_a_third_mends_what_was_lost(source, tmp_path, caplog):

@@ -23,6 +23,7 @@ from fcnlab.recording.tags import (
     ROLE_TAG,
     STARTS_FROM_TAG,
     SWEEP_TAG,
+    WEIGHTS_TAG,
 )
 from fcnlab.recording.training_time import TrainingTime
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 Series = Sequence[tuple[int, float]]
 _RATE = "train/images_per_second"
+_EVALUATED = ("val/", "test/")
+_WEIGHTS, _FOLD = "loss.class_weights", "dataset.fold"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Trial:
         name: The name of its run.
         status: ``FINISHED``, ``FAILED``, ``KILLED`` or ``RUNNING``.
         params: The dotted keys of its configuration with their values, as text.
-        metrics: The ``val/...`` metrics of the best evaluation by its ``trainer.monitor``, under their Python names.
+        metrics: The ``val/...`` metrics of the best evaluation by its ``trainer.monitor``, and the ``test/...`` metrics
+            of its weights, under their Python names.
         best_step: The step of its best evaluation.
         history: The steps and values of the monitored metric.
         seconds: The time from its start to its end, without the time between an interruption and its resumption.
@@ -91,13 +95,21 @@ class Trial:
         A key that a training was recorded without had its default, if it is a key of the training's options today.
 
         Trials of a later stage of a sweep started from trials that differ in their seeds, as they do, and so have equal
-        settings.
+        settings. So do trials of different folds whose class weights were computed from the labels of each.
         """
+        if key == _WEIGHTS and self.params.get(_FOLD, "None") != "None" and self._computes_weights:
+            return configuration.MEDIAN_FREQUENCY
         if key == "init_from" and STARTS_FROM_TAG in self.tags:
             return "the stage before"
         if key in self.params:
             return self.params[key]
         return configuration.recorded_defaults(self.params).get(key, "")
+
+    @property
+    def _computes_weights(self) -> bool:
+        """Whether its class weights were computed from its labels; earlier versions have it in the overrides alone."""
+        word = f"{_WEIGHTS}={configuration.MEDIAN_FREQUENCY}"
+        return WEIGHTS_TAG in self.tags or word in self.tags.get(OVERRIDES_TAG, "")
 
     @property
     def parameters(self) -> int | None:
@@ -194,7 +206,7 @@ def read_trials(
     for run in store.search_runs(experiment, " and ".join(conditions)):
         if run.data.tags.get(ROLE_TAG) == "sweep" or (runs is not None and run.info.run_id not in runs):
             continue
-        keys = [key for key in run.data.metrics if key.startswith("val/") or key == _RATE]
+        keys = [key for key in run.data.metrics if key.startswith(_EVALUATED) or key == _RATE]
         found.append(
             _trial(
                 read_all(store.histories(run.info.run_id, keys), _class_names(run.data.params)),
@@ -219,7 +231,7 @@ def _trial(series: Mapping[str, Series], **recorded: Any) -> Trial:
     trial = Trial(**recorded)
     history = sorted(latest.get(trial.monitor, {}).items())
     step = _best_step(trial.monitor, history)
-    metrics = {key: points[step] for key, points in latest.items() if key.startswith("val/") and step in points}
+    metrics = {key: points[step] for key, points in latest.items() if key.startswith(_EVALUATED) and step in points}
     rates = [rate for _, rate in sorted(latest.get(_RATE, {}).items())][1:]
     speed = statistics.median(rates) if rates else math.nan
     return replace(trial, metrics=metrics, best_step=step, history=history, images_per_second=speed)

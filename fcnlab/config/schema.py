@@ -120,10 +120,13 @@ class DatasetConfig:
     rare_threshold: float = key(0.0, Role.FREE, minimum=0, maximum=1)
     cache_mib: int = key(2048, Role.MACHINE, minimum=0)
     num_workers: int = key(1, Role.MACHINE, minimum=1, maximum=64)
+    # What was recorded without this key evaluated no test split. It changes nothing of a training.
+    test_set: str = key("none", Role.MACHINE, choices=("auto", "none"))
 
     # These are keys only where images may have other channels and bits, as in `FolderConfig`.
     channels: ClassVar[int] = 3
     bits: ClassVar[int] = 8
+    value_range: ClassVar[Sequence[int]] = ()
     turned: ClassVar[Optional[bool]] = False
 
 
@@ -158,6 +161,7 @@ class FolderConfig(PairedFilesConfig):
     name: str = key("folder", Role.READS)
     channels: int = key(3, _NETWORK | _FOLDER, minimum=1, maximum=64)
     bits: int = key(8, Role.FIXED | _FOLDER, choices=(8, 16))
+    value_range: list[int] = key([], Role.FIXED | _FOLDER, minimum=0, maximum=65535)
     turned: Optional[bool] = key(False, _FOLDER)  # what was recorded without this key took the stored pixels
     records: Optional[bool] = key(None, _FOLDER)
     val_fraction: float = key(0.2, Role.FREE, above=0, below=1)
@@ -460,7 +464,7 @@ class EvaluateConfig(InferenceConfig):
     """The configuration of ``python -m fcnlab.evaluate``."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    split: str = key("val", choices=("train", "val", "all"))
+    split: str = key("val", choices=("train", "val", "test", "all"))
     output: Optional[str] = None
     boundary_tolerance: float = key(2.0, minimum=0)
     worst: int = key(5, minimum=0)
@@ -519,6 +523,7 @@ class PrepareConfig:
     source: Optional[str] = None
     root: Optional[str] = key(None, required=True)
     check: bool = False
+    near_duplicates: str = key("show", choices=("show", "refuse"))
     images: Optional[str] = None
     labels: Optional[str] = None
     classes: list[str] = key([])
@@ -533,6 +538,8 @@ class PrepareConfig:
     turned: Optional[bool] = None
     channels: int = key(3, minimum=1, maximum=64)
     bits: int = key(8, choices=(8, 16))
+    value_range: list[int] = key([], minimum=0, maximum=65535)
+    tile: Optional[int] = key(None, minimum=32, maximum=8192)
     records: bool = False
     val_fraction: float = key(0.2, above=0, below=1)
     test_fraction: float = key(0.0, minimum=0, below=1)

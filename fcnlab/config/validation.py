@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import MISSING
@@ -170,7 +170,20 @@ def _check_class_names(class_names: list[str]) -> None:
         raise ConfigError(f"dataset.class_names: {reason}")
 
 
+def check_value_range(key: str, value_range: Sequence[int]) -> None:
+    """Refuse a range of values that is not two numbers, the lower one first.
+
+    Raises:
+        ConfigError: If it is something else, and not empty.
+    """
+    if value_range and (len(value_range) != 2 or value_range[0] >= value_range[1]):
+        raise ConfigError(
+            f"{key}={list(value_range)}: give the lowest and the highest value of images of 16 bits, as in [0,4095]"
+        )
+
+
 def _check_dataset(dataset: DatasetConfig) -> None:
+    check_value_range("dataset.value_range", dataset.value_range)
     if dataset.ignore_index < dataset.num_classes:
         raise ConfigError(
             f"dataset.ignore_index={dataset.ignore_index} is one of dataset.num_classes={dataset.num_classes}; "

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from fcnlab.core.errors import DataError
-from fcnlab.data.dataset import require_split
+from fcnlab.data.dataset import SPLITS, TEST, require_split
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.labelled_files import LabelledFiles, root_folder
 from fcnlab.data.sample_lists import read_lines
@@ -26,22 +26,29 @@ class Camvid(LabelledFiles):
 
     Args:
         config: Where the files are; ``val_set`` is ``val`` or ``test``.
-        split: "train" or "val".
+        split: "train", "val" or "test".
 
     Raises:
         DataError: If a folder or file is missing, or a list does not name images and labels.
     """
 
     def __init__(self, config: CamvidConfig, split: str) -> None:
-        require_split(split)
+        require_split(split, (*SPLITS, TEST))
         root = root_folder(config)
-        chosen = "train" if split == "train" else config.val_set
+        chosen = config.val_set if split == "val" else split
         pairs = (_pairs_of_list if (root / f"{chosen}.txt").is_file() else _pairs_of_folder)(root, chosen)
         images = {image.stem: image for image, _ in pairs}
         if len(images) < len(pairs):
             raise DataError(f"list '{root / f'{chosen}.txt'}': names an image twice")
         labels = {image.stem: label for image, label in pairs}
         super().__init__(config, root, list(images), images, labels)
+
+    @staticmethod
+    def has_test(config: CamvidConfig) -> bool:
+        """Whether the images of ``test`` are there, and the training does not validate on them."""
+        root = root_folder(config)
+        there = (root / f"{TEST}.txt").is_file() or (root / TEST).is_dir()
+        return there and (root / f"{TEST}annot").is_dir() and config.val_set != TEST
 
 
 def _pairs_of_list(root: Path, chosen: str) -> list[tuple[Path, Path]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -56,6 +57,25 @@ def in_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
     if bits == 16 and pixels.dtype == np.uint8:
         return pixels.astype(np.uint16) * np.uint16(257)
     return pixels
+
+
+def in_range(pixels: np.ndarray, value_range: Sequence[int], bits: int) -> np.ndarray:
+    """Return an image of 16 bits in which a range of values became the full range of 8 or 16 bits.
+
+    Args:
+        pixels: The image, uint16.
+        value_range: The value that becomes 0 and the one that becomes 255 or 65535. What lies beyond is clipped.
+        bits: The bits of the result.
+    """
+    return _table(*value_range, bits)[pixels]
+
+
+@lru_cache(maxsize=4)
+def _table(lowest: int, highest: int, bits: int) -> np.ndarray:
+    """Return what each value of 16 bits becomes; see `in_range`."""
+    share = np.clip((np.arange(65536) - lowest) / (highest - lowest), 0, 1)
+    kind = np.uint16 if bits == 16 else np.uint8
+    return np.rint(share * np.iinfo(kind).max).astype(kind)
 
 
 def with_axis(pixels: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,9 @@ from fcnlab.data.prefetch import map_ahead
 
 SPLITS = ("train", "val")
 """The splits that every data set has."""
+
+TEST = "test"
+"""The split that some data sets have; see `fcnlab.data.test_split`."""
 
 
 class Sample(NamedTuple):
@@ -119,11 +122,15 @@ class Dataset(ABC):
         return digest_of(list(samples))
 
 
-def require_split(split: str) -> None:
+def require_split(split: str, splits: Sequence[str] = SPLITS) -> None:
     """Refuse a split that does not exist.
 
+    Args:
+        split: The split that is asked for.
+        splits: The splits that the data set can have.
+
     Raises:
-        DataError: If ``split`` is not one of `SPLITS`.
+        DataError: If ``split`` is not one of ``splits``.
     """
-    if split not in SPLITS:
-        raise DataError(f"no split '{split}': choose one of {', '.join(SPLITS)}")
+    if split not in splits:
+        raise DataError(f"no split '{split}': choose one of {', '.join(splits)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
@@ -15,13 +17,16 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.core.foreign_files import kind_of
-from fcnlab.data.dataset import require_split
+from fcnlab.data import description
+from fcnlab.data.dataset import SPLITS, TEST, require_split
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import IMAGE_EXTENSIONS, Page
 from fcnlab.data.labelled_files import LabelledFiles, root_folder
 from fcnlab.data.sample_lists import read_stems
 from fcnlab.data.sample_names import first_few, natural_key
 from fcnlab.data.stacks import with_pages
+from fcnlab.data.zarr_images import SUFFIX as ZARR
+from fcnlab.metrics.names import class_names
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import FolderConfig, PairedFilesConfig
@@ -48,15 +53,18 @@ class PairedFiles(LabelledFiles):
         ConfigError: If ``label_values`` has a value twice or more values than there are classes.
     """
 
+    _splits = SPLITS
+
     def __init__(self, config: PairedFilesConfig, split: str) -> None:
-        require_split(split)
-        self._config = config
+        require_split(split, self._splits)
+        self._config, self._wanted = config, split
         root = root_folder(config)
         images, labels = self._find(root)
         stems = sorted(images, key=natural_key)
-        chosen = self._split(stems, root)[split]
+        chosen = self._split(stems, root).get(split)
         if not chosen:
-            raise DataError(f"the {split} split of '{root}' is empty: see dataset.train_list and dataset.val_list")
+            key = "test_list in dataset.yaml" if split == TEST else "dataset.train_list and dataset.val_list"
+            raise DataError(f"the {split} split of '{root}' is empty: see {key}")
         super().__init__(config, root, sorted(chosen, key=natural_key), images, labels, config.label_values)
         if not config.label_values:  # Values that are declared count whatever their colours.
             self._compare_palettes()
@@ -93,6 +101,12 @@ class PairedFiles(LabelledFiles):
         config = self._config
         images = _files_within(root, config.images, "images", IMAGE_EXTENSIONS)
         labels = _files_within(root, config.labels, "labels", EXTENSIONS)
+        if not images.keys() & labels.keys():
+            first = min(images, key=natural_key)
+            raise OtherLayoutError(
+                f"image '{images[first]}' has no label '{first}.*' in '{root / config.labels}', and no other image has "
+                "one: labels must be called like their images"
+            )
         _require_partners(images, root / config.labels, labels, "image", "label")
         _require_partners(labels, root / config.images, images, "label", "image")
         return with_pages(images, labels, config.channels, config.bits)
@@ -127,10 +141,11 @@ class Folder(PairedFiles):
     """`PairedFiles` that validate on a share of ``val_fraction``, drawn by ``split_seed``, unless lists say otherwise.
 
     Where `fcnlab.prepare` has dealt the images to folds, ``fold`` is the one to validate on, and the others train.
+    The images that ``dataset.yaml`` keeps for a test are the split "test".
 
     Args:
         config: Where the files are, what labels mean and how to split.
-        split: "train" or "val".
+        split: "train", "val" or "test".
 
     Raises:
         DataError: As `PairedFiles` does, and if there is a single image but no list, or no such fold.
@@ -138,9 +153,23 @@ class Folder(PairedFiles):
     """
 
     _config: FolderConfig
+    _splits = (*SPLITS, TEST)
+
+    def _find(self, root: Path) -> tuple[Mapping[str, Path | Page], Mapping[str, Path | Page]]:
+        try:
+            return super()._find(root)
+        except OtherLayoutError as error:
+            names = class_names(self._config.class_names, self._config.num_classes)
+            raise DataError(
+                f"{error}; if the folder is laid out in another way, such as train/images, images/train or "
+                f"NAME_mask.png, this makes one that trains: {prepare_command(root, names)}"
+            ) from None
 
     def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
-        """Return the stems of both splits, by the fold if one is chosen."""
+        """Return the stems that are kept for a test, or those of the other splits, by the fold if one is chosen."""
+        if self._wanted == TEST:
+            listed = description.test_list(root)
+            return {} if listed is None else {TEST: read_stems(str(listed), "test_list", root, stems)}
         fold, folds = self._config.fold, self._config.folds
         if fold is None:
             return super()._split(stems, root)
@@ -161,6 +190,31 @@ class Folder(PairedFiles):
         return {"train": set(stems) - validation, "val": validation}
 
 
+class OtherLayoutError(DataError):
+    """A folder has not the layout that is read here; it may have another one, which `fcnlab.prepare` reads."""
+
+
+def prepare_command(root: Path, class_names: Sequence[str]) -> str:
+    """Return the command line that prepares a folder, quoted for the shell and for Hydra where either needs it.
+
+    Args:
+        root: The folder; what is prepared goes to a new one beside it.
+        class_names: The names of the classes.
+    """
+    prepared = root.with_name(f"{root.resolve().name}-prepared")
+    words = [f"source={_quoted(str(root))}", f"root={_quoted(str(prepared))}"]
+    words.append(f"classes=[{','.join(map(_quoted, class_names))}]")
+    return " ".join(["python -m fcnlab.prepare", *map(shlex.quote, words)])
+
+
+def _quoted(text: str) -> str:
+    """Return a text as Hydra takes it in a value."""
+    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def fold_list(fold: int) -> str:
     """Return the name of the list of a fold in a prepared folder."""
     return f"fold-{fold}.txt"
@@ -171,6 +225,10 @@ def draw_validation(names: list[str], fraction: float, seed: int) -> set[str]:
     count = min(max(1, round(len(names) * fraction)), len(names) - 1)
     shuffled = np.random.default_rng(seed).permutation(len(names))
     return {names[position] for position in shuffled[:count]}
+
+
+class EmptyFolderError(DataError):
+    """A folder holds no file of the kind that is looked for."""
 
 
 class _FilesByStem(Mapping[str, Path]):
@@ -222,12 +280,14 @@ def files_by_stem(folder: Path, extensions: Sequence[str], home: Path | None = N
                 continue
             if home is not None and entry.is_symlink():
                 require_within(folder / entry.name, home)
-            if not entry.is_file():  # which asks the disk for links alone
+            if suffix.lower() == ZARR and entry.is_dir():
+                pass  # Such an image is a folder.
+            elif not entry.is_file():  # which asks the disk for links alone
                 require_file(folder / entry.name)
             # macOS may store a name decomposed: the same letters have to match whatever wrote them.
             files.add(unicodedata.normalize("NFC", stem), entry.name)
     if not files:
-        raise DataError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
+        raise EmptyFolderError(f"folder '{folder}' is empty: no file ends in {', '.join(extensions)}")
     return files
 
 
@@ -235,12 +295,14 @@ def _files_within(root: Path, name: str, key: str, extensions: Sequence[str]) ->
     """Return the files of a folder below the root, none of which may lie elsewhere, by stem."""
     folder, home = root / name, _home(root, name)
     if not folder.is_dir():
-        raise DataError(
-            f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root; "
-            "fcnlab.prepare makes such folders of other layouts"
+        raise OtherLayoutError(
+            f"there is no folder '{folder}': create it, or set dataset.{key} to its name in dataset.root"
         )
     require_within(folder, home)
-    return files_by_stem(folder, extensions, home)
+    try:
+        return files_by_stem(folder, extensions, home)
+    except EmptyFolderError as error:
+        raise OtherLayoutError(str(error)) from None
 
 
 def _home(root: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from fcnlab.core.errors import DataError
-from fcnlab.data import tiff_files
+from fcnlab.data import tiff_files, zarr_images
 from fcnlab.data.decode import MAX_PIXELS, PIL_ERRORS, is_truncated, read_file, require_size
-from fcnlab.data.image_files import Page
+from fcnlab.data.image_files import Page, Region
 from fcnlab.data.orientation import orientation_of, turned
 
 _MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # PIL's names of single-channel and palette images
@@ -54,12 +55,14 @@ def read_label(path: Path | Page, *, white: int, upright: bool = True) -> np.nda
     return read_raw_label(path, white=white, upright=upright).values
 
 
-def read_raw_label(path: Path | Page, *, white: int, upright: bool = True) -> RawLabel:
+def read_raw_label(path: Path | Page | Region, *, white: int, upright: bool = True) -> RawLabel:
     """Decode a label like `read_label`, with what its file says beside the values.
 
     Raises:
         DataError: As `read_label` does.
     """
+    if isinstance(path, Region):
+        return _read_region(path, white, upright)
     page = path.number if isinstance(path, Page) else None
     data = b"" if page is not None else read_file(path, "label")  # Of a stack, only the page is read.
     require_size(data, path, "label")
@@ -96,6 +99,26 @@ def read_raw_label(path: Path | Page, *, white: int, upright: bool = True) -> Ra
     if upright and page is None and not data.startswith(tiff_files.MAGIC):  # PIL has turned a TIFF.
         values = turned(values, orientation_of(data))
     return RawLabel(values, palette, kind == "JPEG", mode == "1")
+
+
+def _read_region(region: Region, white: int, upright: bool) -> RawLabel:
+    """Decode a rectangle of a label; of a file that is no TIFF, the last whole label is remembered."""
+    if region.suffix.lower() == zarr_images.SUFFIX:
+        values = zarr_images.read_part(region.path, region.part)
+        if values.ndim != 2 or values.dtype.kind not in "ui":
+            raise DataError(f"label '{region}' has {values.dtype} pixels or several channels: save one of classes")
+        return RawLabel(values)
+    if region.is_tiff:
+        values, palette, is_bilevel = tiff_files.read_label_part(region.path, region.part, region, region.number)
+        return RawLabel(values * np.uint8(white) if is_bilevel else values, palette, False, is_bilevel)
+    whole = _whole(region.path, region.path.stat().st_mtime_ns, white, upright)
+    return whole._replace(values=np.ascontiguousarray(region.of(whole.values)))
+
+
+@lru_cache(maxsize=1)
+def _whole(path: Path, changed: int, white: int, upright: bool) -> RawLabel:
+    """Decode a whole label; ``changed`` is when the file was changed."""
+    return read_raw_label(path, white=white, upright=upright)
 
 
 def _frame(data: bytes, path: Path) -> int | None:

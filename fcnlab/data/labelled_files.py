@@ -53,7 +53,7 @@ class LabelledFiles(Dataset):
         label_values: Sequence[int] = (),
     ) -> None:
         self._values = LabelValues(config, label_values)
-        self._channels, self._bits = config.channels, config.bits
+        self._channels, self._bits, self._range = config.channels, config.bits, tuple(config.value_range)
         self._source = f"{config.name} {root.resolve()}"
         self._names = list(names)
         self._images = images
@@ -74,7 +74,7 @@ class LabelledFiles(Dataset):
     def __getitem__(self, index: int) -> Sample:
         name = self._names[index]
         image_path, label_path = self._images[name], self._labels[name]
-        image, orientation = image_files.read_as_stored(image_path, self._channels, self._bits)
+        image, orientation = image_files.read_as_stored(image_path, self._channels, self._bits, self._range)
         values = self._read_label(label_path)
         image = self._turning.fitted(image, orientation, values.shape)
         if values.shape != image.shape[:2]:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fcnlab.core.errors import DataError
-from fcnlab.data.dataset import SPLITS
+from fcnlab.data.dataset import SPLITS, TEST
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
 from fcnlab.data.image_folder import Folder
 
@@ -58,21 +58,22 @@ _ROWS = """
 
 
 class RecordFolder(Folder):
-    """The samples of ``root/train.mindrecord`` and ``root/val.mindrecord``.
+    """The samples of ``root/train.mindrecord`` and ``root/val.mindrecord``; those of a test of ``test.mindrecord``.
 
     They equal those of the folder of files that the records were made from, to the bit, with the same fingerprint. A
     split is what its file holds, unless ``train_list`` or ``val_list`` say otherwise.
 
     Args:
         config: Where the files are, what labels mean and how to split.
-        split: "train" or "val".
+        split: "train", "val" or "test".
 
     Raises:
         DataError: If a file is missing, damaged or truncated, or two samples share a name; as `Folder` does for lists.
     """
 
     def _find(self, root: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
-        self._shards = {split: [Shard(path) for path in shards_of(root, split)] for split in SPLITS}
+        splits = (*SPLITS, *([TEST] if self._wanted == TEST else []))
+        self._shards = {split: [Shard(path) for path in shards_of(root, split)] for split in splits}
         rows: dict[str, tuple[Shard, int]] = {}
         for shard in (shard for shards in self._shards.values() for shard in shards):
             for row, name in enumerate(shard.names):
@@ -84,7 +85,7 @@ class RecordFolder(Folder):
         return _StoredFiles(rows, "image"), _StoredFiles(rows, "label")  # type: ignore[return-value]
 
     def _default_split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
-        return {split: {name for shard in shards for name in shard.names} for split, shards in self._shards.items()}
+        return {split: {name for shard in self._shards[split] for name in shard.names} for split in SPLITS}
 
     def _files(self) -> Iterator[Path]:
         for shards in self._shards.values():
@@ -197,6 +198,11 @@ class _StoredFiles(Mapping[str, StoredFile]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def has_shards(root: Path, split: str) -> bool:
+    """Whether a folder holds records of a split, whole or not."""
+    return any(path.name.startswith(f"{split}.mindrecord") for path in root.iterdir()) if root.is_dir() else False
 
 
 def shards_of(root: Path, split: str) -> list[Path]:

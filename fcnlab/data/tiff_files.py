@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from fcnlab.core.errors import DataError
+from fcnlab.data import tiff_regions
 from fcnlab.data.decode import LARGEST_ARRAY, MAX_PIXELS, PIL_ERRORS
 from fcnlab.data.orientation import ORIENTATION, turned
 
@@ -126,6 +127,97 @@ def read(source: BytesIO | Path, path: Path, channels: int, bits: int, number: i
     if len({(plane.shape, plane.dtype) for plane in planes}) != 1 or planes[0].ndim != 2:
         raise DataError(f"image '{path}': its {len(planes)} pages are not single channels of one size: replace it")
     return np.dstack(planes)
+
+
+def size_of(path: Path, shown: object, channels: int, bits: int, number: int | None = None) -> tuple[int, int]:
+    """Return the height and width of an image of a TIFF, without decoding it; see `read` for the arguments.
+
+    Raises:
+        DataError: As `read_part` does.
+    """
+    with opened(path, shown) as file:
+        [page, *_] = _pages_for_parts(file, shown, channels, bits, number)
+        return tiff_regions.size_of(page, shown)
+
+
+def read_part(
+    path: Path, part: tiff_regions.Part, shown: object, channels: int, bits: int, number: int | None = None
+) -> np.ndarray:
+    """Read a part of an image of a TIFF, without reading the rest; see `read` for the other arguments.
+
+    Args:
+        path: The file.
+        part: The part, which lies within the image.
+        shown: What an error calls the file.
+        channels: The channels that an image is declared to have.
+        bits: The bits of a channel that are declared.
+        number: The number of the image in the file; None for a file that has to hold a single one.
+
+    Returns:
+        H x W or H x W x C, red first, of the file's own type.
+
+    Raises:
+        DataError: As `read` does, and if parts of the page cannot be read alone.
+    """
+    with opened(path, shown) as file:
+        pages = _pages_for_parts(file, shown, channels, bits, number)
+        for page in pages:
+            _require_type(page.keyframe, shown)
+            tiff_regions.size_of(page, shown)
+        planes = [_upright_values(tiff_regions.read_part(page, part, shown), page) for page in pages]
+    if len(planes) == 1:
+        return planes[0]
+    if len({(plane.shape, plane.dtype) for plane in planes}) != 1 or planes[0].ndim != 2:
+        raise DataError(f"image '{shown}': its {len(planes)} pages are not single channels of one size: replace it")
+    return np.dstack(planes)
+
+
+def read_label_part(
+    path: Path, part: tiff_regions.Part, shown: object, number: int | None = None
+) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """Read a part of a label that is a TIFF, with its values as they are stored; see `read_part` for the arguments.
+
+    Returns:
+        H x W, uint8 or uint16, in which a page of one bit has 0 and 1, 1 being bright; the colour of each value, N x 3
+        uint8, if the file has a palette; and whether its pixels have one bit.
+
+    Raises:
+        DataError: As `only_page` and `read_part` do, and if it has several channels or another type.
+    """
+    with opened(path, shown) as file:
+        pages = _pages_for_parts(file, shown, *_PHOTOGRAPH, number)
+        key = pages[0].keyframe
+        if len(pages) > 1 or key.samplesperpixel != 1:
+            raise DataError(
+                f"label '{shown}' has several channels, and it is unclear which of them holds the classes: save that "
+                "channel alone"
+            )
+        if key.bitspersample not in (1, 8, 16) or (key.bitspersample > 1 and key.dtype not in _TYPES):
+            raise DataError(f"label '{shown}' has {key.dtype} pixels: convert it to uint8 or uint16")
+        tiff_regions.size_of(pages[0], shown)
+        values = tiff_regions.read_part(pages[0], part, shown)
+        if key.photometric == _WHITE_IS_ZERO and key.bitspersample < 16:
+            values = (1 if key.bitspersample == 1 else 255) - values.astype(np.uint8)
+        colours = None if key.colormap is None else (np.asarray(key.colormap).T >> 8).astype(np.uint8)
+        return values.astype(np.uint8) if key.bitspersample == 1 else values, colours, key.bitspersample == 1
+
+
+def _pages_for_parts(file: TiffFile, shown: object, channels: int, bits: int, number: int | None) -> list[TiffPage]:
+    """Return the pages of an image, each of which its file lists."""
+    pages = layout(file, channels, bits).pages
+    if number is None and len(pages) > 1:
+        raise DataError(f"image '{shown}' is a stack of {len(pages)} images, and a single one is expected here")
+    found = _pages_of(file, pages, number, f"image '{shown}'")
+    if any(page is None for page in found):
+        raise DataError(f"image '{shown}' has a page that its file does not list: save the file again")
+    return found  # type: ignore[return-value]
+
+
+def _upright_values(pixels: np.ndarray, page: TiffPage) -> np.ndarray:
+    """Return the pixels of a page in which white is the largest value."""
+    if page.keyframe.photometric == _WHITE_IS_ZERO and pixels.dtype in _TYPES:
+        return np.iinfo(pixels.dtype).max - pixels
+    return pixels
 
 
 def only_page(source: BytesIO | Path, path: object, number: int | None = None) -> int:
@@ -239,8 +331,7 @@ def _has_axes(file: TiffFile) -> bool:
 def _decoded(page: TiffPage, source: BytesIO | Path, path: Path, channels: int) -> np.ndarray:
     """Return the pixels of a page, H x W or H x W x C, turned as its metadata say."""
     key = page.keyframe
-    if key.imagelength * key.imagewidth > MAX_PIXELS or key.nbytes > LARGEST_ARRAY:
-        raise DataError(f"image '{path}' is too large: cut it into tiles")
+    _require_size(page, path)
     _require_type(key, path)
     orientation = int(key.tags.valueof(ORIENTATION, 1))
     samples = key.samplesperpixel
@@ -266,7 +357,24 @@ def _decoded(page: TiffPage, source: BytesIO | Path, path: Path, channels: int) 
     return pixels
 
 
-def _require_type(page: TiffPage, path: Path) -> None:
+def refuse_too_large(path: Path) -> None:
+    """Refuse a TIFF whose first page is too large, before its content is read: it may be larger than memory.
+
+    Raises:
+        DataError: If it is, or the file is damaged.
+    """
+    with opened(path, path) as file:
+        _require_size(file.pages[0], path)
+
+
+def _require_size(page: TiffPage, path: object) -> None:
+    """Refuse a page that is not decoded as a whole."""
+    key = page.keyframe
+    if key.imagelength * key.imagewidth > MAX_PIXELS or key.nbytes > LARGEST_ARRAY:
+        raise DataError(f"image '{path}' is too large: cut it into tiles, as fcnlab.prepare does with tile=2048")
+
+
+def _require_type(page: TiffPage, path: object) -> None:
     """Refuse a page whose pixels have a type that would have to be converted, such as float32."""
     if page.dtype not in _TYPES and page.bitspersample >= 8:
         kind = f"{page.dtype} pixels" if page.dtype is not None else f"{page.bitspersample} bits"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -54,12 +54,13 @@ class UnlabelledFile(NamedTuple):
         """The name with the file's extension, by which it differs from every other file's."""
         return self.name if self.name.endswith(self.path.suffix) else f"{self.name}{self.path.suffix}"
 
-    def images(self, channels: int = 3, bits: int = 8) -> list[UnlabelledImage]:
+    def images(self, channels: int = 3, bits: int = 8, value_range: Sequence[int] = ()) -> list[UnlabelledImage]:
         """Return the images in the file.
 
         Args:
             channels: The number of channels of an image; a TIFF with as many pages may be one image.
             bits: The bits of a channel.
+            value_range: The lowest and the highest value of images of 16 bits; see `fcnlab.data.image_files.read`.
 
         Raises:
             DataError: If it is a video or a TIFF that cannot be opened.
@@ -70,8 +71,9 @@ class UnlabelledFile(NamedTuple):
         count = image_files.count_images(self.path, channels, bits)
         if count > 1:
             pages = [image_files.Page(self.path, number) for number in range(count)]
-            return _numbered(self.name, count, lambda number: partial(image_files.read, pages[number], channels, bits))
-        return [UnlabelledImage(self.name, partial(image_files.read, self.path, channels, bits))]
+            kind = (channels, bits, value_range)
+            return _numbered(self.name, count, lambda number: partial(image_files.read, pages[number], *kind))
+        return [UnlabelledImage(self.name, partial(image_files.read, self.path, channels, bits, value_range))]
 
 
 def find(given: str, without: Path | None = None) -> list[UnlabelledFile]:

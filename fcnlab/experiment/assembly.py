@@ -17,13 +17,14 @@ import fcnlab
 from fcnlab import kernels
 from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
 from fcnlab.config.roles import Role
-from fcnlab.config.schema import ArchConfig, FCNConfig
-from fcnlab.core.errors import ConfigError
+from fcnlab.config.schema import ArchConfig, FCNConfig, FolderConfig
+from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.core.processor import describe_cpu
 from fcnlab.data.cached_checks import CachedChecks
 from fcnlab.data.class_balance import median_frequency, repeat_factors
-from fcnlab.data.dataset import Dataset
+from fcnlab.data.dataset import TEST, Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
+from fcnlab.data.test_split import open_test
 from fcnlab.data.transforms import TrainTransform
 from fcnlab.data.wrappers import Cached
 from fcnlab.drawing.palette import palette
@@ -73,6 +74,38 @@ def build_data(config: Config) -> Data:
     return Data(*splits)
 
 
+def build_test(config: Config, data: Data) -> Dataset | None:
+    """Open the test split, and read every file once as `build_data` does.
+
+    Returns:
+        None if the data set has no test split, ``dataset.test_set`` is ``none``, or the images of a folder that are
+        kept for a test also train or validate, since lists of the user's say so.
+
+    Raises:
+        DataError: If a file, key or value is wrong; the text names the first one, and how to train without a test.
+    """
+    if config.dataset.test_set == "none":
+        return None
+    try:
+        found = open_test(DATASETS.get(config.dataset.name), config.dataset)
+        if found is None:
+            return None
+        if isinstance(config.dataset, FolderConfig):  # where a name is that of one file, whatever the split
+            shared = {*found.names} & {*data.train.names, *data.val.names}
+            if shared:
+                log.warning(
+                    "%d of the %d images that are kept for a test also train or validate, such as '%s': the test is "
+                    "left out, since it would be worthless",
+                    *(len(shared), len(found), min(shared)),
+                )
+                return None
+        split = CachedChecks(found, keys_with(Role.READS, config.dataset))  # read once, so that no image is kept
+        split.check()
+    except DataError as error:
+        raise DataError(f"{error}; or set dataset.test_set=none, which leaves the test images out") from error
+    return split
+
+
 def settle_class_weights(config: Config, data: Data) -> Config:
     """Replace ``loss.class_weights=median_frequency`` by the numbers, so that these are recorded."""
     if getattr(config.loss, "class_weights", None) != MEDIAN_FREQUENCY:
@@ -86,11 +119,12 @@ def settle_class_weights(config: Config, data: Data) -> Config:
     return replace(config, loss=replace(config.loss, class_weights=weights))
 
 
-def describe_inputs(config: Config, data: Data) -> list[Input]:
-    """Describe the training and the validation images for the record of a run."""
+def describe_inputs(config: Config, data: Data, test: Dataset | None = None) -> list[Input]:
+    """Describe the training, the validation and any test images for the record of a run."""
+    splits = {"training": data.train, "validation": data.val, **({"testing": test} if test is not None else {})}
     return [
         Input(config.dataset.name, context, split.fingerprint(), split.source, len(split))
-        for context, split in zip(("training", "validation"), data, strict=True)
+        for context, split in splits.items()
     ]
 
 
@@ -214,7 +248,14 @@ def graph_compiler(config: Config) -> Compiler | None:
     return GraphCache(keys_with(Role.SHAPES_GRAPH, config), others).compile
 
 
-def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, callbacks: list[Callback]) -> Trainer:
+def build_trainer(
+    config: Config,
+    network: nn.Cell,
+    data: Data,
+    folder: Path,
+    callbacks: list[Callback],
+    test: Dataset | None = None,
+) -> Trainer:
     """Build the trainer with everything that it needs.
 
     Args:
@@ -223,6 +264,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         data: The two splits.
         folder: The output folder, below which the checkpoints go.
         callbacks: The callbacks of the trainer.
+        test: The images to evaluate once at the end.
     """
     compiler = graph_compiler(config)
     dataset = config.dataset
@@ -258,6 +300,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         "palette": dataset.palette or palette(dataset.num_classes).tolist(),
         "normalisation": pixels,
         "bits": dataset.bits,
+        **({"value_range": list(dataset.value_range)} if dataset.value_range else {}),
         "seed": config.seed,
         "versions": {"fcnlab": fcnlab.__version__, "mindspore": ms.__version__},
         "cpu": describe_cpu(),
@@ -273,6 +316,7 @@ def build_trainer(config: Config, network: nn.Cell, data: Data, folder: Path, ca
         metadata,
         callbacks,
         compiler,
+        partial(evaluator.over, EvalLoader(test, **pixels), TEST) if test is not None else None,
     )
 
 

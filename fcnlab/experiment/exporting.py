@@ -106,7 +106,8 @@ def _endings(file_format: str) -> tuple[str, ...]:
 def descriptive_metadata(network: TrainedNetwork) -> dict[str, str]:
     """Return what another program must know to use a network, as JSON by key.
 
-    ``class_names``, ``palette``, ``mean`` and ``std`` are lists; ``fcnlab`` is the checkpoint's whole description.
+    ``class_names``, ``palette``, ``mean``, ``std`` and any ``value_range`` are lists; ``fcnlab`` is the checkpoint's
+    whole description.
     """
     values: dict[str, Any] = {
         "class_names": network.class_names,
@@ -115,6 +116,7 @@ def descriptive_metadata(network: TrainedNetwork) -> dict[str, str]:
         "input": f"N x {network.channels} x H x W float32{' RGB' if network.channels == 3 else ''}, "
         f"(pixel / {65535 if network.bits == 16 else 255} - mean) / std, any H and W from 32 up",
         "output": "N x C x H x W float32 logits",
+        **({"value_range": network.value_range} if network.value_range else {}),
         "fcnlab": network.metadata,
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fcnlab import command
 from fcnlab import config as configuration
-from fcnlab.config import Config
+from fcnlab.config import MEDIAN_FREQUENCY, Config
 from fcnlab.core import interrupts
 from fcnlab.core.credentials import redact
 from fcnlab.core.errors import ConfigError
@@ -20,6 +20,7 @@ from fcnlab.experiment import reproduce, resume
 from fcnlab.experiment.primary_config import AUTO
 from fcnlab.experiment.resume import ResumePoint
 from fcnlab.recording import journal
+from fcnlab.recording.tags import WEIGHTS_TAG
 from fcnlab.tracking import sending_client
 
 if TYPE_CHECKING:
@@ -71,8 +72,11 @@ def train(
     source, config = config.resume, replace(config, resume=None)  # `resume` is no part of what is recorded
 
     data = assembly.build_data(config)
+    test = assembly.build_test(config, data)
+    computed = getattr(config.loss, "class_weights", None) == MEDIAN_FREQUENCY
+    tags = {WEIGHTS_TAG: MEDIAN_FREQUENCY} if computed else {}
     config = assembly.settle_class_weights(config, data)
-    inputs = assembly.describe_inputs(config, data)
+    inputs = assembly.describe_inputs(config, data, test)
     network = assembly.build_network(config)
     has_state = point is not None and point.state is not None
     if has_state:
@@ -82,9 +86,10 @@ def train(
         config = assembly.settle_mean(config, initialisation)
     parameters = sum(parameter.size for parameter in network.trainable_params())
     draw = sending_client.draw if config.tracking.name == "mlflow" else None
-    recorder = Recorder(config, folder, inputs, parameters, overrides, point is not None, trial, draw, initialisation)
+    resumed = point is not None
+    recorder = Recorder(config, folder, inputs, parameters, overrides, resumed, trial, draw, initialisation, tags)
     watching = [ConsoleProgress(get_console()), recorder, *callbacks]
-    trainer = assembly.build_trainer(config, network, data, folder, watching)
+    trainer = assembly.build_trainer(config, network, data, folder, watching, test)
     _compare_with_recorded(config, inputs, initialisation, point)
     if has_state:
         trainer.restore(point.state)
@@ -92,7 +97,9 @@ def train(
             return _finished(trainer, source, folder)
 
     log.info("%s with %s parameters%s", config.arch.name, f"{parameters:,}", _width(config))
-    log.info("%d training and %d validation images, output in %s", len(data.train), len(data.val), shortest(folder))
+    counts = f"{len(data.train)} training and {len(data.val)} validation images"
+    tested = f", {len(test)} test images" if test is not None else ""
+    log.info("%s%s, output in %s", counts, tested, shortest(folder))
     size = config.dataset.crop_size
     trainer.compile((config.dataset.channels, size, size))  # before the store is asked: MLflow is imported meanwhile
     result = _fit(trainer, config, folder)

@@ -192,7 +192,7 @@ def list_images(
     found: dict[UnlabelledFile, list[UnlabelledImage]] = {}
     for file in files:
         try:
-            found[file] = file.images(network.channels, network.bits)
+            found[file] = file.images(network.channels, network.bits, network.value_range)
         except DataError as error:
             outcome.failed.append(str(error))
             log.warning("%s; skipped", error)

@@ -40,6 +40,9 @@ class TrainedNetwork(nn.Cell):
         palette: The classes' colours, C x 3 uint8 RGB.
         channels: The number of the images' channels.
         bits: The number of bits of each channel in training, 8 or 16.
+        value_range: The lowest and the highest value of the files of 16 bits that it was trained on, which were scaled
+            to the full range of ``bits``; empty if they were not. `fcnlab.predict` scales files in this way. Arrays are
+            taken as they are: `fcnlab.data.channels.in_range` scales them.
 
     Inputs:
         N x channels x H x W, float32, normalised, as the network alone takes it.
@@ -58,6 +61,7 @@ class TrainedNetwork(nn.Cell):
         self.palette = np.array(metadata.get("palette") or palette(self.num_classes), dtype=np.uint8)
         self.channels = int(metadata["arch"].get("in_channels", 3))
         self.bits = int(metadata.get("bits", 8))
+        self.value_range = [int(value) for value in metadata.get("value_range", [])]
         self._forward = ForwardPass(network, self.channels)
         self.set_train(False)
 

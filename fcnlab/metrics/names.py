@@ -46,7 +46,7 @@ _MOST_BYTES = 250
 
 def higher_is_better(metric: str) -> bool:
     """Return whether a larger value of this metric is better, as it is for all metrics except the loss."""
-    return metric != "val/loss"
+    return metric.partition("/")[2] != "loss"
 
 
 def best_of(metric: str, values: Iterable[float]) -> float | None:

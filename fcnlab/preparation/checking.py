@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from fcnlab.config.schema import DatasetConfig, FolderConfig
+from fcnlab.config.schema import DatasetConfig
 from fcnlab.core.errors import DataError
-from fcnlab.data import description
-from fcnlab.data.dataset import SPLITS, Dataset
-from fcnlab.data.image_folder import Folder
-from fcnlab.data.sample_lists import read_stems
+from fcnlab.data.dataset import SPLITS, TEST, Dataset
+from fcnlab.data.test_split import open_test
 from fcnlab.preparation.near_duplicates import NearDuplicates, lines
 from fcnlab.registry import DATASETS
 
@@ -42,26 +39,16 @@ class Findings:
     near: NearDuplicates = field(default_factory=NearDuplicates)
 
 
-class _TestImages(Folder):
-    """The files of a folder that a list names, whatever the lists of the other splits say."""
-
-    def __init__(self, config: FolderConfig, test_list: Path) -> None:
-        self._test_list = test_list
-        super().__init__(config, "val")
-
-    def _split(self, stems: list[str], root: Path) -> dict[str, set[str]]:
-        return {"val": read_stems(str(self._test_list), "test_list", root, stems)}
-
-
 def open_splits(config: DatasetConfig, findings: Findings) -> dict[str, Dataset]:
     """Return the splits that can be opened; the reason why another one cannot is added to the findings.
 
-    The images that a prepared folder keeps for a test are a split, too.
+    The test images, where a data set has some, are a split, too.
     """
     opened = {}
-    for split in (*SPLITS, "test"):
+    factory = DATASETS.get(config.name)
+    for split in (*SPLITS, TEST):
         try:
-            dataset = _test_split(config) if split == "test" else DATASETS.get(config.name)(config, split)
+            dataset = open_test(factory, config) if split == TEST else factory(config, split)
         except DataError as error:
             if str(error) not in [problem for _, problem in findings.problems]:
                 findings.problems.append((split, str(error)))
@@ -69,23 +56,6 @@ def open_splits(config: DatasetConfig, findings: Findings) -> dict[str, Dataset]
         if dataset is not None:
             opened[split] = dataset
     return opened
-
-
-def _test_split(config: DatasetConfig) -> Dataset | None:
-    """Return the images that a folder keeps for a test, which are files also where the others are records.
-
-    Returns:
-        None if it keeps none.
-
-    Raises:
-        DataError: If they, or the list of them, cannot be opened.
-    """
-    if not isinstance(config, FolderConfig) or not config.root:
-        return None
-    path = description.test_list(Path(config.root).expanduser())
-    if path is None:
-        return None
-    return _TestImages(config, path)
 
 
 def check_pairs(
@@ -137,6 +107,11 @@ def add_absent_classes(findings: Findings, class_names: list[str]) -> None:
             findings.problems.append((split, f"no pixel of {', '.join(absent)}"))
 
 
+def add_near_duplicates(findings: Findings) -> None:
+    """Add a problem for each kind of near-duplicates that different splits have."""
+    findings.problems += [("near-duplicates", line) for line in lines(findings.near)]
+
+
 def show(findings: Findings, class_names: list[str]) -> None:
     """Print the findings to the terminal: a table of the classes, the sizes and the problems."""
     from rich import get_console
@@ -158,7 +133,10 @@ def show(findings: Findings, class_names: list[str]) -> None:
     if findings.sizes:
         heights, widths = zip(*findings.sizes, strict=True)
         console.print(f"{min(widths)} to {max(widths)} pixels wide, {min(heights)} to {max(heights)} high")
+    told = {problem for _, problem in findings.problems}
     for line in lines(findings.near):
+        if line in told:
+            continue
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for place, problem in findings.problems[:_MOST_PROBLEMS]:
         console.print(f"{place}: {problem}", markup=False, highlight=False, soft_wrap=True)

@@ -17,8 +17,12 @@ from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import IMAGE_EXTENSIONS
 from fcnlab.data.image_folder import files_by_stem, require_within
 from fcnlab.data.sample_names import first_few, natural_key
+from fcnlab.data.zarr_images import SUFFIX as ZARR
 
 JSON = ".json"
+
+SOURCE_EXTENSIONS = (*IMAGE_EXTENSIONS, ZARR)
+"""The extensions of images, in lower case, also of those that only tiles are cut from."""
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
@@ -116,7 +120,7 @@ def find_folders(source: Path, images: str | None, labels: str | None) -> list[F
         ways = "; ".join(_shown(source, candidate) for candidate in unique[:4])
         raise DataError(
             f"source={source} can be read in {len(unique)} ways ({ways}): name the folders, as in "
-            f"images={_below(source, unique[0][0].images)} labels={_below(source, unique[0][0].labels)}"
+            f"images={path_below(source, unique[0][0].images)} labels={path_below(source, unique[0][0].labels)}"
         )
     if not unique:
         raise DataError(
@@ -139,7 +143,7 @@ def find_image_folder(source: Path, images: str | None) -> Path:
             path for place in places for path in _folders(place) if path.name.lower() in _names(images, IMAGE_FOLDERS)
         ]
         if len(named) > 1:
-            shown = first_few(_below(source, path) for path in named)
+            shown = first_few(path_below(source, path) for path in named)
             raise DataError(
                 f"source={source} has {len(named)} folders of images ({shown}): set `images` to one of them"
             )
@@ -155,6 +159,11 @@ def has_json(source: Path) -> bool:
     """
     found = (path for pattern in ("*", "*/*", "*/*/*") for path in source.glob(pattern) if path.suffix.lower() == JSON)
     return any(not any(part.startswith(".") for part in path.relative_to(source).parts) for path in found)
+
+
+def split_folders(place: Path) -> list[tuple[Path, str]]:
+    """Return the folders in a folder that are called like a split, each with the split: train, val or test."""
+    return [(path, split) for path in _folders(place) if (split := _split_of(path)) is not None]
 
 
 def label_folders(place: Path) -> list[Path]:
@@ -181,11 +190,11 @@ def pair_files(folders: Folders, home: Path, classes: Sequence[str]) -> tuple[li
     class_folders = _class_folders(folders.labels, classes) if folders.labels != folders.images else {}
     if class_folders:
         return _pair_class_folders(folders, home, class_folders)
-    images = files_by_stem(folders.images, IMAGE_EXTENSIONS, home)
+    images = files_by_stem(folders.images, SOURCE_EXTENSIONS, home)
     if folders.labels == folders.images:
         images, labels, suffix = _apart(folders, images)
     else:
-        labels = files_by_stem(folders.labels, EXTENSIONS, home)
+        labels = files_by_stem(folders.labels, (*EXTENSIONS, ZARR), home)
         suffix = _common_suffix(images, labels)
     if suffix is None:
         masks = _masks_by_class(images, labels, classes)
@@ -225,7 +234,7 @@ def left_out_files(source: Path, extensions: Sequence[str], what: str, is_read: 
             for name in files
         )
         if count:
-            found[_below(source, Path(folder))] = count
+            found[path_below(source, Path(folder))] = count
     if not found:
         return None
     shown = first_few((f"{folder} ({count})" for folder, count in found.items()), 4)
@@ -308,7 +317,7 @@ def _folders(place: Path) -> list[Path]:
 
 def holds_images(folder: Path) -> bool:
     """Whether a folder holds a file with an image's extension."""
-    return holds(folder, IMAGE_EXTENSIONS)
+    return holds(folder, SOURCE_EXTENSIONS)
 
 
 def holds(folder: Path, extensions: Sequence[str]) -> bool:
@@ -319,7 +328,7 @@ def holds(folder: Path, extensions: Sequence[str]) -> bool:
 def _has_suffixed(folder: Path) -> bool:
     """Whether some file of a folder is called like another one with a label's suffix behind."""
     files = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    stems = {path.stem for path in files if path.suffix.lower() in IMAGE_EXTENSIONS}
+    stems = {path.stem for path in files if path.suffix.lower() in SOURCE_EXTENSIONS}
     return any(
         (base := _without(stem, suffix)) != stem and base in stems for stem in stems for suffix in LABEL_SUFFIXES
     )
@@ -377,11 +386,11 @@ def _class_folders(labels: Path, classes: Sequence[str]) -> dict[str, Path]:
 
 
 def _pair_class_folders(folders: Folders, home: Path, by_class: Mapping[str, Path]) -> tuple[list[Pair], list[str]]:
-    images = files_by_stem(folders.images, IMAGE_EXTENSIONS, home)
+    images = files_by_stem(folders.images, SOURCE_EXTENSIONS, home)
     masks: dict[str, dict[str, Path]] = {name: {} for name in images}
     for name, folder in by_class.items():
         require_within(folder, home, "source")
-        files = files_by_stem(folder, EXTENSIONS, home)
+        files = files_by_stem(folder, (*EXTENSIONS, ZARR), home)
         for image, path in _by_image(files, _common_suffix(images, files) or "").items():
             if image not in masks:
                 raise DataError(
@@ -441,8 +450,11 @@ def _require_partners(folders: Folders, images: Mapping[str, Path], labels: Mapp
 
 
 def _shown(source: Path, candidate: Sequence[Folders]) -> str:
-    return " and ".join(f"{_below(source, item.images)} with {_below(source, item.labels)}" for item in candidate)
+    return " and ".join(
+        f"{path_below(source, item.images)} with {path_below(source, item.labels)}" for item in candidate
+    )
 
 
-def _below(source: Path, folder: Path) -> str:
+def path_below(source: Path, folder: Path) -> str:
+    """Return the path of a folder as it is written from the source on."""
     return folder.relative_to(source).as_posix()

@@ -10,11 +10,12 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.data import image_files
-from fcnlab.data.image_files import Page
+from fcnlab.data.image_files import Page, Region
 from fcnlab.data.label_files import read_raw_label
 from fcnlab.data.label_palettes import Palettes, bracketed
 from fcnlab.data.sample_names import first_few
 from fcnlab.preparation.json_documents import VOID
+from fcnlab.preparation.shapes import nearest
 
 _MANY = 16  # As many values beyond those of the classes are objects' numbers, or blends of two values.
 _JPEG = "JPEG changes the values of pixels when it is saved: save labels as PNGs"
@@ -38,7 +39,7 @@ class Scan:
         self.jpegs: list[str] = []
         self.bilevel = False
 
-    def add(self, path: Path | Page) -> None:
+    def add(self, path: Path | Page | Region) -> None:
         """Look at a label.
 
         Raises:
@@ -79,7 +80,7 @@ class Meaning(NamedTuple):
     white: int
     num_classes: int
 
-    def to_classes(self, raw: np.ndarray, path: Path | Page) -> np.ndarray:
+    def to_classes(self, raw: np.ndarray, path: Path | Page | Region) -> np.ndarray:
         """Return class indices, H x W uint8, with 255 for void.
 
         Raises:
@@ -157,7 +158,7 @@ def decide(
     return Meaning(tuple(chosen), tuple(void), white, count)
 
 
-def scanned(labels: Iterable[Path | Page]) -> Scan:
+def scanned(labels: Iterable[Path | Page | Region]) -> Scan:
     """Look at every label.
 
     Raises:
@@ -169,7 +170,9 @@ def scanned(labels: Iterable[Path | Page]) -> Scan:
     return scan
 
 
-def from_colours(path: Path | Page, colours: Sequence[Sequence[int]], void: Sequence[int] | None) -> np.ndarray:
+def from_colours(
+    path: Path | Page | Region, colours: Sequence[Sequence[int]], void: Sequence[int] | None
+) -> np.ndarray:
     """Read a label whose pixels have the colours of classes.
 
     Args:
@@ -203,12 +206,15 @@ def from_colours(path: Path | Page, colours: Sequence[Sequence[int]], void: Sequ
     return labels
 
 
-def from_masks(masks: Mapping[int, Path], shape: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+def from_masks(
+    masks: Mapping[int, Path | Page | Region], shape: tuple[int, int], scale: bool = False
+) -> tuple[np.ndarray, int, int]:
     """Read a label that is one mask for each class, whose pixels other than 0 are of the class.
 
     Args:
         masks: The mask of each class index; the lowest is drawn first.
         shape: The height and width of the image.
+        scale: Whether the masks, which all have one size, are scaled to that of the image.
 
     Returns:
         Class indices, H x W uint8, with 0 where no mask is; how many pixels two masks claim; and how many none does.
@@ -217,8 +223,14 @@ def from_masks(masks: Mapping[int, Path], shape: tuple[int, int]) -> tuple[np.nd
         DataError: If a mask cannot be read, or has another size.
     """
     labels, claimed = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    first: tuple[int, ...] = ()
     for index, path in sorted(masks.items()):
         mask = read_raw_label(path, white=1).values != 0
+        first = first or mask.shape
+        if mask.shape != first:
+            raise DataError(f"mask '{path}' is {_size(mask.shape)} pixels and another one of its image {_size(first)}")
+        if scale:
+            mask = mask[np.ix_(*nearest(shape, mask.shape))]
         if mask.shape != shape:
             raise DataError(f"mask '{path}' and its image differ in size: {_size(mask.shape)} and {_size(shape)}")
         labels[mask] = index
@@ -243,7 +255,7 @@ def _strange(scan: Scan, strange: Sequence[int], class_names: Sequence[str], cho
     return f"{text}: set `values` to that of each class{example}, or void_values to those of void"
 
 
-def _colours_in(path: Path | Page) -> str:
+def _colours_in(path: Path | Page | Region) -> str:
     """Return the first few colours of a picture."""
     pixels = image_files.read(path).reshape(-1, 3)
     colours = np.unique(pixels, axis=0)

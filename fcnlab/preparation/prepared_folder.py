@@ -22,8 +22,8 @@ from fcnlab.data.label_files import read_raw_label
 from fcnlab.data.sample_lists import listed
 from fcnlab.drawing.label_maps import write_mask
 from fcnlab.drawing.palette import palette
+from fcnlab.preparation.annotated_images import Original, Originals
 from fcnlab.preparation.json_documents import VOID
-from fcnlab.preparation.originals import Original, Originals
 from fcnlab.preparation.pixel_statistics import PixelStatistics
 
 _VOID_COLOUR = (224, 224, 192)
@@ -149,6 +149,7 @@ def write_description(
         **drawn,
         "channels": originals.channels,
         "bits": originals.bits,
+        **({"value_range": list(originals.value_range)} if originals.value_range else {}),
         **({"turned": originals.turned} if originals.turned is not None else {}),
         **({"records": True} if records else {}),
         "mean": mean,

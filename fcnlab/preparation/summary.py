@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fcnlab.preparation.originals import Originals
+from fcnlab.preparation.annotated_images import Originals
 from fcnlab.preparation.pixel_statistics import PixelStatistics
 
 

@@ -17,7 +17,7 @@ class AlreadyRecorded:
         begun: Whether the journal describes a run; one without such an entry is empty.
         seconds: How long the training ran.
         resumed_at: The steps from which the training was resumed before.
-        losses: The losses recorded after the step to resume from, by metric and step.
+        losses: The losses recorded after the step to resume from, and those of a test, by metric and step.
         has_inputs: Whether it names the images. A power cut may have left only the first lines of the beginning.
         files: The paths of the artifacts, relative to the output folder.
         overlays: The paths of the overlays, relative to the output folder.
@@ -60,5 +60,7 @@ class AlreadyRecorded:
             self.losses["train/loss", step] = values["train/loss"]
         if "val/loss" in values and step >= first_step:  # a step is evaluated after its state is saved
             self.losses["val/loss", step] = values["val/loss"]
+        if "test/loss" in values:  # the step is that of the best weights, which may be any before
+            self.losses["test/loss", step] = values["test/loss"]
         if any(name.startswith("system/") for name in values):
             self.system_readings = max(self.system_readings, step + 1)

@@ -11,7 +11,7 @@ class Input:
 
     Attributes:
         name: The name of the data set.
-        context: The use of the images: ``training`` or ``validation``.
+        context: The use of the images: ``training``, ``validation`` or ``testing``.
         digest: A digest that changes whenever anything that the network sees changes.
         source: The origin of the images, for a reader.
         images: The number of images.

@@ -41,7 +41,7 @@ class Summary:
     Attributes:
         config: The whole configuration.
         parameters: The number of the network's parameters.
-        inputs: The images of the training and of the validation.
+        inputs: The images of the training, of the validation and, if there are any, of the test.
         command: The words of the command line; empty in a notebook.
         git: The state of the code; None if it is in no repository.
     """
@@ -54,7 +54,11 @@ class Summary:
 
 
 def render(
-    summary: Summary, status: Literal["running"] | Status, seconds: float = 0.0, best: EvaluationEvent | None = None
+    summary: Summary,
+    status: Literal["running"] | Status,
+    seconds: float = 0.0,
+    best: EvaluationEvent | None = None,
+    test: EvaluationEvent | None = None,
 ) -> str:
     """Return the description of a run, which is written at its start and again at its end.
 
@@ -63,6 +67,7 @@ def render(
         status: The present status of the run.
         seconds: How long the training has run.
         best: The best evaluation so far.
+        test: The evaluation of the test images with its weights; None if there is none.
 
     Returns:
         Markdown without passwords. The caller replaces ``{run_id}`` by the id of the run.
@@ -72,6 +77,7 @@ def render(
         _inputs(summary.inputs),
         "**Status:** running" if status == "running" else f"**Status:** {status} after {in_words(seconds)}",
         *(_result(summary.config.trainer.monitor, best) if best is not None else []),
+        *(_test(test) if test is not None else []),
         f"**Machine:** {_escape(f'{socket.gethostname()}, {describe_cpu()}', _MAX_LINE)}",
         _code(summary.git),
         f"**Reproduce:**\n\n{_fenced('python -m fcnlab.train from_run={run_id}')}",
@@ -104,6 +110,12 @@ def _result(monitor: str, best: EvaluationEvent) -> list[str]:
         _table(_METRICS.values(), [[_number(metrics.get(name, math.nan)) for name in _METRICS]]),
         *_class_table(classes),
     ]
+
+
+def _test(test: EvaluationEvent) -> list[str]:
+    metrics = test.evaluation.metrics
+    row = [_number(metrics.get(name.replace("val/", "test/", 1), math.nan)) for name in _METRICS]
+    return [f"**Test images**, with the weights of step {test.step:,}", _table(_METRICS.values(), [row])]
 
 
 def _class_table(classes: Mapping[str, float]) -> list[str]:

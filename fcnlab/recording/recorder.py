@@ -7,7 +7,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +49,7 @@ class Recorder(Callback):
     Args:
         config: The whole configuration.
         folder: The run's output folder.
-        inputs: The images of the training and of the validation.
+        inputs: The images of the training, of the validation and, if there are any, of the test.
         parameters: The number of the network's parameters.
         overrides: The overrides that Hydra was given.
         resumed: Whether the training resumes the one that the folder holds. Steps that were recorded after the last
@@ -57,6 +57,7 @@ class Recorder(Callback):
         trial: The trial's number if the training is a trial of the sweep ``config.sweep.id``.
         draw: Draws the figures in another process; None to draw them in a thread.
         initialisation: The weights that the network started from; None if it started from random ones.
+        more_tags: Further tags of the run.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Recorder(Callback):
         trial: int | None = None,
         draw: Draw | None = None,
         initialisation: Initialisation | None = None,
+        more_tags: Mapping[str, str] | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -79,12 +81,14 @@ class Recorder(Callback):
         self.resumed = resumed
         self.trial = trial
         self.initialisation = initialisation
+        self.more_tags = dict(more_tags or {})
         self._already = AlreadyRecorded()
         self._differs = False
         self._journal: Journal | None = None
         self._system_metrics: SystemMetrics | None = None
         self._figures = BackgroundFigures(folder, draw)
         self._best: EvaluationEvent | None = None
+        self._tested: EvaluationEvent | None = None
         self._checkpoints: dict[CheckpointKind, Path] = {}
         self._has_recorded_checkpoints = False
 
@@ -135,6 +139,11 @@ class Recorder(Callback):
         if record.step == self._last_step:  # the figures do not change any more
             self._figures.start(self._best)
 
+    def on_test(self, record: EvaluationEvent) -> None:
+        self._tested = record
+        metrics = {recorded(name): value for name, value in record.evaluation.metrics.items()}
+        self._record_once(record.step, metrics, "test/loss")
+
     def before_state(self) -> dict[str, Any]:
         self._journal.flush()
         return {
@@ -179,6 +188,7 @@ class Recorder(Callback):
                 PARAMETERS_TAG: str(self.parameters),
                 **{name: str(value) for name, value in sweep.items() if value is not None},
                 **start,
+                **self.more_tags,
                 FOLDER_TAG: str(self.folder.resolve()),
             },
             "params": {key: redact(str(value)) for key, value in configuration.flatten(self.config).items()},
@@ -282,7 +292,7 @@ class Recorder(Callback):
 
     def _record_note(self, status: Literal["running"] | Status) -> None:
         seconds = self._already.seconds + time.monotonic() - self._began
-        text = note.render(self._summary, status, seconds, self._best)
+        text = note.render(self._summary, status, seconds, self._best, self._tested)
         self._journal.append("tags", values={"mlflow.note.content": text})
 
     def _write_file(self, name: str, text: str) -> None:

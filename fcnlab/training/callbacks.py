@@ -82,6 +82,13 @@ class Callback:
     def on_evaluation(self, event: EvaluationEvent) -> None:
         """Called after each evaluation."""
 
+    def on_test(self, event: EvaluationEvent) -> None:
+        """Called once before the end, if the data set has a test split.
+
+        Args:
+            event: The evaluation of the test images, with the step and the epoch of the best weights, which it is of.
+        """
+
     def before_state(self) -> dict[str, Any]:
         """Flush everything reported so far; it is not reported again after resuming from the state to be saved.
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mindspore import Tensor
 
 from fcnlab.core import interrupts
 from fcnlab.core.errors import CheckpointError, TrainingError
@@ -120,6 +123,27 @@ class Checkpoints:
         if self.best is not None:
             best = last if progress.best.step == progress.steps else read_weights(self.best)[0]
             save_ckpt(self.best.with_suffix(".ckpt"), best)
+
+    @contextmanager
+    def best_weights(self, progress: Progress) -> Iterator[None]:
+        """Give the network the weights of the best evaluation within the block, and those of the end after it.
+
+        Raises:
+            CheckpointError: If the best checkpoint cannot be read.
+        """
+        if progress.best.step == progress.steps:
+            yield
+            return
+        parameters = self._step.network.parameters_dict()
+        last = {name: parameter.asnumpy().copy() for name, parameter in parameters.items()}
+        best = read_weights(self.best)[0]
+        try:
+            for name, parameter in parameters.items():
+                parameter.set_data(Tensor(best[name]))
+            yield
+        finally:
+            for name, parameter in parameters.items():
+                parameter.set_data(Tensor(last[name]))
 
     def save_interrupted(self, progress: Progress, within_step: bool) -> None:
         """Save the state of a training that is told to end; a problem is logged.

@@ -33,6 +33,7 @@ class ConsoleProgress(Callback):
         self.console = console
         self.seconds_between_lines = seconds_between_lines
         self.best: EvaluationEvent | None = None
+        self.tested: EvaluationEvent | None = None
         self._bar: Progress | None = None
 
     def on_start(self, plan: Plan) -> None:
@@ -83,11 +84,17 @@ class ConsoleProgress(Callback):
         values = "  ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics)  # a class may be absent
         log.info("epoch %d/%d  %s%s", event.epoch, self.plan.epochs, values, "  (best)" if event.improved else "")
 
+    def on_test(self, event: EvaluationEvent) -> None:
+        self.tested = event
+
     def on_end(self, status: Status) -> None:
         if self._bar is not None:
             self._bar.stop()
         if status == "finished" and self.best is not None:
             self.console.print(summary_table(self.best.evaluation, f"Best evaluation, epoch {self.best.epoch}"))
+        if status == "finished" and self.tested is not None:
+            title = f"Test images, with the weights of epoch {self.tested.epoch}"
+            self.console.print(summary_table(self.tested.evaluation, title))
 
 
 def _of(event: StepEvent) -> str:

@@ -32,19 +32,22 @@ class Evaluation:
         confusion: The confusion matrix of all images together.
         class_names: The names of the classes, in the order of the matrix.
         samples: The first few samples, each with its H x W predicted class indices.
+        stage: What the names of the metrics begin with: ``val``, or ``test`` for the test images.
     """
 
     loss: float
     confusion: ConfusionMatrix
     class_names: Sequence[str]
     samples: Sequence[tuple[Sample, np.ndarray]]
+    stage: str = "val"
 
     @property
     def metrics(self) -> dict[str, float]:
         """All metrics by name; a class that occurs nowhere has none."""
-        summary = {"val/loss": self.loss, **{f"val/{key}": value for key, value in self.confusion.summary().items()}}
-        per_class = {f"{IOU}{name}": float(iou) for name, iou in zip(self.class_names, self.confusion.iou, strict=True)}
-        return summary | {key: value for key, value in per_class.items() if not math.isnan(value)}
+        measured = {"loss": self.loss, **self.confusion.summary()}
+        ious = zip(self.class_names, self.confusion.iou, strict=True)
+        measured |= {f"iou/{name}": float(iou) for name, iou in ious if not math.isnan(iou)}
+        return {f"{self.stage}/{key}": value for key, value in measured.items()}
 
 
 def metric_names(class_names: Sequence[str]) -> list[str]:
@@ -157,13 +160,23 @@ class Evaluator:
         self._compiler = compiler
 
     def __call__(self) -> Evaluation:
-        """Evaluate once."""
+        """Evaluate the validation images once."""
+        return self.over(self.loader, keep=self.keep)
+
+    def over(self, loader: EvalLoader, stage: str = "val", keep: int = 0) -> Evaluation:
+        """Evaluate any images once, with the same compiled graph.
+
+        Args:
+            loader: The images.
+            stage: What the names of the metrics begin with.
+            keep: The number of samples to keep with their predictions.
+        """
         confusion = ConfusionMatrix(self.num_classes, self.ignore_index)
         loss = _TotalLoss(self.step.loss)
         samples = []
         self.step.set_train(False)
         try:
-            for index, batch in enumerate(self.loader):
+            for index, batch in enumerate(loader):
                 images, labels = Tensor(batch.images), Tensor(batch.labels)
                 if self._compiler is not None:
                     self._compiler(self.step, images, labels)
@@ -172,8 +185,8 @@ class Evaluator:
                 prediction = prediction.asnumpy()
                 loss.add(image_loss, int(np.count_nonzero(batch.labels != self.ignore_index)))
                 confusion.update(batch.labels, prediction)
-                if index < self.keep:
-                    samples.append((self.loader.raw(index), prediction[0]))
+                if index < keep:
+                    samples.append((loader.raw(index), prediction[0]))
         finally:
             self.step.set_train(True)
-        return Evaluation(loss.value, confusion, self.class_names, samples)
+        return Evaluation(loss.value, confusion, self.class_names, samples, stage=stage)

@@ -24,7 +24,7 @@ from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import Callback, CallbackList, EvaluationEvent, Plan, Status, StepEvent
 from fcnlab.training.checkpoints import Checkpoints
 from fcnlab.training.dropout import DropoutMasks
-from fcnlab.training.evaluation import Compiler, Evaluator, is_better, metric_names
+from fcnlab.training.evaluation import Compiler, Evaluation, Evaluator, is_better, metric_names
 from fcnlab.training.nonfinite import skip_step
 from fcnlab.training.result import TrainResult
 from fcnlab.training.state import Progress, TrainingState
@@ -51,6 +51,7 @@ class Trainer:
         metadata: The document of every checkpoint, apart from its epoch, step and metrics.
         callbacks: Callbacks, which hear of every event in this order.
         compiler: Compiles the update for `compile`; None where nothing is compiled.
+        test: Evaluates the test images, once at the end with the best weights; None if there are none.
 
     Raises:
         ConfigError: If ``trainer.monitor`` is not one of the evaluation's metrics.
@@ -67,6 +68,7 @@ class Trainer:
         metadata: dict[str, Any],
         callbacks: Sequence[Callback] = (),
         compiler: Compiler | None = None,
+        test: Callable[[], Evaluation] | None = None,
     ) -> None:
         known = metric_names(evaluator.class_names)
         if config.monitor not in known:
@@ -88,6 +90,8 @@ class Trainer:
             batch_size=loader.batch_size,
             monitor=config.monitor,
         )
+        self.test = test
+        self.tested: EvaluationEvent | None = None
         self._compiler = compiler
         self._in_step = False
 
@@ -119,6 +123,7 @@ class Trainer:
                     self.progress.epochs = self.progress.steps // self.plan.steps_per_epoch
                     self.checkpoints.after_epoch(self.progress, epoch, improved)
                 self.checkpoints.finish(self.progress)
+                self._evaluate_test()
             status = "finished"
         except KeyboardInterrupt:
             status = "killed"
@@ -207,6 +212,24 @@ class Trainer:
                 progress.stopped_early = True
         return improved
 
+    def _evaluate_test(self) -> None:
+        """Evaluate the test images with the weights that the validation chose.
+
+        This comes last, when everything else is on disk: nothing in a training depends on it, and a training that is
+        interrupted here does it when it is resumed.
+        """
+        best = self.progress.best
+        if self.test is None:
+            return
+        if best is None:
+            log.warning("no evaluation counts as best, so that the test images are not evaluated")
+            return
+        with self.checkpoints.best_weights(self.progress):
+            evaluation = self.test()
+        with interrupts.deferred():
+            self.tested = EvaluationEvent(best.step, best.epoch, evaluation, improved=False)
+            self.callbacks.notify("on_test", self.tested)
+
     @property
     def done(self) -> bool:
         """Whether there is nothing left to train or to evaluate."""
@@ -224,6 +247,7 @@ class Trainer:
             state=self.checkpoints.state,
             skipped=self.progress.skipped,
             stopped_early=self.progress.stopped_early,
+            test=self.tested,
         )
 
     def restore(self, state: TrainingState) -> None:

@@ -108,3 +108,19 @@ def test_a_finished_training_without_a_number_does_not_count(metrics, said):
     assert found.best_trial.run_id == "2"
     assert "1 of 3 trainings are left out" in found.warnings[0]
     assert found.differences[group.label].pairs == 2
+
+
+def test_weights_that_are_computed_for_each_fold_do_not_set_the_folds_apart():
+    """Those that somebody chose do, and so do those of one split."""
+    tags = {"fcnlab.class_weights": "median_frequency"}
+
+    def axes(**more):
+        folds = [trial(0.5 + fold / 10, dataset__fold=fold, loss__class_weights=[fold, 1], **more) for fold in range(3)]
+        return compare(folds).axes
+
+    assert "loss.class_weights" not in axes(tags=tags)
+    assert "loss.class_weights" not in axes(tags={"hydra.overrides": "loss.class_weights=median_frequency"})
+    given = {"hydra.overrides": "loss.class_weights=[1,2]"}
+    assert "loss.class_weights" in axes(tags=given)
+    same = [trial(0.5, dataset__fold="None", loss__class_weights=[weight, 1], tags=tags | given) for weight in (1, 2)]
+    assert "loss.class_weights" in compare(same).axes

@@ -78,3 +78,11 @@ def test_what_is_missing_is_named(root):
 def test_the_configuration_has_its_classes_and_colours():
     dataset = compose(["dataset=camvid", "dataset.root=x"]).dataset
     assert len(dataset.class_names) == len(dataset.palette) == dataset.num_classes == dataset.ignore_index == 11
+
+
+def test_the_test_split_is_there_unless_it_validates_or_lacks_its_labels(root):
+    assert Camvid(CamvidConfig(root=str(root)), "test").names == SPLITS["test"]
+    assert Camvid.has_test(CamvidConfig(root=str(root)))
+    assert not Camvid.has_test(CamvidConfig(root=str(root), val_set="test"))
+    (root / "testannot").rename(root / "elsewhere")
+    assert not Camvid.has_test(CamvidConfig(root=str(root)))

@@ -127,6 +127,18 @@ def test_bits_are_scaled_as_the_range_is(tmp_path):
     np.testing.assert_allclose(found / 65535, narrow / 255, atol=1e-12)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_declared_range_of_values_becomes_the_full_range(tmp_path, bits):
+    image = np.array([[[0], [100], [1000], [4095], [60000]]], np.uint16)
+    np.save(tmp_path / "a.npy", image)
+    full = 2**bits - 1
+    expected = np.rint((image.clip(100, 4095).astype(float) - 100) / 3995 * full)
+    np.testing.assert_array_equal(image_files.read(tmp_path / "a.npy", 1, bits, [100, 4095]), expected)
+    np.save(tmp_path / "a.npy", image.astype(np.uint8))
+    with pytest.raises(DataError, match=r"has 8 bits, and value_range=.* says what the values of 16 bits mean"):
+        image_files.read(tmp_path / "a.npy", 1, bits, [100, 4095])
+
+
 def test_another_number_of_channels_is_one_line(tmp_path):
     np.save(tmp_path / "a.npy", some(5))
     assert "has 5 channels where 4 are expected: set dataset.channels" in refusal(tmp_path / "a.npy", 4)

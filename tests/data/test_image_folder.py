@@ -617,8 +617,8 @@ def test_error_a_single_image_cannot_be_split(tmp_path):
 
 
 def test_error_unknown_split(tmp_path):
-    with pytest.raises(DataError, match=r"'test'.*train, val"):
-        Folder(config(tmp_path), "test")
+    with pytest.raises(DataError, match=r"'spare'.*train, val, test"):
+        Folder(config(tmp_path), "spare")
 
 
 def test_error_label_values_do_not_fit(tmp_path):

@@ -5,10 +5,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from fcnlab.config.schema import FolderConfig
+from fcnlab.config.schema import FolderConfig, PrepareConfig
 from fcnlab.core.errors import DataError
 from fcnlab.data import description
 from fcnlab.preparation import checking
+from fcnlab.prepare import check
 
 SPLITS = {"train": "ab", "val": "cd", "test": "ef"}
 
@@ -87,3 +88,21 @@ def test_a_list_that_the_description_does_not_name_is_of_an_earlier_preparation(
     (root / description.FILE).write_text("- 1")
     with pytest.raises(DataError, match="must hold keys with values"):
         description.test_list(root)
+
+
+def test_near_duplicates_are_wrong_only_where_that_is_asked_for(root, capsys):
+    image = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    for name, change in (("a", 0), ("c", 3)):
+        Image.fromarray(np.clip(image.astype(int) + change, 0, 255).astype(np.uint8)).save(
+            root / "images" / f"{name}.png"
+        )
+        Image.fromarray(np.eye(64, dtype=np.uint8)).save(root / "labels" / f"{name}.png")
+    lists = {"train_list": str(root / "train.txt"), "val_list": str(root / "val.txt")}
+    config = PrepareConfig(dataset=FolderConfig(root=str(root), class_names=["x", "y"], **lists), root=str(root))
+    line = "1 pairs of images in different splits are nearly the same, such as train: a and val: c"
+    assert check(config).problems == []
+    assert line in capsys.readouterr().out
+    config.near_duplicates = "refuse"
+    [(place, problem)] = check(config).problems
+    assert (place, problem.partition(":")[0]) == ("near-duplicates", line.partition(":")[0])
+    assert capsys.readouterr().out.count(line) == 1

@@ -235,7 +235,7 @@ def test_a_file_name_leads_nowhere_else(tmp_path, name):
         find(root)
 
 
-@pytest.mark.parametrize("what", ["pipe", "/dev/zero", "images", "missing.json"])
+@pytest.mark.parametrize("what", ["pipe", "/dev/zero", "images"])
 def test_what_is_no_file_is_not_waited_for(tmp_path, what):
     root = source(tmp_path, document(), "images/a.png")
     os.mkfifo(root / "pipe")
@@ -254,3 +254,67 @@ def test_a_size_that_is_too_large_counts_as_not_stated_and_a_name_that_is_too_lo
     (root / "coco.json").write_text(json.dumps(document(images=images)))
     with pytest.raises(DataError, match=r"there is no image '.*xx\.png'"):
         find(root)
+
+
+def exported(tmp_path, **categories):
+    """Return a source as Roboflow exports it: a COCO file beside the images of each split, which may share names."""
+    root = source(tmp_path, {}, *(f"{split}/{name}.png" for split in ("train", "valid", "test") for name in "ab"))
+    (root / "coco.json").unlink()
+    for split in ("train", "valid", "test"):
+        names = ["a.png", "b.png"] if split != "test" else ["b.png"]
+        said = document(
+            *(annotation(id=place, image_id=place, category_id=1) for place in range(len(names))),
+            images=[{"id": place, "file_name": name} for place, name in enumerate(names)],
+            categories=[{"id": 0, "name": "background"}, {"id": 1, "name": categories.get(split, "cell")}],
+        )
+        (root / split / "_annotations.coco.json").write_text(json.dumps(said))
+    return root
+
+
+@pytest.mark.parametrize("words", [(), ("annotations=_annotations.coco.json",)])
+def test_a_file_for_each_split_is_read_and_the_split_kept(tmp_path, words):
+    root = exported(tmp_path)
+    found = originals.find(prepare_config(f"source={root}", "root=out", *words), root)
+    assert [(image.name, image.split, image.path.relative_to(root).as_posix()) for image in found.images] == [
+        ("test-b", "test", "test/b.png"), ("train-a", "train", "train/a.png"), ("train-b", "train", "train/b.png"),
+        ("val-a", "val", "valid/a.png"), ("val-b", "val", "valid/b.png"),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(found.images[1].read()[1], AREA)
+    assert found.class_names == ["background", "cell"]
+    assert any("are left out: a.png" in line and "test" in line for line in found.warnings)
+    assert any(
+        line.startswith("the source is split already: test/_annotations.coco.json (test)") for line in found.notes
+    )
+
+
+def test_files_of_splits_with_other_classes_are_refused(tmp_path):
+    root = exported(tmp_path, valid="cells")
+    config = prepare_config(f"source={root}", "root=out")
+    with pytest.raises(DataError, match=r"have other classes.*set `classes`, as in classes=\[background,cell,cells\]"):
+        originals.find(config, root)
+    with pytest.raises(DataError, match="has the label 'cells'"):
+        originals.find(prepare_config(f"source={root}", "root=out", "classes=[background,cell]"), root)
+
+
+def test_a_file_of_a_split_beside_pictures_of_labels_is_a_question(tmp_path):
+    root = exported(tmp_path)
+    (root / "train" / "masks").mkdir()
+    Image.fromarray(AREA).save(root / "train" / "masks" / "a.png")
+    with pytest.raises(DataError, match=r"COCO file 'train/_annotations.coco.json' and labels as pictures in 'train/m"):
+        originals.find(prepare_config(f"source={root}", "root=out"), root)
+    assert (
+        len(
+            originals.find(
+                prepare_config(f"source={root}", "root=out", "annotations=_annotations.coco.json"), root
+            ).images
+        )
+        == 5
+    )
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, f"{'x' * 300}.json", "missing.json", "~nobody-here/coco.json"])
+def test_a_path_that_leads_to_no_file_is_one_line(tmp_path, name):
+    root = source(tmp_path, document(), "a.png")
+    with pytest.raises(DataError, match=r"^annotations=.*there is no such file, neither here nor in") as caught:
+        find(root, f"annotations='{name}'")
+    assert len(str(caught.value)) < 400 + 2 * len(str(root))

@@ -158,6 +158,23 @@ def test_masks_of_classes_that_overlap_are_spoken_of(tmp_path):
     assert found.warnings[-1] == "masks of '0' overlap in 4 pixels: the later class is taken"
 
 
+def test_masks_of_classes_are_scaled_where_that_is_asked_for(tmp_path):
+    masks = {"cell": [[0, 255, 0]], "nucleus": [[0, 0, 255]]}
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6)).save(tmp_path / "images" / "a.png")
+    for name, values in masks.items():
+        (tmp_path / "masks" / name).mkdir(parents=True)
+        Image.fromarray(np.array(values, np.uint8).repeat(2, 0)).save(tmp_path / "masks" / name / "a.png")
+    words = [f"source={tmp_path}", "root=out", THREE]
+    found = originals.find(prepare_config(*words, "annotation_scale=true"), tmp_path)
+    np.testing.assert_array_equal(found.images[0].read()[1], [[0, 0, 1, 1, 2, 2]] * 4)
+    with pytest.raises(DataError, match="annotation_scale=true scales the label"):
+        originals.find(prepare_config(*words), tmp_path).images[0].read()
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / "masks" / "nucleus" / "a.png")
+    with pytest.raises(DataError, match=r"nucleus.*is 6 x 4 pixels and another one of its image 3 x 2"):
+        originals.find(prepare_config(*words, "annotation_scale=true"), tmp_path).images[0].read()
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 @pytest.mark.parametrize("drawn_on", ["shown", "stored"])
 def test_photos_that_are_to_be_turned(tmp_path, orientation, drawn_on, caplog):
