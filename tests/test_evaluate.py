@@ -25,6 +25,7 @@ from fcnlab.metrics.boundary import BoundaryF1
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.tracking.evaluation_log import RunLog
 
+LABELS = ("membrane", "cell")
 CELLS = ["dataset=cells", "dataset.num_train=2", "dataset.num_val=3", "dataset.image_size=64"]
 
 
@@ -84,6 +85,11 @@ def test_the_folder_holds_everything(report):
     with (folder / "images.csv").open(encoding="utf-8") as file:
         images = list(csv.DictReader(file))
     assert [row["image"] for row in images] == [f"val-000{index}" for index in range(3)]
+    assert [row["group"] for row in images] == [row["image"] for row in images]
+    pixels = [[int(row[f"{label} as {found}"]) for label in LABELS for found in LABELS] for row in images]
+    assert np.reshape(pixels, (-1, 2, 2)).sum(axis=0).tolist() == measurement.confusion.counts.tolist()
+    for row, (right, *wrong, rest) in zip(images, pixels, strict=True):
+        assert float(row["pixel_accuracy"]) == (right + rest) / (right + sum(wrong) + rest)
     lowest = sorted(images, key=lambda row: float(row["mean_iou"]))[:2]
     pictures = sorted(path.name for path in (folder / "worst").iterdir())
     assert pictures == [

@@ -25,11 +25,15 @@ class ImageResult(NamedTuple):
         name: The name of the sample.
         mean_iou: The mean IoU of the classes that occur in its label or prediction; NaN if all its pixels are void.
         pixel_accuracy: The pixel accuracy; NaN if all its pixels are void.
+        group: The group of the sample, which is its name if it belongs with no other.
+        counts: The numbers of pixels, C x C int64; rows are labels, columns predictions. None if they are not known.
     """
 
     name: str
     mean_iou: float
     pixel_accuracy: float
+    group: str = ""
+    counts: np.ndarray | None = None
 
 
 class WorstImage(NamedTuple):
@@ -110,6 +114,7 @@ def measure(
         DataError: If a sample cannot be read; it is raised in the place of that sample's scores.
     """
     views = {"flip": flip, "scales": tuple(scales), "tile": tile}
+    groups = dataset.groups
     for index, sample in enumerate(map_ahead(dataset.__getitem__, range(len(dataset)), workers=1, ahead=2)):
         if measurement.partition is None:
             prediction = network.predict(sample.image, **views)
@@ -122,7 +127,7 @@ def measure(
         alone.update(sample.label, prediction)
         measurement.confusion.merge(alone)
         measurement.boundary.update(sample.label, prediction)
-        result = ImageResult(sample.name, alone.mean_iou, alone.pixel_accuracy)
+        result = ImageResult(sample.name, alone.mean_iou, alone.pixel_accuracy, groups[index], alone.counts)
         measurement.images.append(result)
         if worst and not math.isnan(result.mean_iou):
             entry = (-result.mean_iou, -index, WorstImage(result, sample, prediction))
