@@ -510,6 +510,7 @@ class CompareConfig:
     runs: list[str] = key([])
     monitor: Optional[str] = None
     baseline: Optional[str] = None
+    margin: Optional[float] = key(None, above=0)
     output: Optional[str] = None
     log_to: Optional[str] = None
     tracking: ExperimentConfig = field(default_factory=ExperimentConfig)
