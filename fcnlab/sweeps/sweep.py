@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 import threading
 import time
@@ -24,9 +25,9 @@ from fcnlab.core.files import shortest
 from fcnlab.metrics import names
 from fcnlab.recording import journal, provenance
 from fcnlab.recording.journal import Journal
-from fcnlab.recording.tags import BEST_TAG, FOLDER_TAG, REASON_TAG, ROLE_TAG, SWEEP_TAG
+from fcnlab.recording.tags import BEST_TAG, FOLDER_TAG, REASON_TAG, ROLE_TAG, SWEEP_TAG, VERDICT_TAG
 from fcnlab.sweeps import result as results
-from fcnlab.sweeps import stages, stop_request, summary
+from fcnlab.sweeps import stages, stop_request, summary, verdict
 from fcnlab.sweeps.axes import axes_of, planned
 from fcnlab.sweeps.launcher import is_sequential
 from fcnlab.sweeps.manifest import SweepManifest
@@ -63,6 +64,7 @@ class Sweep:
         self._mlflow: MLflowCallback | None = None
         self._planned: list[list[str]] = []
         self._recorded: set[int] = set()
+        self._looked: set[int] = set()
         self._counts: dict[str, float] = {}
         self._over = threading.Event()
         self._follower: threading.Thread | None = None
@@ -87,6 +89,10 @@ class Sweep:
         else:
             self.axes = axes_of(config.hydra.overrides.task, config.hydra.sweeper.get("params"))
             self._planned = planned(self.axes, config.hydra.sweeper)
+        if verdict.is_verdict(config.hydra.sweeper):
+            verdict.read(config.hydra.sweeper, config.hydra.overrides.task, config.seed)  # refuses what is no pair
+            verdict.design(config.hydra.sweeper)
+            self.axes["seed"] = []
         with read_write(config.hydra):  # from which Hydra composes every job, perhaps in another directory
             config.hydra.overrides.hydra.append(override("hydra.sweep.dir", self.folder))
         self._open_journal(tracking)
@@ -143,6 +149,8 @@ class Sweep:
         summary.show(found, self.monitor, self.axes)
         name = shlex.quote(shortest(self.folder))
         say = partial(get_console().print, markup=False, highlight=False, soft_wrap=True)
+        if (study := verdict.read_study(self.folder)) is not None:
+            say(study.sentence)
         say(f"The sweep is {status}. To compare: python -m fcnlab.compare sweep={name}")
         if status != "finished":
             say(f"To run what is missing: python -m fcnlab.train sweep.resume={name}")
@@ -158,6 +166,7 @@ class Sweep:
         begun = next(journal.read(self.folder / journal.FILE), None) is not None
         history = journal.history(self.folder / journal.FILE)
         self._recorded = {number for number, _ in history.get(self.monitor, ())}
+        self._looked = {number for number, _ in history.get("verdict/difference", ())}
         self._counts = {name: points[-1][1] for name, points in history.items() if name.startswith("sweep/")}
         try:
             self.manifest.write(self.folder)
@@ -203,10 +212,22 @@ class Sweep:
                 self._journal.append("metrics", step=result.number, values=values)
                 self._recorded.add(result.number)
         by_status = Counter(result.status for result in found)
+        self._record_study()
         counts = {f"sweep/{status}": float(by_status[status]) for status in ("finished", "pruned", "failed", "killed")}
         if any(counts.values()) and counts != self._counts:
             self._journal.append("metrics", step=int(sum(counts.values())), values=counts)
             self._counts = counts
+
+    def _record_study(self) -> None:
+        """Record the difference after each pair of a study that stops by itself, with its interval, over the pairs."""
+        study = verdict.read_study(self.folder)
+        for look in study.looks if study is not None else ():
+            if look.pairs in self._looked:
+                continue
+            measured = {"difference": look.mean, "low": look.low, "high": look.high}
+            values = {f"verdict/{name}": value for name, value in measured.items() if math.isfinite(value)}
+            self._journal.append("metrics", step=look.pairs, values=values)
+            self._looked.add(look.pairs)
 
     def _stop_trials(self) -> None:
         """Stop the trials, also those that other processes started; each saves its state before it ends."""
@@ -231,6 +252,10 @@ class Sweep:
         note = summary.note(found, self.axes, status, self._command())
         best = self._best(found)
         tags = {BEST_TAG: best.run_id} if best is not None and best.run_id else {}
+        study = verdict.read_study(self.folder)
+        if study is not None:
+            note, tags[VERDICT_TAG] = f"{study.sentence}\n\n{note}", study.word
+            self._journal.append("artifact", path=verdict.FILE, to=None)
         if any(training.metrics for training in trainings):
             from fcnlab.comparison import compare, markdown, write_report
 

@@ -21,11 +21,11 @@ def test_intervals_cover_for_all_numbers_of_seeds_and_images(seeds, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parts", [{"seed_part": 0.0}, {"image_part": 0.0}, {"image_part": 0.3}, {"seed_part": 0.3}])
+@pytest.mark.parametrize("parts", [{"image_part": 0.3}, {"seed_part": 0.3}, {"rest": 0.2}, {"rest": 1.5}])
 @pytest.mark.parametrize(("seeds", "images"), [(3, 6), (3, 100), (10, 6), (10, 100)])
 def test_intervals_never_cover_too_seldom(seeds, images, parts):
-    """Where nothing but the rest is chance, which both parts hold, they are wider than they need to be."""
-    assert 0.93 <= coverage_of_means(seeds, images, 2000, **parts) <= 0.995
+    """Where chance is mostly the rest, which both parts hold, few seeds and images have wider ones than they need."""
+    assert 0.93 <= coverage_of_means(seeds, images, 2000, **parts) <= 0.985
 
 
 def test_the_parts_of_an_analysis_of_variance():
@@ -56,7 +56,7 @@ def test_further_seeds_lower_their_own_part_alone():
     assert spread.floor > 0
     error, freedom = spread.with_seeds(np.array([2, 10_000_000]))
     assert error[0] == pytest.approx(spread.error)
-    assert freedom[0] == pytest.approx(spread.freedom)
+    assert 1 < spread.freedom < freedom[0]  # which are foreseen by Satterthwaite alone
     assert error[1] == pytest.approx(np.sqrt(spread.floor), rel=1e-3)
     alone = spread_over_seeds(np.array([1.0, 3.0, 5.0]))
     error, freedom = alone.with_seeds(np.array([3, 12]))

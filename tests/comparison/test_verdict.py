@@ -53,7 +53,7 @@ def test_equivalent_needs_a_margin_and_enough_seeds():
         (CLEAR, {"baseline": "fcn16s"}, "fcn8s is better than the baseline fcn16s by 0.1003"),
         (CLOSE, {"margin": 0.01}, "fcn8s and fcn16s are equivalent: their difference of 0.0001"),
         (NOISY, {}, "It is undecided whether fcn8s is better than fcn16s: it leads by 0.0467"),
-        ({"fcn16s": [0.5, 0.6], "fcn8s": [0.5, 0.6]}, {}, "fcn16s and fcn8s are tied: they have the same mean IoU in 2"),
+        ({"fcn16s": [0.5, 0.6], "fcn8s": [0.5, 0.6]}, {}, "fcn16s and fcn8s are tied: they have the same mean IoU"),
         ({"fcn16s": [0.5], "fcn8s": [0.6]}, {}, "leads by 0.1000 of mean IoU. One seed cannot say what another"),
         ({"fcn16s": [0.5, 0.75], "fcn8s": [0.625, 0.875]}, {}, "All pairs have the very same difference"),
         ({"fcn8s": [0.5, 0.6]}, {}, "the only group reaches a mean IoU of 0.5500 ± 0.0707 over 2 trainings."),
