@@ -1,7 +1,7 @@
 """How often ``hydra/sweeper=verdict`` errs, and how many trainings it needs, in simulated studies.
 
-Each study draws the differences of its pairs from a normal distribution of standard deviation 1 and looks at them as the
-sweeper does. Beside it stands the study of a fixed number of 10 seeds, which always takes 20 trainings.
+Each study draws the differences of its pairs from a normal distribution of standard deviation 1 and looks at them as
+the sweeper does. Beside it stands the study of a fixed number of 10 seeds, which always takes 20 trainings.
 
     python experiments/verdict/simulate.py [studies]
 """
@@ -48,8 +48,8 @@ def main() -> None:
     for margin in (None, 2.0):
         print(f"\nmargin: {'none' if margin is None else f'{margin:g} standard deviations'}\n")
         print(
-            "| true difference | 10 seeds find it | verdict finds it | 10 seeds: equivalent | verdict: equivalent | futile "
-            "| undecided | trainings | saved |"
+            "| true difference | 10 seeds find it | verdict finds it | 10 seeds: equivalent | verdict: equivalent "
+            "| futile | undecided | trainings | saved |"
         )
         print("|" + " --- |" * 9)
         for effect in EFFECTS:

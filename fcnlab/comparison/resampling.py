@@ -158,7 +158,7 @@ def _freedom_of_sum(variance: float, parts: tuple[float, float], freedoms: tuple
     short = quantile(0.975, variance**2 / inner) ** 2
     long = float((quantile(0.975, own) ** 2 * values).sum() / values.sum())
     inverse, quantiles = _quantiles()
-    return 1 / max(float(np.interp(np.sqrt((2 * short + long) / 3), quantiles, inverse)), 1e-9)
+    return 1 / max(float(np.interp(np.sqrt((3 * short + long) / 4), quantiles, inverse)), 1e-9)
 
 
 @cache

@@ -115,6 +115,8 @@ class Study:
         after = f"after {look.pairs} of at most {self.max_pairs} pairs of seeds, on these validation images"
         if self.failed is not None:
             return f"It is undecided whether {one} is better than {other}: {self.failed}."
+        if look.mean == 0:
+            return f"{one} and {other} are tied {after}: they have the same mean {metric}."
         if look.decision == "different":
             return f"{one} is better than {other} by {amount}, {after}; all looks together err in {ALPHA:.0%} at most."
         if look.decision == "equivalent":

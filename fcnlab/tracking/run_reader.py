@@ -55,6 +55,24 @@ class RunReader(Connection):
         with self._errors():
             return self._client.get_run(run_id).data.tags.get(name)
 
+    def tags(self, run_id: str) -> dict[str, str]:
+        """Return all tags of a run.
+
+        Raises:
+            TrackingError: If there is no such run.
+        """
+        with self._errors():
+            return dict(self._client.get_run(run_id).data.tags)
+
+    def metric_names(self, run_id: str) -> list[str]:
+        """Return the recorded names of a run's metrics.
+
+        Raises:
+            TrackingError: If there is no such run.
+        """
+        with self._errors():
+            return sorted(self._client.get_run(run_id).data.metrics)
+
     def input_digests(self, run_id: str) -> dict[str, str]:
         """Return the digest of each data set of a run, by the context in which it was used."""
         with self._errors():
