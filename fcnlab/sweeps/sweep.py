@@ -134,10 +134,11 @@ class Sweep:
         found.sort(key=lambda result: result.number)
         succeeded = error is None and all(result.succeeded for result in found)
         status = "killed" if interrupted else "finished" if succeeded else "failed"
+        conclusion = None
         try:
             if error is not None and not interrupted:
                 self._journal.append("tags", values={REASON_TAG: redact(one_line(error))})
-            self._record_result(found, status)
+            conclusion = self._record_result(found, status)
             self._journal.append("end", status=status)
             self._journal.flush()
         except (TrackingError, OSError) as error:
@@ -151,6 +152,8 @@ class Sweep:
         say = partial(get_console().print, markup=False, highlight=False, soft_wrap=True)
         if (study := verdict.read_study(self.folder)) is not None:
             say(study.sentence)
+        elif conclusion is not None:
+            say(conclusion)
         say(f"The sweep is {status}. To compare: python -m fcnlab.compare sweep={name}")
         if status != "finished":
             say(f"To run what is missing: python -m fcnlab.train sweep.resume={name}")
@@ -247,23 +250,27 @@ class Sweep:
                 result.reason = None if interrupted else JOB_LOST
                 result.write(self.folder)
 
-    def _record_result(self, found: Sequence[TrialResult], status: str) -> None:
-        trainings = results.read_trainings(found)
+    def _record_result(self, found: Sequence[TrialResult], status: str) -> str | None:
+        """Write the table and the note into the parent run, and return the table's conclusion, if there is a table."""
+        trainings, conclusion = results.read_trainings(found), None
         note = summary.note(found, self.axes, status, self._command())
         best = self._best(found)
         tags = {BEST_TAG: best.run_id} if best is not None and best.run_id else {}
         study = verdict.read_study(self.folder)
         if study is not None:
-            note, tags[VERDICT_TAG] = f"{study.sentence}\n\n{note}", study.word
+            looks = "The table knows of no looks; the decision does."
+            note, tags[VERDICT_TAG] = f"{study.sentence} {looks}\n\n{note}", study.word
             self._journal.append("artifact", path=verdict.FILE, to=None)
         if any(training.metrics for training in trainings):
             from fcnlab.comparison import compare, markdown, write_report
 
-            comparison = compare(trainings, self.monitor)
+            comparison = compare(trainings, self.monitor, margin=None if study is None else study.margin)
             write_report(comparison, self.folder / "comparison")
             self._journal.append("artifact", path="comparison", to="comparison")
             note = f"{note}\n\n{markdown(comparison, short=True)}"[:_MAX_NOTE_LENGTH]
+            conclusion = comparison.conclusion
         self._journal.append("tags", values={_NOTE_TAG: note, **tags})
+        return conclusion
 
     def _best(self, found: Sequence[TrialResult]) -> TrialResult | None:
         finished = [result for result in found if result.status == "finished" and result.value is not None]

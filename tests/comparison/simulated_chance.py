@@ -15,7 +15,7 @@ def covers(mean, spread, truth):
     return abs(mean - truth) <= stats.t.ppf(0.975, spread.freedom) * spread.error
 
 
-def coverage_of_means(seeds, images, repeats, *, seed_part=1.0, image_part=1.0, rest=1.0, draws=200):
+def coverage_of_means(seeds, images, repeats, *, seed_part=1.0, image_part=1.0, rest=0.3, draws=200):
     """Return how often the interval covers, where a metric is a mean over images.
 
     The parts are standard deviations of the mean difference: that of the seeds, that of the images, and that of what
