@@ -56,7 +56,9 @@ def predict(config: PredictConfig) -> PredictionOutcome:
     with checkpoint_file(config.checkpoint, config.tracking.uri) as path:
         network = read_network(path, config.checkpoint)
         digest = file_digest(path)
-    options = PredictionOptions(config.flip, tuple(config.scales), config.tile, config.overlays, config.probabilities)
+    options = PredictionOptions(
+        config.flip, tuple(config.scales), config.tile, config.overlays, config.probabilities, config.review
+    )
     output = OutputFolder(folder, options)
     outcome = PredictionOutcome()
     pictures = list_images(sources, outcome, network)

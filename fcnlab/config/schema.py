@@ -479,6 +479,7 @@ class PredictConfig(InferenceConfig):
     output: Optional[str] = key(None, required=True)
     overlays: bool = True
     probabilities: bool = False
+    review: bool = False
     overwrite: bool = False
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.drawing.confusion_matrix import draw_confusion_matrix, write_confusion_csv
+from fcnlab.drawing.reliability import draw_reliability
 from fcnlab.drawing.side_by_side import comparison, write_png
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ log = logging.getLogger(__name__)
 _MOST_BYTES = 200
 """The most bytes of a sample's name in the name of a file, which may have 255."""
 
-FILES = ("metrics.json", "classes.csv", "images.csv", "confusion_matrix.png", "confusion_matrix.csv", "worst")
+FILES = (
+    "metrics.json",
+    "classes.csv",
+    "images.csv",
+    "confusion_matrix.png",
+    "confusion_matrix.csv",
+    "reliability.png",
+    "worst",
+)
 """The files and the folder that `write_report` writes."""
 
 
@@ -51,6 +60,7 @@ def write_report(measurement: Measurement, description: Mapping[str, Any], folde
         _write_csv(folder / "images.csv", _image_header(names), map(_image_row, measurement.images))
         draw_confusion_matrix(confusion.counts, names, folder / "confusion_matrix.png")
         write_confusion_csv(confusion.counts, names, folder / "confusion_matrix.csv")
+        draw_reliability(measurement.calibration, folder / "reliability.png")
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot write ({error.strerror}); choose another output"
@@ -74,12 +84,12 @@ def write_report(measurement: Measurement, description: Mapping[str, Any], folde
 def _image_header(names: Sequence[str]) -> list[str]:
     """Return the columns of ``images.csv``; the last ones hold the confusion matrix of the image, row by row."""
     counts = [f"{label} as {prediction}" for label in names for prediction in names]
-    return ["image", "mean_iou", "pixel_accuracy", "group", *counts]
+    return ["image", "mean_iou", "pixel_accuracy", "group", "doubt", *counts]
 
 
 def _image_row(result: ImageResult) -> list[Any]:
     counts = [] if result.counts is None else result.counts.ravel().tolist()
-    return [result.name, result.mean_iou, result.pixel_accuracy, result.group, *counts]
+    return [result.name, result.mean_iou, result.pixel_accuracy, result.group, result.doubt, *counts]
 
 
 def _write_csv(path: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> None:
