@@ -52,6 +52,26 @@ def draw_images(groups: Sequence[Group], monitor: str) -> tuple[dict[str, Drawn]
     return {group.label: Drawn(dict(_by_seed(group, monitor, draws)), count) for group in groups if group.trials}, None
 
 
+def pooled(group: Group, monitor: str) -> float | None:
+    """Return a metric of the validation images of all folds together, the mean over seeds.
+
+    The mean over folds weights each fold alike; the images together are what one evaluation of all images would give,
+    each by the network that has not seen it.
+
+    Returns:
+        None if the trainings of the group have no folds, or no usable counts of their images.
+    """
+    if len({trial.fold for trial in group.trials}) < 2:
+        return None
+    if any(why_unusable(trial, monitor) is not None for trial in group.trials):
+        return None
+    totals: dict[str, np.ndarray] = {}
+    for trial in group.trials:
+        totals[trial.seed] = totals.get(trial.seed, 0) + trial.image_counts.total
+    names = group.trials[0].class_names
+    return float(np.mean([measure(marginals(total), monitor, names) for total in totals.values()]))
+
+
 def unit(groups: Sequence[Group]) -> str:
     """Return what was drawn: ``images``, or ``groups of images`` where images belong together."""
     counts = next((trial.image_counts for group in groups for trial in group.trials if trial.image_counts), None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fcnlab.comparison import charts, texts
 from fcnlab.comparison.comparison import Comparison
+from fcnlab.comparison.drawings import pooled
 from fcnlab.comparison.groups import Group, why_left_out
 from fcnlab.core.files import replacing
 from fcnlab.metrics.names import IOU
@@ -74,6 +75,8 @@ def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
         row: dict[str, object] = {**group.settings, "n": len(group.trials), "missing": len(group.missing)}
         for metric in metrics:
             row |= {f"{metric} mean": group.mean(metric), f"{metric} sd": group.spread(metric)}
+        together = pooled(group, comparison.monitor)
+        row["pooled over folds"] = "" if together is None else together
         row["difference from"] = _name_of_reference(comparison, group)
         for name in _DIFFERENCE:
             row[f"difference {name}"] = getattr(found, name) if found is not None else ""
@@ -103,6 +106,7 @@ def _trial_rows(comparison: Comparison) -> list[dict[str, object]]:
             "reason": (why_left_out(trial, comparison.monitor) if trial.complete else trial.reason) or "",
             **{axis: trial.params.get(axis, "") for axis in comparison.axes},
             "seed": trial.seed,
+            "fold": trial.fold,
             "best_step": "" if trial.best_step is None else trial.best_step,
             **{name: trial.metrics.get(name, "") for name in names},
             "parameters": trial.parameters or "",

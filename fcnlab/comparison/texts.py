@@ -6,6 +6,7 @@ import math
 
 from fcnlab.comparison.comparison import Comparison
 from fcnlab.comparison.conclusion import what_would_settle
+from fcnlab.comparison.drawings import pooled
 from fcnlab.comparison.groups import Group, why_left_out
 from fcnlab.comparison.resampling import DRAWS
 from fcnlab.comparison.significance import Difference
@@ -150,7 +151,18 @@ def remarks(comparison: Comparison) -> list[str]:
     """Return all that a reader must know beside the table, a line each."""
     missing = [comparison.why_no_images] if comparison.why_no_images is not None else []
     lines = [*comparison.warnings, *left_out(comparison), *missing]
-    return [*lines, *undecided(comparison), *beside_the_interval(comparison)]
+    return [*lines, *pooled_lines(comparison), *undecided(comparison), *beside_the_interval(comparison)]
+
+
+def pooled_lines(comparison: Comparison) -> list[str]:
+    """Return a line for each group of folds with its metric on the images of all folds together."""
+    found = ((group, pooled(group, comparison.monitor)) for group in comparison.measured)
+    return [
+        f"{group.label or 'all'}: {value:.4f} on the images of all {len({trial.fold for trial in group.trials})} folds "
+        "together"
+        for group, value in found
+        if value is not None
+    ]
 
 
 def beside_the_best(comparison: Comparison) -> str:

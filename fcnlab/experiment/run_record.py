@@ -32,6 +32,10 @@ README = "README.txt"
 ENVIRONMENT = ("fcnlab", "git.commit", "git.dirty", "mindspore", "numpy", "python", "cpu", "kernels", "platform")
 """The tags of a run that say what it was made with."""
 
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error),
+    *(MemoryError, OverflowError, RuntimeError),  # of deeply nested JSON, a password, or an unknown way to compress
+)
 _LARGEST = 2**28  # bytes of a file in a bundle
 _DATASETS = ("training", "validation")
 
@@ -204,7 +208,7 @@ def _read_bundle(path: Path) -> RunRecord:
             str(values["diff"]),
             str(values["resumed_at"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path}: is no bundle of a run ({reason}); make one with fcnlab.verify bundle") from error
 

@@ -19,6 +19,10 @@ from fcnlab.core.errors import DataError
 from fcnlab.core.files import replacing
 
 _ARRAYS = ("names", "groups", "counts", "step")
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(MemoryError, OverflowError, RuntimeError),  # of a size that a header claims, or of a way to compress
+)
 _LARGEST = 2**30
 """The largest size of an array in bytes that is read; the header of a damaged file may state any."""
 
@@ -92,7 +96,7 @@ class ImageCounts:
             with np.load(BytesIO(data), allow_pickle=False) as found:
                 names, groups, counts, step = (found[key] for key in _ARRAYS)
             whole = cls(_texts(names), _texts(groups), _integers(counts), int(step))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _UNREADABLE as error:
             raise DataError(f"{what}: cannot be read as counts of images ({error})") from error
         shape = whole.counts.shape
         if len(shape) != 3 or shape[1] != shape[2] or {len(whole.names), len(whole.groups)} != {shape[0]}:

@@ -11,6 +11,7 @@ from scipy import stats
 from fcnlab.comparison import compare
 from fcnlab.comparison.resampling import Spread
 from fcnlab.comparison.significance import Difference, adjusted, paired_difference
+from fcnlab.comparison.texts import remarks
 from fcnlab.comparison.verdict import judge
 from fcnlab.metrics.image_counts import ImageCounts
 
@@ -156,6 +157,19 @@ def test_folds_are_repetitions_and_their_images_differ():
     assert difference.high - difference.low == pytest.approx(2 * stats.t.ppf(0.975, 4) * spread)
     assert not found.warnings
     assert "5 pairs of folds" in found.conclusion
+
+
+def test_the_images_of_all_folds_together_have_a_metric_of_their_own():
+    trials = [
+        replace(pictured(arch, 0, wrong), params={**trial().params, "arch.name": arch, "dataset.fold": str(fold)})
+        for arch in ("fcn16s", "fcn8s")
+        for fold, wrong in enumerate(([100, 200], [900], [300, 400, 500]))
+    ]
+    found = compare(trials)
+    wrong = 2 * 2400 / (4096 * 6)  # of all pixels, as many in each class
+    assert found.differences["fcn16s"].is_tie or found.differences["fcn8s"].is_tie
+    assert f"fcn8s: {(1 - wrong) / (1 + wrong):.4f} on the images of all 3 folds together" in remarks(found)
+    assert not any("together" in line for line in remarks(compare(trials[:1])))
 
 
 def test_choosing_the_best_finds_no_more_than_chance_allows():

@@ -137,6 +137,11 @@ def test_a_damaged_bundle_is_one_line(tmp_path):
         archive.writestr("expected.json", json.dumps({"losses": {"one": 1}}))
     with pytest.raises(ConfigError, match="is no bundle of a run"):
         run_record.read(str(path))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.yaml", "seed: 1\n")
+        archive.writestr("expected.json", "[" * 100_000)
+    with pytest.raises(ConfigError, match="is no bundle of a run"):
+        run_record.read(str(path))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The file of the counts of each image, and what becomes of a damaged one."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -43,8 +45,13 @@ def test_a_damaged_file_is_one_line(tmp_path):
     np.savez(tmp_path / "other.npz", names=np.array([1.5]))
     np.savez(tmp_path / "runs code.npz", **dict.fromkeys(("names", "groups", "counts", "step"), np.array([print])))
     np.savez(tmp_path / "short.npz", names=["a."], groups=["a."], counts=np.zeros((2, 3, 3), int), step=1)
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
+        header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (10000000000000, 3, 3)}"
+        array = b"\x93NUMPY\x01\x00" + (128 - 10).to_bytes(2, "little") + header.ljust(117) + b"\n"
+        for name in ("names", "groups", "counts", "step"):
+            archive.writestr(f"{name}.npy", array)
     damaged = [whole[:100], b"", whole[:200] + b"\1" + whole[201:], b"PK\3\4"]
-    damaged += [(tmp_path / f"{name}.npz").read_bytes() for name in ("other", "runs code", "short")]
+    damaged += [(tmp_path / f"{name}.npz").read_bytes() for name in ("other", "runs code", "short", "huge")]
     for data in damaged:
         with pytest.raises(DataError) as caught:
             ImageCounts.read(data)
