@@ -89,7 +89,7 @@ def steps_of(folder):
 def test_a_study_that_stops_by_itself_has_its_decision_in_the_parent(tmp_path):
     words = ["hydra/sweeper=verdict", "arch=fcn32s,fcn16s", "margin=0.9", "max_pairs=3", "hydra.sweeper.min_pairs=2"]
     small = [word for word in SMALL if not word.startswith("arch=")]
-    code, out, err = run(tmp_path, "-m", *words, *small, "optimizer.lr=0.01")
+    code, out, err = finish(start(tmp_path, "-m", *words, *small, "optimizer.lr=0.01"), 900)
     assert code == 0, err
     client, (parent,), trials = runs(tmp_path)
     assert len(trials) in (4, 6)
