@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Series = Sequence[tuple[int, float]]
 _RATE = "train/images_per_second"
 _EVALUATED = ("val/", "test/")
-_WEIGHTS, _FOLD = "loss.class_weights", "dataset.fold"
+_WEIGHTS = "loss.class_weights"
 
 FOLD = "dataset.fold"
 """The key of the fold that a training is validated on. Folds are repetitions, as seeds are."""
@@ -123,7 +123,7 @@ class Trial:
         Trials of a later stage of a sweep started from trials that differ in their seeds, as they do, and so have equal
         settings. So do trials of different folds whose class weights were computed from the labels of each.
         """
-        if key == _WEIGHTS and self.params.get(_FOLD, "None") != "None" and self._computes_weights:
+        if key == _WEIGHTS and self.fold and self._computes_weights:
             return configuration.MEDIAN_FREQUENCY
         if key == "init_from" and STARTS_FROM_TAG in self.tags:
             return "the stage before"
