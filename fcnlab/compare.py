@@ -54,7 +54,7 @@ def compare(config: CompareConfig) -> Comparison:
     store = None if local and config.log_to is None else _open_store(config.tracking.uri)
     trials = _read_sweep_folder(folder) if local else _read(store, config)
     monitor = _metric_of(config.monitor, trials) if config.monitor else _common_monitor(trials)
-    found = comparison.compare(trials, monitor, config.baseline)
+    found = comparison.compare(trials, monitor, config.baseline, config.margin)
     if found.best_trial is None:
         raise ConfigError(f"monitor={monitor}: none of the {len(trials)} trainings {_what_is_missing(trials, monitor)}")
     console = get_console()

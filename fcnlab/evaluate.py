@@ -41,7 +41,6 @@ def evaluate(config: EvaluateConfig) -> Measurement:
     from fcnlab.core import device
     from fcnlab.core.progress import tracked
     from fcnlab.experiment.evaluation_data import fit_to_network, open_split
-    from fcnlab.experiment.loading import load
     from fcnlab.inference.evaluation_report import write_report
     from fcnlab.inference.measurement import Measurement, measure
     from fcnlab.inference.score_table import score_table
@@ -49,10 +48,11 @@ def evaluate(config: EvaluateConfig) -> Measurement:
     from fcnlab.metrics.confusion import ConfusionMatrix
     from fcnlab.metrics.names import told_apart
     from fcnlab.metrics.partition import PartitionScores
+    from fcnlab.sweeps import ensemble
     from fcnlab.tracking.evaluation_log import RunLog
 
     device.configure(config.device, key="device")
-    network = load(config.checkpoint, config.tracking.uri)
+    network, _ = ensemble.load(config.checkpoint, config.tracking.uri, measures=True)
     dataset_config = fit_to_network(config.dataset, network)
     dataset = open_split(dataset_config, config.split)
     run = RunLog(config) if config.log_to is not None else None  # first, since log_to may be wrong

@@ -40,23 +40,22 @@ def predict(config: PredictConfig) -> PredictionOutcome:
     from fcnlab.core import device
     from fcnlab.core.progress import tracked
     from fcnlab.data.unlabelled import find
-    from fcnlab.experiment.loading import checkpoint_file, read_network
     from fcnlab.inference.prediction import (
         OutputFolder,
         PredictionOptions,
         PredictionOutcome,
-        file_digest,
         label_all,
         list_images,
     )
+    from fcnlab.sweeps import ensemble
 
     folder = Path(config.output).expanduser()
     sources = find(config.input, without=folder)
     device.configure(config.device, key="device")
-    with checkpoint_file(config.checkpoint, config.tracking.uri) as path:
-        network = read_network(path, config.checkpoint)
-        digest = file_digest(path)
-    options = PredictionOptions(config.flip, tuple(config.scales), config.tile, config.overlays, config.probabilities)
+    network, digest = ensemble.load(config.checkpoint, config.tracking.uri)
+    options = PredictionOptions(
+        config.flip, tuple(config.scales), config.tile, config.overlays, config.probabilities, config.review
+    )
     output = OutputFolder(folder, options)
     outcome = PredictionOutcome()
     pictures = list_images(sources, outcome, network)

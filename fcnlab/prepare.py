@@ -41,6 +41,7 @@ def prepare(config: PrepareConfig) -> Path:
     from rich import get_console
 
     from fcnlab.core.progress import tracked
+    from fcnlab.data import image_groups
     from fcnlab.data.channels import in_range, to_rgb
     from fcnlab.preparation import originals, prepared_folder, preview, splitting, summary
     from fcnlab.preparation.archives import unpacked
@@ -86,6 +87,7 @@ def prepare(config: PrepareConfig) -> Path:
             if config.records:
                 _write_records(root, found, bool(drawn.splits.get("test")))
                 prepared_folder.write_description(*described, **more, records=True)  # not before they are there
+            image_groups.write(root, dict(zip(gathered, drawn.groups, strict=True)))
             pixels = {split: counted.class_pixels for split, counted in statistics.items()}
             preview.draw(shown, pixels, found.class_names, colours, root / "preview.png")
         except OSError as error:

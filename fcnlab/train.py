@@ -46,14 +46,14 @@ def _sweep(overrides: Sequence[str]) -> None:
     Raises:
         SystemExit: If a trial failed.
     """
-    from fcnlab.sweeps import sweep, sweepers
+    from fcnlab.sweeps import sweep, sweepers, verdict
 
     resume.hydra_overrides(overrides)  # refuses to resume a single training
     manifest, overrides = command_line.begin(overrides)
     sweep.current = sweep.Sweep(manifest)
     sweepers.register()
     try:
-        _hydra(overrides)
+        _hydra(verdict.lifted(overrides))
     except BaseException as error:
         sweep.current.end(error)
         if type(error).__module__.partition(".")[0] in _LAUNCHERS:

@@ -25,6 +25,7 @@ from fcnlab.metrics.boundary import BoundaryF1
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.tracking.evaluation_log import RunLog
 
+LABELS = ("membrane", "cell")
 CELLS = ["dataset=cells", "dataset.num_train=2", "dataset.num_val=3", "dataset.image_size=64"]
 
 
@@ -78,17 +79,40 @@ def test_the_folder_holds_everything(report):
     names = {"pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou", "boundary_f1"}
     names |= {f"{kind}/{name}" for kind in ("iou", "dice", "boundary_f1") for name in ("membrane", "cell")}
     scores = {"rand_score", "information_score"}
+    names |= {"expected_calibration_error", "errors_found_by_review"}
     assert set(found["metrics"]) == names | scores | {f"{score}_at_half" for score in scores}
+    assert Image.open(folder / "reliability.png").size[0] > 100
     assert (found["images"], found["split"], found["step"]) == (3, "val", 12)
     assert Image.open(folder / "confusion_matrix.png").size[0] > 100
     with (folder / "images.csv").open(encoding="utf-8") as file:
         images = list(csv.DictReader(file))
     assert [row["image"] for row in images] == [f"val-000{index}" for index in range(3)]
+    assert [row["group"] for row in images] == [row["image"] for row in images]
+    pixels = [[int(row[f"{label} as {found}"]) for label in LABELS for found in LABELS] for row in images]
+    assert np.reshape(pixels, (-1, 2, 2)).sum(axis=0).tolist() == measurement.confusion.counts.tolist()
+    for row, (right, *wrong, rest) in zip(images, pixels, strict=True):
+        assert float(row["pixel_accuracy"]) == (right + rest) / (right + sum(wrong) + rest)
     lowest = sorted(images, key=lambda row: float(row["mean_iou"]))[:2]
     pictures = sorted(path.name for path in (folder / "worst").iterdir())
     assert pictures == [
         f"{rank:02d}-{row['image']}-iou-{float(row['mean_iou']):.4f}.png" for rank, row in enumerate(lowest, start=1)
     ]
+
+
+def test_the_calibration_is_that_of_the_probabilities(report, checkpoint):
+    measurement, _ = report
+    network = fcnlab.load(checkpoint)
+    pairs = [(sample.label, network.probabilities(sample.image)) for sample in samples()]
+    sure = np.concatenate([probabilities.max(axis=0).ravel() for _, probabilities in pairs]).astype(float)
+    right = np.concatenate([(found.argmax(axis=0) == label).ravel() for label, found in pairs])
+    places = np.minimum(np.floor(sure * 15), 14)
+    expected = sum(abs(right[places == place].sum() - sure[places == place].sum()) for place in range(15)) / len(sure)
+    assert measurement.metrics["expected_calibration_error"] == pytest.approx(expected, abs=1e-3)
+    doubts = [1 - probabilities.max(axis=0).mean() for _, probabilities in pairs]
+    assert [image.doubt for image in measurement.images] == pytest.approx(doubts, abs=1e-4)
+    labels, confidence = network.predict_with_confidence(samples()[0].image, tile=480)
+    np.testing.assert_array_equal(labels, pairs[0][1].argmax(axis=0))
+    np.testing.assert_allclose(confidence, pairs[0][1].max(axis=0), atol=1e-6)
 
 
 def test_averaging_and_the_tolerance_reach_the_measurement(report, checkpoint, tmp_path):

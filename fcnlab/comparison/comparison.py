@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fcnlab.comparison.caveats import caveats
+from fcnlab.comparison.conclusion import conclusion
+from fcnlab.comparison.drawings import draw_images, unit
 from fcnlab.comparison.groups import Group, group_trials
-from fcnlab.comparison.significance import Difference, adjusted, paired_difference
+from fcnlab.comparison.significance import Difference, Drawn, adjusted, paired_difference
 from fcnlab.comparison.trials import Trial, parse
+from fcnlab.comparison.verdict import Verdict, judge
 from fcnlab.core.errors import ConfigError
 from fcnlab.metrics.names import IOU, higher_is_better
 
@@ -33,6 +36,13 @@ class Comparison:
         differences: The difference of each group's metric from the reference's, by the group's label. The reference's
             own is 0, with its seeds as pairs.
         warnings: What makes the comparison less than fair, in a sentence each.
+        verdicts: What the difference of each group from the reference means, by the group's label.
+        margin: The largest difference that does not matter; None if every difference does.
+        comparisons: The number of comparisons that p-values are corrected for: one for each group with a baseline, and
+            one for each pair of groups without, since the reference is then chosen by the same numbers.
+        has_baseline: Whether the reference was given.
+        unit: What was drawn: ``images`` or ``groups of images``.
+        why_no_images: Why no interval covers the chance of the images, as a sentence; None if they do, or need not.
     """
 
     monitor: str
@@ -43,6 +53,17 @@ class Comparison:
     reference: Group | None
     differences: Mapping[str, Difference] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    margin: float | None = None
+    comparisons: int = 1
+    has_baseline: bool = False
+    unit: str = "images"
+    why_no_images: str | None = None
+
+    @property
+    def conclusion(self) -> str:
+        """One sentence for all: who wins, by how much, and how sure that is."""
+        return conclusion(self)
 
     @property
     def class_names(self) -> list[str]:
@@ -61,7 +82,12 @@ class Comparison:
         return [trial for group in self.groups for trial in (*group.trials, *group.missing)]
 
 
-def compare(trials: Sequence[Trial], monitor: str = "val/mean_iou", baseline: str | None = None) -> Comparison:
+def compare(
+    trials: Sequence[Trial],
+    monitor: str = "val/mean_iou",
+    baseline: str | None = None,
+    margin: float | None = None,
+) -> Comparison:
     """Compare trainings; their order does not matter.
 
     Args:
@@ -69,6 +95,7 @@ def compare(trials: Sequence[Trial], monitor: str = "val/mean_iou", baseline: st
         monitor: The metric to compare by.
         baseline: The label or the settings of the group to compare the others with, such as ``fcn32s`` or
             ``optimizer=adam,optimizer.lr=0.001``; None: the best group.
+        margin: The largest difference that does not matter; None if every difference does.
 
     Raises:
         ConfigError: If no or several groups fit the baseline.
@@ -84,8 +111,26 @@ def compare(trials: Sequence[Trial], monitor: str = "val/mean_iou", baseline: st
     best_trial = pick(candidates, key=lambda trial: trial.metrics[monitor], default=None)
     chosen = _find(groups, baseline) if baseline is not None else None
     reference = chosen or best or next(iter(measured), None)
-    differences = _differences(groups, reference, monitor) if reference is not None else {}
-    return Comparison(monitor, axes, groups, best, best_trial, reference, differences, caveats(groups, best))
+    drawn, why_none = draw_images(measured, monitor)
+    others = sum(group is not reference for group in measured)
+    comparisons = max(others if chosen is not None else others * (others + 1) // 2, 1)
+    differences = _differences(groups, reference, monitor, drawn, margin, comparisons) if reference is not None else {}
+    return Comparison(
+        monitor,
+        axes,
+        groups,
+        best,
+        best_trial,
+        reference,
+        differences,
+        caveats(groups, best, monitor),
+        {label: judge(difference, higher, margin, comparisons) for label, difference in differences.items()},
+        margin,
+        comparisons,
+        chosen is not None,
+        unit(measured),
+        why_none,
+    )
 
 
 def _unbeaten(ranked: Sequence[Group], monitor: str) -> Group | None:
@@ -110,13 +155,39 @@ def _unbeaten(ranked: Sequence[Group], monitor: str) -> Group | None:
     return None
 
 
-def _differences(groups: Sequence[Group], reference: Group, monitor: str) -> dict[str, Difference]:
+def _differences(
+    groups: Sequence[Group],
+    reference: Group,
+    monitor: str,
+    drawn: Mapping[str, Drawn],
+    margin: float | None,
+    comparisons: int,
+) -> dict[str, Difference]:
     """Return the difference of every group with values; Holm's correction does not count the reference."""
     base = reference.by_seed(monitor)
     others = [group for group in groups if group.trials and group is not reference]
-    differences = adjusted([paired_difference(group.by_seed(monitor), base) for group in others])
+    overlap = _overlap(groups)
+    found = [
+        paired_difference(
+            *(group.by_seed(monitor), base, drawn.get(group.label), drawn.get(reference.label)),
+            margin=margin,
+            overlap=overlap,
+        )
+        for group in others
+    ]
+    differences = adjusted(found, comparisons)
     own = Difference(len(base), 0.0 if base else math.nan)
     return {reference.label: own, **dict(zip((group.label for group in others), differences, strict=True))}
+
+
+def _overlap(groups: Sequence[Group]) -> float | None:
+    """Return the number of validation images for each training image if trainings differ in their fold; else None."""
+    trials = [trial for group in groups for trial in group.trials]
+    if len({trial.fold for trial in trials}) < 2:
+        return None
+    counts = [int(text) for trial in trials if (text := trial.params.get("dataset.folds", "")).isdecimal()]
+    folds = max([*counts, len({trial.fold for trial in trials})])
+    return 1 / (folds - 1)
 
 
 def _seed(trial: Trial) -> tuple[int, str]:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fcnlab import config as configuration
-from fcnlab.comparison.trials import Trial, parse
+from fcnlab.comparison.trials import FOLD, Trial, parse
 from fcnlab.config.roles import Role
 
 
 @dataclass(frozen=True)
 class Group:
-    """Trainings that differ in nothing but their seed.
+    """Trainings that differ in nothing but their seed and the fold that they are validated on.
 
     Attributes:
         settings: The group's value on each axis of the comparison.
@@ -50,10 +50,10 @@ class Group:
         return [value for value in found if math.isfinite(value)]
 
     def by_seed(self, metric: str) -> dict[str, float]:
-        """Return the compared metric of each seed; of a seed that was trained several times, the mean."""
+        """Return the compared metric of each seed, and fold; of one that was trained several times, the mean."""
         values: dict[str, list[float]] = {}
         for trial in self.trials:
-            values.setdefault(trial.seed, []).append(trial.metrics[metric])
+            values.setdefault(trial.pair, []).append(trial.metrics[metric])
         return {seed: _mean(found) for seed, found in values.items()}
 
     def mean(self, metric: str) -> float:
@@ -89,8 +89,8 @@ def group_trials(trials: Sequence[Trial], monitor: str) -> tuple[list[str], list
         monitor: The metric that is compared.
 
     Returns:
-        The axes, which are the keys that vary apart from the seed and from keys of the role MACHINE, and the groups in
-        the natural order of their settings.
+        The axes, which are the keys that vary apart from the seed, the fold and keys of the role MACHINE, and the
+        groups in the natural order of their settings.
     """
     axes = _axes(trials)
     by_settings: dict[tuple[str, ...], list[Trial]] = {}
@@ -137,7 +137,7 @@ def _axes(trials: Sequence[Trial]) -> list[str]:
     that was set is one even so: in a search, no two learning rates are the same, and the other keys would all follow.
     """
     of_the_machine = _keys_of_the_machine(trials)
-    keys = {key for trial in trials for key in trial.params} - of_the_machine - {"seed"}
+    keys = {key for trial in trials for key in trial.params} - of_the_machine - {"seed", FOLD}
     ordered = sorted(keys, key=lambda key: (not key.endswith(".name"), key))
     given = {key for trial in trials for key in trial.given}
     axes = [key for key in ordered if key in given and len(_settings(trials, [key])) > 1]

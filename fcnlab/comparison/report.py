@@ -8,11 +8,18 @@ from pathlib import Path
 
 from fcnlab.comparison import charts, texts
 from fcnlab.comparison.comparison import Comparison
+from fcnlab.comparison.drawings import pooled
 from fcnlab.comparison.groups import Group, why_left_out
 from fcnlab.core.files import replacing
 from fcnlab.metrics.names import IOU
 
 _SUMMARY = ("val/mean_iou", "val/pixel_accuracy", "val/mean_accuracy", "val/frequency_weighted_iou", "val/loss")
+
+_DIFFERENCE = (
+    *("pairs", "images", "mean", "low", "high", "p"),
+    *("equivalence_p", "seeds_low", "seeds_high", "seeds_p", "wilcoxon_p"),
+)
+"""The attributes of `fcnlab.comparison.significance.Difference` that ``comparison.csv`` has."""
 
 
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
@@ -34,7 +41,7 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def markdown(comparison: Comparison, short: bool = False) -> str:
-    """Return the table in Markdown, with what to know about it.
+    """Return the conclusion and the table in Markdown, with what to know about them.
 
     Args:
         comparison: The comparison.
@@ -42,17 +49,16 @@ def markdown(comparison: Comparison, short: bool = False) -> str:
     """
     classes = [] if short else comparison.class_names
     metric = _cell(comparison.monitor.removeprefix("val/"))
-    header = ["group", "n", f"{metric} (mean ± sd)", "difference (95 % interval)", "pairs", "p"]
+    header = ["group", "n", f"{metric} (mean ± sd)", "difference (95 % interval)", "pairs", "p", "verdict"]
     header += [f"IoU {_cell(name)}" for name in classes] + ["parameters", "time", "images/s"]
     lines = [header, ["---"] * len(header)]
     for group in comparison.groups:
         cells = texts.cells(comparison, group)
         ious = [texts.mean_and_spread(group, f"{IOU}{name}") for name in classes]
-        row = [_cell(group.label) or "all", *cells[:5], *ious, *cells[5:]]
+        row = [_cell(group.label) or "all", *cells, *ious, *texts.costs(group)]
         lines.append([f"**{row[0]}**" if group is comparison.best else row[0], *row[1:]])
-    parts = ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
-    parts += [f"- {warning}" for warning in comparison.warnings]
-    parts += [f"- {line}" for line in texts.left_out(comparison)]
+    parts = [comparison.conclusion, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    parts += [f"- {line}" for line in texts.remarks(comparison)]
     if comparison.best_trial is not None and comparison.best_trial.run_id:
         about = f"({comparison.best_trial.name}){texts.beside_the_best(comparison)}"
         parts.append(f"Best training: `{comparison.best_trial.run_id}` {about}")
@@ -69,9 +75,14 @@ def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
         row: dict[str, object] = {**group.settings, "n": len(group.trials), "missing": len(group.missing)}
         for metric in metrics:
             row |= {f"{metric} mean": group.mean(metric), f"{metric} sd": group.spread(metric)}
+        together = pooled(group, comparison.monitor)
+        row["pooled over folds"] = "" if together is None else together
         row["difference from"] = _name_of_reference(comparison, group)
-        for name in ("pairs", "mean", "low", "high", "p"):
+        for name in _DIFFERENCE:
             row[f"difference {name}"] = getattr(found, name) if found is not None else ""
+        verdict = comparison.verdicts.get(group.label) if found is not None else None
+        row["verdict"] = "" if verdict is None else verdict.word
+        row["further seeds"] = "" if verdict is None or verdict.further_seeds is None else verdict.further_seeds
         row |= {"parameters": group.parameters or "", "seconds": group.seconds}
         row["images_per_second"] = group.images_per_second
         rows.append(row)
@@ -95,6 +106,7 @@ def _trial_rows(comparison: Comparison) -> list[dict[str, object]]:
             "reason": (why_left_out(trial, comparison.monitor) if trial.complete else trial.reason) or "",
             **{axis: trial.params.get(axis, "") for axis in comparison.axes},
             "seed": trial.seed,
+            "fold": trial.fold,
             "best_step": "" if trial.best_step is None else trial.best_step,
             **{name: trial.metrics.get(name, "") for name in names},
             "parameters": trial.parameters or "",

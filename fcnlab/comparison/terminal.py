@@ -7,27 +7,31 @@ from rich.markup import escape
 from rich.table import Table
 
 from fcnlab.comparison.comparison import Comparison
-from fcnlab.comparison.texts import beside_the_best, cells, explanation, left_out, mean_and_spread
+from fcnlab.comparison.texts import beside_the_best, cells, costs, explanation, mean_and_spread, remarks
 from fcnlab.metrics.names import IOU
 
 _MAX_CLASSES = 6
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Print a table of the groups, one of the classes, and what to know about them."""
+    """Print the conclusion, a table of the groups, one of the classes, and what to know about them."""
+    console.print(comparison.conclusion, markup=False, highlight=False)
     metric = escape(comparison.monitor.removeprefix("val/"))
     table = Table(title=f"{metric} by {escape(', '.join(comparison.axes)) or 'seed'}", title_justify="left")
     table.add_column("group", overflow="fold", min_width=8)
-    for name in ("n", "mean ± sd", "difference, 95 % interval", "pairs", "p", "parameters", "time", "images/s"):
+    for name in ("n", "mean ± sd", "difference, 95 % interval", "pairs", "p", "verdict"):
         table.add_column(name, justify="right")
     for group in comparison.groups:
         table.add_row(
-            escape(group.label) or "all", *cells(comparison, group), style="bold" if group is comparison.best else None
+            *(escape(group.label) or "all", *cells(comparison, group)),
+            style="bold" if group is comparison.best else None,
         )
     console.print(table)
+    if any(any(costs(group)) for group in comparison.groups):
+        console.print(_cost_table(comparison))
     if comparison.class_names:
         console.print(_class_table(comparison))
-    for line in (*comparison.warnings, *left_out(comparison)):
+    for line in remarks(comparison):
         console.print(f"- {line}", markup=False, highlight=False)
     if comparison.best_trial is not None:
         best = comparison.best_trial
@@ -35,6 +39,17 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
     if comparison.reference is not None and len(comparison.groups) > 1:
         console.print(explanation(comparison), markup=False, highlight=False)
+
+
+def _cost_table(comparison: Comparison) -> Table:
+    """Return a table of the size of each network, and of its time."""
+    table = Table(title="what a training costs", title_justify="left")
+    table.add_column("group", overflow="fold", min_width=8)
+    for name in ("parameters", "time", "images/s"):
+        table.add_column(name, justify="right")
+    for group in comparison.groups:
+        table.add_row(escape(group.label) or "all", *costs(group))
+    return table
 
 
 def _class_table(comparison: Comparison) -> Table:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 
 from fcnlab.comparison.comparison import Comparison
+from fcnlab.comparison.conclusion import what_would_settle
+from fcnlab.comparison.drawings import pooled
 from fcnlab.comparison.groups import Group, why_left_out
+from fcnlab.comparison.resampling import DRAWS
 from fcnlab.comparison.significance import Difference
 from fcnlab.core.progress import clock
 
@@ -14,17 +17,26 @@ def cells(comparison: Comparison, group: Group) -> list[str]:
     """Return a group's texts, empty where nothing is known.
 
     Returns:
-        The number of trainings, mean and deviation, difference, pairs, p, parameters, time and images per second.
+        The number of trainings, mean and deviation, difference, pairs, p and verdict.
     """
     found = comparison.differences.get(group.label)
     if group is comparison.reference:
-        difference = ["reference", "", ""]
+        difference = ["reference", "", "", ""]
+    elif found is None:
+        difference = ["", "", "", ""]
     else:
-        difference = ["", "", ""] if found is None else [_interval(found), str(found.pairs), _probability(found.p)]
+        verdict = comparison.verdicts[group.label].word
+        difference = [_interval(found), str(found.pairs), _probability(found.p), verdict]
     return [
         counted(group),
         mean_and_spread(group, comparison.monitor),
         *difference,
+    ]
+
+
+def costs(group: Group) -> list[str]:
+    """Return the number of the network's parameters, the time and the images per second, empty where not known."""
+    return [
         f"{group.parameters:,}" if group.parameters else "",
         "" if math.isnan(group.seconds) else clock(group.seconds),
         "" if math.isnan(group.images_per_second) else f"{group.images_per_second:.1f}",
@@ -49,15 +61,80 @@ def explanation(comparison: Comparison) -> str:
     """Explain in words what the numbers are."""
     reference = comparison.reference
     chosen = ""
-    if reference is comparison.best:
-        chosen = " (the best by the same numbers, which flatters it)"
+    if comparison.has_baseline:
+        chosen = " (the baseline)"
+    elif reference is comparison.best:
+        chosen = " (the best by the same numbers)"
     elif comparison.best is None and reference.trials:
         chosen = " (no group is the best; this one has the best mean)"
-    return (
+    found = [item for label, item in comparison.differences.items() if label != reference.label]
+    sentences = [
         f"sd is the standard deviation over seeds (n - 1). Differences are from {reference.label or 'the only group'}"
-        f"{chosen} and paired by seed; their interval is Student's t interval over as many pairs as the table says. "
-        "p comes from the paired t-test, corrected after Holm. Fewer than two common seeds give neither."
+        f"{chosen} and paired by seed, over as many pairs as the table says."
+    ]
+    images = next((item.images for item in found if item.images), 0)
+    if any(item.over_folds for item in found):
+        sentences.append(
+            "A pair is a fold, with a seed. The interval is Student's t interval over the pairs, which is corrected "
+            "for the training images that folds share (Nadeau & Bengio 2003)."
+        )
+    elif images:
+        single = " Of a single pair it covers the images alone." if any(item.pairs == 1 for item in found) else ""
+        sentences.append(
+            f"The 95 % interval covers the chance of the seeds and that of the {images} {comparison.unit} that were "
+            f"measured, which were drawn {DRAWS:,} times.{single}"
+        )
+    else:
+        sentences.append(
+            "The interval is Student's t interval over the seeds; it does not cover the chance of the images."
+        )
+    correction = (
+        f"Since the reference is chosen by the same numbers, p is corrected for all {comparison.comparisons} pairs of "
+        "groups (Holm 1979)"
+        if comparison.comparisons > len(found)
+        else "p is corrected for the number of groups (Holm 1979)"
     )
+    sentences.append(f"{correction}; the intervals are not. Fewer than two common seeds without images give neither.")
+    if comparison.margin is not None:
+        sentences.append(
+            f"Equivalent means that the difference is within {comparison.margin:g}, by two one-sided tests at 5 %."
+        )
+    return " ".join(sentences)
+
+
+def beside_the_interval(comparison: Comparison) -> list[str]:
+    """Return a line for each group with what the seeds alone say, where the table's interval says more than they do."""
+    lines = []
+    for group in comparison.measured:
+        found = comparison.differences.get(group.label)
+        if found is None or group is comparison.reference or math.isnan(found.seeds_low):
+            continue
+        texts = []
+        if found.images:
+            p = _probability(found.seeds_p)
+            texts.append(f"t interval [{found.seeds_low:+.4f}, {found.seeds_high:+.4f}], p {_equals(p)}")
+        if not math.isnan(found.wilcoxon_p):
+            texts.append(f"Wilcoxon's signed-rank test p {_equals(_probability(found.wilcoxon_p))}")
+        if texts:
+            lines.append(f"{group.label or 'all'}: over the {found.pairs} seeds alone {'; '.join(texts)}, uncorrected")
+    return lines
+
+
+def undecided(comparison: Comparison) -> list[str]:
+    """Return a line for each group whose difference is undecided, with what would settle it.
+
+    Of two groups the conclusion says it already, and a single seed settles nothing in any group.
+    """
+    if len(comparison.measured) < 3:
+        return []
+    return [
+        f"{group.label or 'all'} is undecided: {what_would_settle(comparison, group)}"
+        for group in comparison.measured
+        if group.label in comparison.verdicts
+        and comparison.differences[group.label].pairs > 1
+        and group is not comparison.reference
+        and comparison.verdicts[group.label].word == "undecided"
+    ]
 
 
 def left_out(comparison: Comparison) -> list[str]:
@@ -67,6 +144,24 @@ def left_out(comparison: Comparison) -> list[str]:
         for group in comparison.groups
         for trial in group.missing
         if not trial.pruned
+    ]
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """Return all that a reader must know beside the table, a line each."""
+    missing = [comparison.why_no_images] if comparison.why_no_images is not None else []
+    lines = [*comparison.warnings, *left_out(comparison), *missing]
+    return [*lines, *pooled_lines(comparison), *undecided(comparison), *beside_the_interval(comparison)]
+
+
+def pooled_lines(comparison: Comparison) -> list[str]:
+    """Return a line for each group of folds with its metric on the images of all folds together."""
+    found = ((group, pooled(group, comparison.monitor)) for group in comparison.measured)
+    return [
+        f"{group.label or 'all'}: {value:.4f} on the images of all {len({trial.fold for trial in group.trials})} folds "
+        "together"
+        for group, value in found
+        if value is not None
     ]
 
 
@@ -83,6 +178,10 @@ def _interval(difference: Difference) -> str:
         return ""
     interval = "" if math.isnan(difference.low) else f" [{difference.low:+.4f}, {difference.high:+.4f}]"
     return f"{difference.mean:+.4f}{interval}"
+
+
+def _equals(text: str) -> str:
+    return text if text.startswith("<") else f"= {text}"
 
 
 def _probability(p: float) -> str:

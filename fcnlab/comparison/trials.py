@@ -6,15 +6,17 @@ import ast
 import math
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcnlab import config as configuration
-from fcnlab.core.errors import TrackingError
-from fcnlab.metrics.names import higher_is_better, read_all
-from fcnlab.recording import journal
+from fcnlab.core.errors import DataError, TrackingError
+from fcnlab.metrics.image_counts import ImageCounts
+from fcnlab.metrics.names import class_names, higher_is_better, read_all
+from fcnlab.recording import image_tables, journal
 from fcnlab.recording.tags import (
     OVERRIDES_TAG,
     PARAMETERS_TAG,
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 Series = Sequence[tuple[int, float]]
 _RATE = "train/images_per_second"
 _EVALUATED = ("val/", "test/")
-_WEIGHTS, _FOLD = "loss.class_weights", "dataset.fold"
+_WEIGHTS = "loss.class_weights"
+
+FOLD = "dataset.fold"
+"""The key of the fold that a training is validated on. Folds are repetitions, as seeds are."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Trial:
         images_per_second: The median over its steps without the first; NaN if there is none.
         validation_digest: The digest of its validation images.
         tags: All tags of its run.
+        image_counts: The confusion matrix of each validation image at its best evaluation; None if there are none.
+        why_no_counts: Why there are none, as the second half of a sentence, if that is known.
     """
 
     run_id: str
@@ -66,6 +73,8 @@ class Trial:
     images_per_second: float = math.nan
     validation_digest: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    image_counts: ImageCounts | None = None
+    why_no_counts: str | None = None
 
     @property
     def monitor(self) -> str:
@@ -76,6 +85,23 @@ class Trial:
     def seed(self) -> str:
         """The seed of the training."""
         return self.params.get("seed", "")
+
+    @property
+    def fold(self) -> str:
+        """The fold that it was validated on, if its data set has folds; empty otherwise."""
+        fold = self.params.get(FOLD, "")
+        return "" if fold == "None" else fold
+
+    @property
+    def pair(self) -> str:
+        """What a training of another group must have in common with it, so that their difference counts."""
+        return f"seed {self.seed}, fold {self.fold}" if self.fold else self.seed
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of its classes; those of its counts of images if its configuration gives none."""
+        count = 0 if self.image_counts is None else self.image_counts.counts.shape[1]
+        return class_names(_class_names(self.params), count)
 
     @property
     def given(self) -> set[str]:
@@ -97,7 +123,7 @@ class Trial:
         Trials of a later stage of a sweep started from trials that differ in their seeds, as they do, and so have equal
         settings. So do trials of different folds whose class weights were computed from the labels of each.
         """
-        if key == _WEIGHTS and self.params.get(_FOLD, "None") != "None" and self._computes_weights:
+        if key == _WEIGHTS and self.fold and self._computes_weights:
             return configuration.MEDIAN_FREQUENCY
         if key == "init_from" and STARTS_FROM_TAG in self.tags:
             return "the stage before"
@@ -169,6 +195,7 @@ def read_folder(folder: Path) -> Trial:
         seconds=time.seconds,
         validation_digest=digest,
         tags=tags,
+        **_counts_of((folder / image_tables.BEST).read_bytes if (folder / image_tables.BEST).is_file() else None),
     )
 
 
@@ -217,12 +244,30 @@ def read_trials(
                 seconds=(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else math.nan,
                 validation_digest=digests_of(run).get("validation"),
                 tags=dict(run.data.tags),
+                **_counts_of(_artifact(store, run.info.run_id, run.info.status)),
             )
         )
     missing = set(runs or ()) - {trial.run_id for trial in found}
     if missing:
         raise TrackingError(f"runs=[{min(missing)}]: no such training, or not among the others that were asked for")
     return found
+
+
+def _artifact(store: Store, run_id: str, status: str) -> Callable[[], bytes] | None:
+    """Return what reads the counts of a run's images; None if the run has none, or is none that counts."""
+    if status != "FINISHED" or not store.has_artifact(run_id, image_tables.BEST):
+        return None
+    return partial(store.read_bytes, run_id, image_tables.BEST)
+
+
+def _counts_of(read: Callable[[], bytes] | None) -> dict[str, Any]:
+    """Return the counts of the images as `Trial` takes them, or why they cannot be read: that is no error."""
+    if read is None:
+        return {}
+    try:
+        return {"image_counts": ImageCounts.read(read())}
+    except (OSError, TrackingError, DataError):
+        return {"why_no_counts": f"have an {image_tables.BEST} that cannot be read"}
 
 
 def _trial(series: Mapping[str, Series], **recorded: Any) -> Trial:

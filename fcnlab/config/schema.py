@@ -479,6 +479,7 @@ class PredictConfig(InferenceConfig):
     output: Optional[str] = key(None, required=True)
     overlays: bool = True
     probabilities: bool = False
+    review: bool = False
     overwrite: bool = False
 
 
@@ -510,6 +511,7 @@ class CompareConfig:
     runs: list[str] = key([])
     monitor: Optional[str] = None
     baseline: Optional[str] = None
+    margin: Optional[float] = key(None, above=0)
     output: Optional[str] = None
     log_to: Optional[str] = None
     tracking: ExperimentConfig = field(default_factory=ExperimentConfig)

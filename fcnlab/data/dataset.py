@@ -51,6 +51,14 @@ class Dataset(ABC):
     def names(self) -> list[str]:
         """The samples' names, in order."""
 
+    @property
+    def groups(self) -> list[str]:
+        """The group of each sample, in order; samples of one group resemble each other, as pages of one stack do.
+
+        By default, each sample is a group of its own.
+        """
+        return self.names
+
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
         """Return sample ``index``; its arrays must not be written to.

@@ -17,7 +17,7 @@ import numpy as np
 
 from fcnlab.core.errors import DataError
 from fcnlab.core.foreign_files import kind_of
-from fcnlab.data import description
+from fcnlab.data import description, image_groups
 from fcnlab.data.dataset import SPLITS, TEST, require_split
 from fcnlab.data.decode import EXTENSIONS
 from fcnlab.data.image_files import IMAGE_EXTENSIONS, Page
@@ -70,6 +70,19 @@ class PairedFiles(LabelledFiles):
             self._compare_palettes()
         self._may_be_binary = split == "train" and config.num_classes == 2 and not config.label_values
         self._may_be_binary &= config.ignore_index == 255
+        self._root = root
+
+    @property
+    def groups(self) -> list[str]:
+        """The group of each sample: as ``groups.csv`` says, or the file of a page, or the sample's own name.
+
+        Raises:
+            DataError: If ``groups.csv`` is damaged.
+        """
+        stated = image_groups.read(self._root)
+        files = ((name, self._images[name]) for name in self.names)
+        own = ((name, f"stack {file.path.name}" if isinstance(file, Page) else name) for name, file in files)
+        return [stated.get(name, group) for name, group in own]
 
     def fingerprint(self) -> str:
         """Return the digest of `LabelledFiles`; a start that has it cached reads no file, and is not warned again."""

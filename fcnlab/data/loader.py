@@ -172,6 +172,11 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         return map_ahead(self._make, range(len(self)), workers=1, ahead=self._prefetch)
 
+    @property
+    def groups(self) -> list[str]:
+        """The group of each image, in order."""
+        return self._dataset.groups
+
     def raw(self, index: int) -> Sample:
         """Return sample ``index`` as it is in the data set, for pictures."""
         return self._dataset[index]

@@ -26,6 +26,10 @@ class Wrapper(Dataset):
         return self._dataset.names
 
     @property
+    def groups(self) -> list[str]:
+        return self._dataset.groups
+
+    @property
     def source(self) -> str:
         return self._dataset.source
 
@@ -123,6 +127,10 @@ class Joined(Dataset):
     @property
     def names(self) -> list[str]:
         return [name for part in self._parts for name in part.names]
+
+    @property
+    def groups(self) -> list[str]:
+        return [group for part in self._parts for group in part.groups]
 
     @property
     def source(self) -> str:

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from fcnlab.tracking.store import Store
 
 
-def config_text(source: str, uri: str | None = None) -> str:
+def config_text(source: str, uri: str | None = None, key: str = "from_run") -> str:
     """Return the configuration that ``from_run=<run id or output folder>`` composes on, as YAML.
 
     Args:
         source: The run id or the output folder.
         uri: The tracking store of the run; by default the configured one.
+        key: The key that names the run, for errors.
 
     Raises:
         ConfigError: If there is no such run or folder, or its configuration cannot be read.
@@ -34,12 +35,12 @@ def config_text(source: str, uri: str | None = None) -> str:
         try:
             return _open_store(uri).read_text(source, RECORD_FILE)
         except TrackingError as error:
-            raise _wrong_run("from_run", source, error) from error
+            raise _wrong_run(key, source, error) from error
     try:
         return read_text(Path(source).expanduser() / RECORD_FILE, LARGEST_YAML)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"from_run={source}: is neither a run id (32 hexadecimal digits) nor an output folder with a {RECORD_FILE}"
+            f"{key}={source}: is neither a run id (32 hexadecimal digits) nor an output folder with a {RECORD_FILE}"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 from collections import Counter, deque
@@ -27,11 +28,16 @@ log = logging.getLogger(__name__)
 SOURCES_FILE = "sources.json"
 """The file that names the file of each prediction in an output folder."""
 
+REVIEW_FILE = "review.csv"
+"""The file that orders the images for a reviewer, the most doubtful first."""
+
 SETTINGS_FILE = "predict.json"
 """The file that names the checkpoint and the options of an output folder, so that a later call mixes no others in."""
 
 _OTHER_SETTINGS = ""
 """The source that is written down for a mask which an earlier checkpoint, or other options, made."""
+
+_REVIEW_COLUMNS = ("image", "doubt")
 
 _WAITING = 8
 """The number of results that may wait to be written, besides the two that are being written."""
@@ -46,6 +52,7 @@ class PredictionOptions:
     tile: int = DEFAULT_TILE
     overlays: bool = True
     probabilities: bool = False
+    review: bool = False
 
 
 @dataclass
@@ -74,6 +81,7 @@ class OutputFolder:
     def __init__(self, folder: Path, options: PredictionOptions) -> None:
         self.folder = folder
         self._options = options
+        self._doubts = _read_doubts(folder / REVIEW_FILE) if options.review else {}
 
     def files(self, name: str) -> dict[str, Path]:
         """Return the files of an image by kind; the mask is the last, since it is written last."""
@@ -85,8 +93,9 @@ class OutputFolder:
         return {**files, "mask": self.folder / "masks" / f"{name}.png"}
 
     def has(self, name: str) -> bool:
-        """Return whether all files of an image exist."""
-        return all(path.exists() for path in self.files(name).values())
+        """Return whether all files of an image exist and, if the images are to be reviewed, its doubt is known."""
+        known = not self._options.review or name in self._doubts
+        return known and all(path.exists() for path in self.files(name).values())
 
     def claim(self, checkpoint: str, pictures: Sequence[UnlabelledImage], overwrite: bool) -> None:
         """Write down what the folder's files are made from, so that none is taken for another's.
@@ -145,6 +154,7 @@ class OutputFolder:
         labels: np.ndarray,
         probabilities: np.ndarray | None,
         network: TrainedNetwork,
+        doubt: float | None = None,
     ) -> str:
         """Write the files of one image.
 
@@ -161,7 +171,39 @@ class OutputFolder:
             write_mask(files["mask"], labels, network.palette)
         except OSError as error:
             raise _cannot_write(files["mask"], error) from error
+        if doubt is not None:
+            self._doubts[name] = doubt
         return name
+
+    def write_review(self) -> None:
+        """Write the doubt of each image that has a mask, the largest first.
+
+        Raises:
+            DataError: If the file cannot be written.
+        """
+        if not self._options.review:
+            return
+        rows = [(name, doubt) for name, doubt in self._doubts.items() if self.files(name)["mask"].exists()]
+        try:
+            with (
+                replacing(self.folder / REVIEW_FILE) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as file,
+            ):
+                writer = csv.writer(file)
+                writer.writerow(_REVIEW_COLUMNS)
+                writer.writerows(sorted(rows, key=lambda row: (-row[1], row[0])))
+        except OSError as error:
+            raise _cannot_write(self.folder / REVIEW_FILE, error) from error
+
+
+def _read_doubts(path: Path) -> dict[str, float]:
+    """Return the doubt of each image of an earlier call; none if there is no such file, or it is not ours."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        return {name: float(doubt) for name, doubt in rows} if tuple(header) == _REVIEW_COLUMNS else {}
+    except (OSError, ValueError, csv.Error):
+        return {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -240,8 +282,8 @@ def label_all(
                 outcome.failed.append(problem)
                 log.warning("%s; skipped", problem)
             else:
-                labels, probabilities = _label(network, image, options)
-                writing.append(pool.submit(output.write, picture.name, image, labels, probabilities, network))
+                labels, probabilities, doubt = _label(network, image, options)
+                writing.append(pool.submit(output.write, picture.name, image, labels, probabilities, network, doubt))
             while len(writing) > _WAITING or (writing and writing[0].done()):
                 outcome.written.append(writing.popleft().result())
             yield picture.name
@@ -250,6 +292,7 @@ def label_all(
     finally:
         ready.close()
         pool.shutdown(wait=True, cancel_futures=True)
+        output.write_review()
 
 
 def _read(picture: UnlabelledImage) -> tuple[UnlabelledImage, np.ndarray | None, str]:
@@ -269,12 +312,22 @@ def _read(picture: UnlabelledImage) -> tuple[UnlabelledImage, np.ndarray | None,
 
 def _label(
     network: TrainedNetwork, image: np.ndarray, options: PredictionOptions
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray | None, float | None]:
+    """Return the labels of an image, its probabilities if they are to be written, and its doubt if that is."""
     views = {"flip": options.flip, "scales": options.scales, "tile": options.tile}
-    if not options.probabilities:
-        return network.predict(image, **views), None
-    probabilities = network.probabilities(image, **views)
-    return probabilities.argmax(axis=0).astype(np.uint8), probabilities.astype(np.float16)
+    if options.probabilities:
+        probabilities = network.probabilities(image, **views)
+        doubt = _doubt(probabilities.max(axis=0)) if options.review else None
+        return probabilities.argmax(axis=0).astype(np.uint8), probabilities.astype(np.float16), doubt
+    if options.review:
+        labels, confidence = network.predict_with_confidence(image, **views)
+        return labels, None, _doubt(confidence)
+    return network.predict(image, **views), None, None
+
+
+def _doubt(confidence: np.ndarray) -> float:
+    """Return the mean of one minus the probability of the predicted class."""
+    return 1 - float(confidence.mean(dtype=np.float64))
 
 
 def _cannot_write(path: Path, error: OSError) -> DataError:

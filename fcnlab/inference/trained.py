@@ -124,6 +124,26 @@ class TrainedNetwork(nn.Cell):
             labels[place] = values
         return labels
 
+    def predict_with_confidence(
+        self, image: np.ndarray, *, flip: bool = False, scales: Sequence[float] = (1.0,), tile: int = DEFAULT_TILE
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the class of every pixel, and the probability that the network gives it.
+
+        Arguments and errors are those of `predict`. No more memory is taken than for a tile of all probabilities.
+
+        Returns:
+            Class indices, H x W, as `predict` returns them, and probabilities, H x W float32.
+        """
+        image = self._checked(image)
+        dtype = np.uint8 if self.num_classes <= 256 else np.int32
+        if flip or tuple(scales) != (1.0,):
+            probabilities = self.probabilities(image, flip=flip, scales=scales, tile=tile)
+            return probabilities.argmax(axis=0).astype(dtype), probabilities.max(axis=0)
+        labels, confidence = np.empty(image.shape[:2], dtype), np.empty(image.shape[:2], np.float32)
+        for place, values in self._tiles(image, "probabilities", tile):
+            labels[place], confidence[place] = values.argmax(axis=0), values.max(axis=0)
+        return labels, confidence
+
     def probabilities(
         self,
         image: np.ndarray,

@@ -16,7 +16,7 @@ from fcnlab.config import Config
 from fcnlab.core.credentials import redact
 from fcnlab.core.files import remove_partial, replacing
 from fcnlab.metrics.names import higher_is_better, recorded
-from fcnlab.recording import journal, note, overlays, provenance, run_figures
+from fcnlab.recording import image_tables, journal, note, overlays, provenance, run_figures
 from fcnlab.recording.already_recorded import AlreadyRecorded
 from fcnlab.recording.background_figures import BackgroundFigures, Draw
 from fcnlab.recording.image_keys import image_key
@@ -98,8 +98,8 @@ class Recorder(Callback):
         self._summary = note.Summary(self.config, self.parameters, self.inputs, command, git)
         self._began = time.monotonic()
         self._journal = Journal(self.folder, exist_ok=self.resumed)
-        for folder in (self.folder, self.folder / run_figures.FOLDER, self.folder / overlays.FOLDER):
-            remove_partial(folder)
+        for name in (".", run_figures.FOLDER, overlays.FOLDER, image_tables.FOLDER):
+            remove_partial(self.folder / name)
         self._already = AlreadyRecorded.read(self.folder / journal.FILE, plan.first_step)
         self._best = plan.best
         self._first_step, self._last_step = plan.first_step + 1, plan.total_steps
@@ -129,6 +129,7 @@ class Recorder(Callback):
     def on_evaluation(self, record: EvaluationEvent) -> None:
         if record.improved:
             self._best = record
+        image_tables.write(self.folder, record)
         metrics = {recorded(name): value for name, value in record.evaluation.metrics.items()}
         self._record_once(record.step, metrics, "val/loss")
         for sample, path in overlays.write_overlays(self.folder, record, self.config.dataset):
@@ -231,6 +232,8 @@ class Recorder(Callback):
         """
         self._record_note(status)
         self._record_checkpoints(with_model=status != "killed")
+        if (self.folder / image_tables.FOLDER).is_dir():
+            self._journal.append("artifact", path=image_tables.FOLDER, to=image_tables.FOLDER)
         registration = self._registration() if status == "finished" and "best" in self._checkpoints else None
         if registration is not None:
             self._record_model(registration)

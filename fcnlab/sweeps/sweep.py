@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 import threading
 import time
@@ -24,9 +25,9 @@ from fcnlab.core.files import shortest
 from fcnlab.metrics import names
 from fcnlab.recording import journal, provenance
 from fcnlab.recording.journal import Journal
-from fcnlab.recording.tags import BEST_TAG, FOLDER_TAG, REASON_TAG, ROLE_TAG, SWEEP_TAG
+from fcnlab.recording.tags import BEST_TAG, FOLDER_TAG, REASON_TAG, ROLE_TAG, SWEEP_TAG, VERDICT_TAG
 from fcnlab.sweeps import result as results
-from fcnlab.sweeps import stages, stop_request, summary
+from fcnlab.sweeps import stages, stop_request, summary, verdict
 from fcnlab.sweeps.axes import axes_of, planned
 from fcnlab.sweeps.launcher import is_sequential
 from fcnlab.sweeps.manifest import SweepManifest
@@ -63,6 +64,7 @@ class Sweep:
         self._mlflow: MLflowCallback | None = None
         self._planned: list[list[str]] = []
         self._recorded: set[int] = set()
+        self._looked: set[int] = set()
         self._counts: dict[str, float] = {}
         self._over = threading.Event()
         self._follower: threading.Thread | None = None
@@ -87,6 +89,10 @@ class Sweep:
         else:
             self.axes = axes_of(config.hydra.overrides.task, config.hydra.sweeper.get("params"))
             self._planned = planned(self.axes, config.hydra.sweeper)
+        if verdict.is_verdict(config.hydra.sweeper):
+            verdict.read(config.hydra.sweeper, config.hydra.overrides.task, config.seed)  # refuses what is no pair
+            verdict.design(config.hydra.sweeper)
+            self.axes["seed"] = []
         with read_write(config.hydra):  # from which Hydra composes every job, perhaps in another directory
             config.hydra.overrides.hydra.append(override("hydra.sweep.dir", self.folder))
         self._open_journal(tracking)
@@ -128,10 +134,11 @@ class Sweep:
         found.sort(key=lambda result: result.number)
         succeeded = error is None and all(result.succeeded for result in found)
         status = "killed" if interrupted else "finished" if succeeded else "failed"
+        conclusion = None
         try:
             if error is not None and not interrupted:
                 self._journal.append("tags", values={REASON_TAG: redact(one_line(error))})
-            self._record_result(found, status)
+            conclusion = self._record_result(found, status)
             self._journal.append("end", status=status)
             self._journal.flush()
         except (TrackingError, OSError) as error:
@@ -143,6 +150,10 @@ class Sweep:
         summary.show(found, self.monitor, self.axes)
         name = shlex.quote(shortest(self.folder))
         say = partial(get_console().print, markup=False, highlight=False, soft_wrap=True)
+        if (study := verdict.read_study(self.folder)) is not None:
+            say(study.sentence)
+        elif conclusion is not None:
+            say(conclusion)
         say(f"The sweep is {status}. To compare: python -m fcnlab.compare sweep={name}")
         if status != "finished":
             say(f"To run what is missing: python -m fcnlab.train sweep.resume={name}")
@@ -158,6 +169,7 @@ class Sweep:
         begun = next(journal.read(self.folder / journal.FILE), None) is not None
         history = journal.history(self.folder / journal.FILE)
         self._recorded = {number for number, _ in history.get(self.monitor, ())}
+        self._looked = {number for number, _ in history.get("verdict/difference", ())}
         self._counts = {name: points[-1][1] for name, points in history.items() if name.startswith("sweep/")}
         try:
             self.manifest.write(self.folder)
@@ -203,10 +215,22 @@ class Sweep:
                 self._journal.append("metrics", step=result.number, values=values)
                 self._recorded.add(result.number)
         by_status = Counter(result.status for result in found)
+        self._record_study()
         counts = {f"sweep/{status}": float(by_status[status]) for status in ("finished", "pruned", "failed", "killed")}
         if any(counts.values()) and counts != self._counts:
             self._journal.append("metrics", step=int(sum(counts.values())), values=counts)
             self._counts = counts
+
+    def _record_study(self) -> None:
+        """Record the difference after each pair of a study that stops by itself, with its interval, over the pairs."""
+        study = verdict.read_study(self.folder)
+        for look in study.looks if study is not None else ():
+            if look.pairs in self._looked:
+                continue
+            measured = {"difference": look.mean, "low": look.low, "high": look.high}
+            values = {f"verdict/{name}": value for name, value in measured.items() if math.isfinite(value)}
+            self._journal.append("metrics", step=look.pairs, values=values)
+            self._looked.add(look.pairs)
 
     def _stop_trials(self) -> None:
         """Stop the trials, also those that other processes started; each saves its state before it ends."""
@@ -226,19 +250,27 @@ class Sweep:
                 result.reason = None if interrupted else JOB_LOST
                 result.write(self.folder)
 
-    def _record_result(self, found: Sequence[TrialResult], status: str) -> None:
-        trainings = results.read_trainings(found)
+    def _record_result(self, found: Sequence[TrialResult], status: str) -> str | None:
+        """Write the table and the note into the parent run, and return the table's conclusion, if there is a table."""
+        trainings, conclusion = results.read_trainings(found), None
         note = summary.note(found, self.axes, status, self._command())
         best = self._best(found)
         tags = {BEST_TAG: best.run_id} if best is not None and best.run_id else {}
+        study = verdict.read_study(self.folder)
+        if study is not None:
+            looks = "The table knows of no looks; the decision does."
+            note, tags[VERDICT_TAG] = f"{study.sentence} {looks}\n\n{note}", study.word
+            self._journal.append("artifact", path=verdict.FILE, to=None)
         if any(training.metrics for training in trainings):
             from fcnlab.comparison import compare, markdown, write_report
 
-            comparison = compare(trainings, self.monitor)
+            comparison = compare(trainings, self.monitor, margin=None if study is None else study.margin)
             write_report(comparison, self.folder / "comparison")
             self._journal.append("artifact", path="comparison", to="comparison")
             note = f"{note}\n\n{markdown(comparison, short=True)}"[:_MAX_NOTE_LENGTH]
+            conclusion = comparison.conclusion
         self._journal.append("tags", values={_NOTE_TAG: note, **tags})
+        return conclusion
 
     def _best(self, found: Sequence[TrialResult]) -> TrialResult | None:
         finished = [result for result in found if result.status == "finished" and result.value is not None]

@@ -55,6 +55,24 @@ class RunReader(Connection):
         with self._errors():
             return self._client.get_run(run_id).data.tags.get(name)
 
+    def tags(self, run_id: str) -> dict[str, str]:
+        """Return all tags of a run.
+
+        Raises:
+            TrackingError: If there is no such run.
+        """
+        with self._errors():
+            return dict(self._client.get_run(run_id).data.tags)
+
+    def metric_names(self, run_id: str) -> list[str]:
+        """Return the recorded names of a run's metrics.
+
+        Raises:
+            TrackingError: If there is no such run.
+        """
+        with self._errors():
+            return sorted(self._client.get_run(run_id).data.metrics)
+
     def input_digests(self, run_id: str) -> dict[str, str]:
         """Return the digest of each data set of a run, by the context in which it was used."""
         with self._errors():
@@ -76,6 +94,21 @@ class RunReader(Connection):
         """
         with self._errors(), tempfile.TemporaryDirectory() as folder:
             return Path(self._client.download_artifacts(run_id, artifact, folder)).read_text(encoding="utf-8")
+
+    def has_artifact(self, run_id: str, artifact: str) -> bool:
+        """Return whether a run has an artifact, by its path of a folder and a file."""
+        with self._errors():
+            found = self._client.list_artifacts(run_id, artifact.rpartition("/")[0] or None)
+            return any(item.path == artifact for item in found)
+
+    def read_bytes(self, run_id: str, artifact: str) -> bytes:
+        """Return an artifact of a run.
+
+        Raises:
+            TrackingError: If there is no such artifact.
+        """
+        with self._errors(), tempfile.TemporaryDirectory() as folder:
+            return Path(self._client.download_artifacts(run_id, artifact, folder)).read_bytes()
 
     def search_runs(self, experiment: str | None = None, filter: str = "") -> list[Run]:
         """Return every run that matches, in the order of their start times.

@@ -13,6 +13,7 @@ from mindspore import Tensor, nn
 
 from fcnlab.losses import SummedLoss
 from fcnlab.metrics.confusion import ConfusionMatrix
+from fcnlab.metrics.image_counts import ImageCounts
 from fcnlab.metrics.names import IOU, SUMMARY, higher_is_better
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Evaluation:
         confusion: The confusion matrix of all images together.
         class_names: The names of the classes, in the order of the matrix.
         samples: The first few samples, each with its H x W predicted class indices.
+        images: The confusion matrix of each image; None for an evaluation that was read from a state.
         stage: What the names of the metrics begin with: ``val``, or ``test`` for the test images.
     """
 
@@ -39,6 +41,7 @@ class Evaluation:
     confusion: ConfusionMatrix
     class_names: Sequence[str]
     samples: Sequence[tuple[Sample, np.ndarray]]
+    images: ImageCounts | None = None
     stage: str = "val"
 
     @property
@@ -173,7 +176,7 @@ class Evaluator:
         """
         confusion = ConfusionMatrix(self.num_classes, self.ignore_index)
         loss = _TotalLoss(self.step.loss)
-        samples = []
+        samples, names, matrices = [], [], []
         self.step.set_train(False)
         try:
             for index, batch in enumerate(loader):
@@ -184,9 +187,15 @@ class Evaluator:
                 image_loss, prediction = self.step(images, labels)
                 prediction = prediction.asnumpy()
                 loss.add(image_loss, int(np.count_nonzero(batch.labels != self.ignore_index)))
-                confusion.update(batch.labels, prediction)
+                alone = ConfusionMatrix(self.num_classes, self.ignore_index)
+                alone.update(batch.labels, prediction)
+                confusion.merge(alone)
+                names += batch.names
+                matrices.append(alone.counts)
                 if index < keep:
                     samples.append((loader.raw(index), prediction[0]))
         finally:
             self.step.set_train(True)
-        return Evaluation(loss.value, confusion, self.class_names, samples, stage=stage)
+        counts = np.array(matrices, np.int64).reshape(-1, self.num_classes, self.num_classes)
+        images = ImageCounts(tuple(names), tuple(loader.groups), counts)
+        return Evaluation(loss.value, confusion, self.class_names, samples, images, stage)

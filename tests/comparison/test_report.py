@@ -61,7 +61,13 @@ def test_every_table_says_on_how_many_pairs_a_difference_rests():
     console = Console(width=100, record=True, file=io.StringIO())
     show(found, console)
     (row,) = [line for line in console.export_text().splitlines() if line.startswith("│ fcn16s") and "-0.0995" in line]
-    assert [cell.strip() for cell in row.split("│")][2:7] == ["3", "0.7343 ± 0.2215", "-0.0995", "2", "0.0032"]
+    assert [cell.strip() for cell in row.split("│")][2:7] == [
+        "3",
+        "0.7343 ± 0.2215",
+        "-0.0995 [-0.1059, -0.0931]",
+        "2",
+        "0.0032",
+    ]
 
 
 def test_without_a_best_group_nothing_is_bold(tmp_path):

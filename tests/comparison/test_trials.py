@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from recorded_trials import SWEEP, write
@@ -9,6 +10,7 @@ from recorded_trials import SWEEP, write
 from fcnlab.comparison.trials import read_folder, read_trials
 from fcnlab.config import TrackingConfig
 from fcnlab.core.errors import TrackingError
+from fcnlab.metrics.image_counts import ImageCounts
 from fcnlab.recording import journal
 from fcnlab.recording.journal import Journal
 from fcnlab.tracking.annotation import annotate, record_failure
@@ -18,8 +20,16 @@ from fcnlab.tracking.store import Store
 
 def test_both_sources_say_the_same(tmp_path, uri):
     folder = write(tmp_path / "a", tags={"fcnlab.sweep": SWEEP, "fcnlab.trial": "3"})
+    counts = ImageCounts(("a", "b"), ("a", "b"), np.arange(8).reshape(2, 2, 2), step=2)
+    counts.write(folder / "image_counts/best.npz")
+    written = Journal(folder, exist_ok=True)
+    written.append("artifact", path="image_counts", to="image_counts")
+    written.append("end", status="finished")
+    written.close()
     sync(folder, uri)
     here, (there,) = read_folder(folder), read_trials(Store(uri), experiment="study")
+    for found in (here.image_counts, there.image_counts):
+        assert (found.names, found.step, found.counts.tolist()) == (("a", "b"), 2, counts.counts.tolist())
     assert here.metrics == there.metrics == {"val/mean_iou": 0.6, "val/iou/cell": 0.3}
     assert here.best_step == there.best_step == 2
     assert here.parameters == there.parameters == 1234

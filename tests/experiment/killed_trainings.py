@@ -35,8 +35,9 @@ from mindspore import Tensor
 from fcnlab.core import files
 from fcnlab.experiment.run import train
 from fcnlab.metrics.confusion import ConfusionMatrix
+from fcnlab.metrics.image_counts import ImageCounts
 from fcnlab.models.checkpoint import read_weights
-from fcnlab.recording import journal, run_figures
+from fcnlab.recording import image_tables, journal, run_figures
 from fcnlab.tracking import sending_client
 from fcnlab.training.evaluation import Evaluation, Evaluator
 from fcnlab.training.step import TrainStep
@@ -113,16 +114,19 @@ def step(self, images, labels, learning_rate, *masks):
 
 def evaluate(self):
     """Evaluate a prediction that is better the more steps were made."""
-    confusion, samples = ConfusionMatrix(self.num_classes, self.ignore_index), []
+    confusion, samples, counts = ConfusionMatrix(self.num_classes, self.ignore_index), [], []
     total = float(self.step.network.trainable_params()[0].asnumpy().sum(dtype=np.float64))
     for index, batch in enumerate(self.loader):
         right = int(abs(total)) % 32 + 16
         prediction = batch.labels.copy()
         prediction[:, right:] = 0
+        before = confusion.counts.copy()
         confusion.update(batch.labels, prediction)
+        counts.append(confusion.counts - before)
         if index < self.keep:
             samples.append((self.loader.raw(index), prediction[0]))
-    return Evaluation(total, confusion, self.class_names, samples)
+    names = tuple(self.loader.groups)
+    return Evaluation(total, confusion, self.class_names, samples, ImageCounts(names, names, np.array(counts)))
 
 
 def draw(folder, counts, class_names):
@@ -194,6 +198,7 @@ def content(folder):
     return {
         "files": sorted(found),
         "checkpoints": checkpoints,
+        "image counts": {name: (folder / name).read_bytes().hex() for name in (image_tables.BEST, image_tables.LAST)},
         "history": kept,
         "steps": [number for number, _ in history["train/images_per_second"]],
         "listed": listed,

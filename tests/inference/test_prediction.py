@@ -1,12 +1,21 @@
 """A folder of predictions knows what each of them was made from, whatever was interrupted."""
 
+import csv
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from fcnlab.core.errors import ConfigError
-from fcnlab.inference.prediction import SETTINGS_FILE, SOURCES_FILE, OutputFolder, PredictionOptions
+from fcnlab.inference.prediction import (
+    SETTINGS_FILE,
+    SOURCES_FILE,
+    OutputFolder,
+    PredictionOptions,
+    PredictionOutcome,
+    label_all,
+)
 
 
 @pytest.fixture
@@ -60,6 +69,31 @@ def test_masks_of_another_checkpoint_that_were_not_made_again_are_not_mixed_in(f
     assert re.search(r"'b' is there already, made with another checkpoint and not", refusal(folder, "c2", both))
     folder.claim("c2", both, overwrite=True)
     assert not folder.has("b")
+
+
+class Unsure:
+    """Labels each image with the confidence that its first pixel says, in percent."""
+
+    palette, class_names = np.zeros((2, 3), np.uint8), ["a", "b"]
+
+    def predict_with_confidence(self, image, **views):
+        return np.zeros(image.shape[:2], np.uint8), np.full(image.shape[:2], image[0, 0, 0] / 100, np.float32)
+
+
+def test_the_most_doubtful_images_are_reviewed_first(tmp_path):
+    def call(**sure):
+        options, outcome = PredictionOptions(overlays=False, review=True), PredictionOutcome()
+        output = OutputFolder(tmp_path / "out", options)
+        images = {name: np.full((4, 5, 3), percent, np.uint8) for name, percent in sure.items() if not output.has(name)}
+        made = [SimpleNamespace(name=name, read=lambda image=image: image) for name, image in images.items()]
+        assert [*label_all(Unsure(), made, output, options, outcome)] == [*images]
+        with (tmp_path / "out" / "review.csv").open(newline="") as file:
+            return [(row["image"], round(float(row["doubt"]), 6)) for row in csv.DictReader(file)], [*images]
+
+    assert call(a=90, b=60) == ([("b", 0.4), ("a", 0.1)], ["a", "b"])
+    assert call(a=90, b=60, c=75) == ([("b", 0.4), ("c", 0.25), ("a", 0.1)], ["c"])  # what is there is not made again
+    (tmp_path / "out" / "masks" / "b.png").unlink()
+    assert call(a=90, b=99) == ([("c", 0.25), ("a", 0.1), ("b", 0.01)], ["b"])
 
 
 def test_another_file_or_checkpoint_is_refused(folder, tmp_path):

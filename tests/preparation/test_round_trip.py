@@ -240,6 +240,8 @@ def test_folds_and_test_images_of_a_prepared_folder(tmp_path):
     assert [*folds[1][0]] == [*train]
     held = [name for _, members in folds for name in members]
     assert sorted([*held, *test]) == sorted(truth)
+    validation = folder(fcnlab.compose(["dataset=folder", f"dataset.root={root}"]).dataset, "val")
+    assert validation.groups == [name[:2] for name in validation.names]
     for others, members in folds:
         assert {*others, *members} == {*held}
         assert not {name[:2] for name in others} & {name[:2] for name in members}

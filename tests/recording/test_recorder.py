@@ -20,6 +20,7 @@ from fcnlab.comparison.trials import read_folder
 from fcnlab.config import compose
 from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError
 from fcnlab.experiment import assembly
+from fcnlab.metrics.image_counts import ImageCounts
 from fcnlab.recording import journal, run_figures
 from fcnlab.recording.inputs import Input
 from fcnlab.recording.provenance import DIFF_FILE
@@ -68,6 +69,11 @@ def test_a_run_holds_what_it_should(trained):
     assert artifacts >= {"checkpoints/best.safetensors", "checkpoints/last.safetensors", "figures/learning_curves.png"}
     counts = Path(client.download_artifacts(result.run_id, "figures/confusion_matrix.csv")).read_text()
     assert counts.count("membrane") == 2  # once as a row, once as a column
+    for name, step in (("best", result.best.step), ("last", 4)):
+        images = ImageCounts.read(Path(client.download_artifacts(result.run_id, f"image_counts/{name}.npz")))
+        assert (images.names, images.groups, images.step) == (("val-0000", "val-0001"), images.names, step)
+        recorded = {point.step: point.value for point in client.get_metric_history(result.run_id, "val/pixel_accuracy")}
+        assert images.total.trace() / images.total.sum() == recorded[step]
 
 
 def test_a_run_says_which_run_it_started_from(trained, tmp_path):

@@ -84,6 +84,24 @@ def steps_of(folder):
     return [step for step, _ in history.get("train/loss", [])]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_store")
+def test_a_study_that_stops_by_itself_has_its_decision_in_the_parent(tmp_path):
+    words = ["hydra/sweeper=verdict", "arch=fcn32s,fcn16s", "margin=0.9", "max_pairs=3", "hydra.sweeper.min_pairs=2"]
+    small = [word for word in SMALL if not word.startswith("arch=")]
+    code, out, err = finish(start(tmp_path, "-m", *words, *small, "optimizer.lr=0.01"), 900)
+    assert code == 0, err
+    client, (parent,), trials = runs(tmp_path)
+    assert len(trials) in (4, 6)
+    seeds = [trial.data.params["seed"] for trial in trials]
+    assert seeds == sorted(seeds)
+    assert parent.data.tags["fcnlab.verdict"] in ("equivalent", "better", "undecided")
+    assert parent.data.tags["mlflow.note.content"].splitlines()[0].split(". ")[0] in out.replace("\n", " ")
+    assert "verdict.json" in {item.path for item in client.list_artifacts(parent.info.run_id)}
+    points = client.get_metric_history(parent.info.run_id, "verdict/difference")
+    assert [point.step for point in points] == list(range(1, len(trials) // 2 + 1))
+
+
 @pytest.mark.usefixtures("own_store")
 def test_a_poisoned_trial_costs_itself_alone(tmp_path):
     code, out, err = run(tmp_path, "-m", *SMALL, "trainer.mode=pynative", "seed=1,-1")

@@ -1,0 +1,292 @@
+"""Trains the first steps of a recorded run again, and says what agrees with its record."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fcnlab.config import Config
+from fcnlab.experiment.run_record import RunRecord
+from fcnlab.training.callbacks import Callback, EvaluationEvent, StepEvent
+
+if TYPE_CHECKING:
+    from fcnlab.recording.inputs import Input
+
+Status = Literal["agrees", "differs", "not checked"]
+
+_SAME_BITS = ("mindspore", "numpy", "cpu", "kernels", "platform")
+"""What of the environment must be the same for the same bits. Another Python or MLflow computes no loss."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one part of a record.
+
+    Attributes:
+        what: The part.
+        status: Whether it agrees, or why it could not be checked.
+        text: What a reader should know, as a sentence.
+    """
+
+    what: str
+    status: Status
+    text: str
+
+
+@dataclass
+class Replayed:
+    """What the training gave this time; the attributes are those of `RunRecord`."""
+
+    losses: dict[int, float] = field(default_factory=dict)
+    evaluations: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    initial_weights: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def compare(record: RunRecord, replayed: Replayed, steps: int, tolerance: float) -> list[Finding]:
+    """Return what agrees, what does not, and what cannot be told.
+
+    On the same kind of machine, with the same versions and operators, everything must agree bit for bit. Elsewhere
+    rounding differs and grows with each step, so that losses must agree within a relative and metrics within an
+    absolute tolerance.
+
+    Args:
+        record: What the run recorded.
+        replayed: What the training gave this time.
+        steps: The number of steps that were trained again.
+        tolerance: The tolerance.
+    """
+    findings = [_code(record, replayed), *_inputs(record, replayed)]
+    others = [key for key in _SAME_BITS if record.environment.get(key) != replayed.environment.get(key)]
+    findings.append(_machine(record, replayed, others))
+    if any(finding.status == "differs" for finding in findings):
+        reason = "cannot agree, since the training did not start from the same images and weights"
+        return [*findings, Finding("losses", "not checked", reason), Finding("metrics", "not checked", reason)]
+    tolerance = tolerance if others else 0.0
+    return [*findings, _losses(record, replayed, steps, tolerance), _metrics(record, replayed, steps, tolerance)]
+
+
+def _code(record: RunRecord, replayed: Replayed) -> Finding:
+    then, now = (found.environment for found in (record, replayed))
+    if "git.commit" not in then or "git.commit" not in now:
+        same = then.get("fcnlab") == now.get("fcnlab")
+        text = f"The run says version {then.get('fcnlab', 'unknown')} and no commit; here is {now.get('fcnlab')}."
+        return Finding("code", "not checked" if not same else "agrees", text)
+    if then["git.commit"] != now["git.commit"]:
+        text = f"The run was made by commit {then['git.commit'][:12]}, and here is {now['git.commit'][:12]}."
+        return Finding("code", "not checked", text)
+    if "true" in (then.get("git.dirty"), now.get("git.dirty")):
+        text = f"The commit is the same, {then['git.commit'][:12]}, but there are changes that are not committed."
+        return Finding("code", "not checked", text)
+    return Finding("code", "agrees", f"The commit is the same, {then['git.commit'][:12]}.")
+
+
+def _inputs(record: RunRecord, replayed: Replayed) -> list[Finding]:
+    findings = []
+    for context, digest in replayed.digests.items():
+        then = record.digests.get(context)
+        if then is None:
+            findings.append(Finding(f"{context} images", "not checked", "The run did not record their digest."))
+        elif then == digest:
+            findings.append(Finding(f"{context} images", "agrees", f"Their digest is the same, {digest[:12]}."))
+        else:
+            text = f"Their digest was {then[:12]}, and is {digest[:12]} here: they are other images."
+            findings.append(Finding(f"{context} images", "differs", text))
+    then, now = record.initial_weights, replayed.initial_weights
+    if now is not None:
+        if then is None:
+            findings.append(Finding("initial weights", "not checked", "The run did not record their digest."))
+        elif then == now:
+            findings.append(Finding("initial weights", "agrees", f"Their SHA-256 is the same, {now[:12]}."))
+        else:
+            text = f"Their SHA-256 was {then[:12]}, and is {now[:12]} here: init_from is another file."
+            findings.append(Finding("initial weights", "differs", text))
+    return findings
+
+
+def _machine(record: RunRecord, replayed: Replayed, others: Sequence[str]) -> Finding:
+    if not others:
+        text = "Processor, operators, MindSpore and numpy are the same, so that losses must agree bit for bit."
+        return Finding("machine", "agrees", text)
+    parts = [f"{key} {record.environment.get(key)}, here {replayed.environment.get(key)}" for key in others]
+    text = f"It is another one ({'; '.join(parts)}), so that bits cannot be checked, but a tolerance can."
+    return Finding("machine", "not checked", text)
+
+
+def _losses(record: RunRecord, replayed: Replayed, steps: int, tolerance: float) -> Finding:
+    known = [step for step in range(1, steps + 1) if step in record.losses and step in replayed.losses]
+    if not known:
+        return Finding("losses", "not checked", f"The run recorded no loss of its first {steps} steps.")
+    off = {step: _relative(record.losses[step], replayed.losses[step]) for step in known}
+    which = f"step {known[0]}" if len(known) == 1 else f"{len(known)} steps"
+    return _judged("losses", f"The losses of {which}", off, tolerance, "relatively", record)
+
+
+def _metrics(record: RunRecord, replayed: Replayed, steps: int, tolerance: float) -> Finding:
+    off: dict[int, float] = {}
+    for step, metrics in replayed.evaluations.items():
+        then = record.evaluations.get(step)
+        if then is None or step > steps:
+            continue
+        for name in {*then, *metrics}:
+            distance = _relative if name == "val/loss" else _absolute
+            worst = distance(then.get(name, math.nan), metrics.get(name, math.nan))
+            off[step] = max(off.get(step, 0.0), worst)
+    if not off:
+        return Finding("metrics", "not checked", f"There is no evaluation within the first {steps} steps.")
+    which = "1 evaluation" if len(off) == 1 else f"{len(off)} evaluations"
+    return _judged("metrics", f"The metrics of {which}", off, tolerance, "", record)
+
+
+def _judged(
+    what: str, subject: str, off: Mapping[int, float], tolerance: float, how: str, record: RunRecord
+) -> Finding:
+    first = next((step for step, distance in off.items() if not distance <= tolerance), None)
+    worst = max(off.values())
+    how = f" {how}".rstrip()
+    if first is None:
+        exact = worst == 0
+        text = "agree bit for bit" if exact else f"differ by {worst:.2g}{how} at most, within {tolerance:g}"
+        return Finding(what, "agrees", f"{subject} {text}.")
+    text = f"{subject} differ from step {first} on, by {worst:.2g}{how} at most; {tolerance:g} is allowed."
+    if record.resumed_at:
+        text += f" The run was resumed after step {record.resumed_at}, perhaps with other keys."
+    return Finding(what, "differs", text)
+
+
+def _relative(then: float, now: float) -> float:
+    """Return the relative difference; 0 only for the same number, or for NaN twice, and infinity with one NaN."""
+    if then == now or (math.isnan(then) and math.isnan(now)):
+        return 0.0
+    if not (math.isfinite(then) and math.isfinite(now)):
+        return math.inf
+    return abs(then - now) / max(abs(then), abs(now))
+
+
+def _absolute(then: float, now: float) -> float:
+    if then == now or (math.isnan(then) and math.isnan(now)):
+        return 0.0
+    return abs(then - now) if math.isfinite(then) and math.isfinite(now) else math.inf
+
+
+class _EnoughError(Exception):
+    """Ends a training whose first steps are all that is wanted."""
+
+
+class _Watcher(Callback):
+    """Keeps losses and metrics, and ends the training after a number of steps and the evaluation that belongs to them.
+
+    Args:
+        replayed: Takes what the training gives.
+        steps: The number of steps.
+        evaluates: Whether the run evaluated right after that step.
+        advance: Called after each step.
+    """
+
+    def __init__(self, replayed: Replayed, steps: int, evaluates: bool, advance: Callable[[int], None]) -> None:
+        self._replayed = replayed
+        self._steps = steps
+        self._evaluates = evaluates
+        self._advance = advance
+
+    def on_step(self, event: StepEvent) -> None:
+        self._replayed.losses[event.step] = event.loss
+        self._advance(event.step)
+        if event.step >= self._steps and not self._evaluates:
+            raise _EnoughError
+
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        self._replayed.evaluations[event.step] = event.evaluation.metrics
+        if event.step >= self._steps:
+            raise _EnoughError
+
+
+def replay(
+    config: Config, record: RunRecord, steps: int | None, advance: Callable[[int], None]
+) -> tuple[Replayed, int]:
+    """Train the first steps of a configuration, and record nothing.
+
+    Args:
+        config: The recorded configuration, with paths of this machine.
+        record: What the run recorded; if its images are others, nothing is trained.
+        steps: The number of steps; None for all.
+        advance: Called with the number of each step.
+
+    Returns:
+        What the training gave, and the number of its steps.
+
+    Raises:
+        FcnlabError: If the images, the weights or the configuration cannot be used.
+    """
+    import mindspore as ms
+
+    from fcnlab.core import device
+    from fcnlab.experiment import assembly
+
+    device.configure(config.trainer.device, config.trainer.mode)
+    ms.set_seed(config.seed)
+    # What a training keeps for later is not needed; how long it is stays, since the learning rate follows from that.
+    kept = {"ckpt": False, "checkpoint_minutes": None, "checkpoint_epochs": None, "save_every": None}
+    config = replace(config, trainer=replace(config.trainer, **kept), resume=None, from_run=None)
+    data = assembly.build_data(config)
+    config = assembly.settle_class_weights(config, data)
+    inputs: list[Input] = assembly.describe_inputs(config, data)
+    network = assembly.build_network(config)
+    initialisation = assembly.initialise_network(config, network)
+    config = assembly.settle_mean(config, initialisation)
+    replayed = Replayed(
+        digests={item.context: item.digest for item in inputs if item.context in ("training", "validation")},
+        initial_weights=None if initialisation is None else initialisation.sha256,
+        environment=environment(config),
+    )
+    if any(finding.status == "differs" for finding in _inputs(record, replayed)):
+        return replayed, 0
+    with tempfile.TemporaryDirectory(prefix="fcnlab-verify-") as folder:
+        callbacks: list[Callback] = []
+        trainer = assembly.build_trainer(config, network, data, Path(folder), callbacks)
+        total = trainer.plan.total_steps
+        steps = total if steps is None else min(steps, total)
+        trainer.callbacks.append(_Watcher(replayed, steps, steps in record.evaluations, advance))
+        size = config.dataset.crop_size
+        trainer.compile((config.dataset.channels, size, size))
+        with suppress(_EnoughError):
+            trainer.fit()
+    return replayed, steps
+
+
+def environment(config: Config) -> dict[str, str]:
+    """Return what a training would be made with here, as the tags of a run say it."""
+    from fcnlab.experiment.run_record import ENVIRONMENT
+    from fcnlab.recording import provenance
+
+    tags = provenance.tags(config, [], [], provenance.git_state(provenance.repository_folder()))
+    return {name: tags[name] for name in ENVIRONMENT if name in tags}
+
+
+def require_same_training(recorded: Config, config: Config) -> None:
+    """Refuse overrides that would make another training than the recorded one.
+
+    Args:
+        recorded: The recorded configuration.
+        config: The same with overrides.
+
+    Raises:
+        ConfigError: It names the key.
+    """
+    from fcnlab.config.roles import Role
+    from fcnlab.config.schema import leaves, role_of
+    from fcnlab.core.errors import ConfigError
+
+    before = {key: value for key, value, _ in leaves(recorded)}
+    for key, value, metadata in leaves(config):
+        if value != before.get(key) and Role.MACHINE not in role_of(metadata) and key != "init_from":
+            raise ConfigError(
+                f"{key}={value}: the run has {key}={before.get(key)}, and with another value it is no longer the same "
+                "training; only keys of this machine may be set, such as dataset.root and init_from"
+            )
