@@ -14,6 +14,7 @@ from mindspore import Tensor, nn
 from fcnlab.losses import SummedLoss
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.metrics.names import IOU, SUMMARY, higher_is_better
+from fcnlab.training.ranking import RankedImage, Ranking
 
 if TYPE_CHECKING:
     from fcnlab.data.dataset import Sample
@@ -33,6 +34,7 @@ class Evaluation:
         class_names: The names of the classes, in the order of the matrix.
         samples: The first few samples, each with its H x W predicted class indices.
         stage: What the names of the metrics begin with: ``val``, or ``test`` for the test images.
+        ranked: The worst, the median and the best image; none if no samples are kept.
     """
 
     loss: float
@@ -40,6 +42,7 @@ class Evaluation:
     class_names: Sequence[str]
     samples: Sequence[tuple[Sample, np.ndarray]]
     stage: str = "val"
+    ranked: Sequence[RankedImage] = ()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -128,7 +131,8 @@ class Evaluator:
         num_classes: The number of classes, without void.
         ignore_index: The label of void pixels.
         class_names: The name of each class.
-        keep: The number of samples to keep with their predictions, to be drawn.
+        keep: The number of samples to keep with their predictions, to be drawn. Unless it is 0, the worst, the median
+            and the best image are found, too.
         channels: The number of the images' channels.
         compiler: Compiles the evaluation before the first image; None where nothing is compiled.
     """
@@ -173,7 +177,7 @@ class Evaluator:
         """
         confusion = ConfusionMatrix(self.num_classes, self.ignore_index)
         loss = _TotalLoss(self.step.loss)
-        samples = []
+        samples, ranking = [], Ranking()
         self.step.set_train(False)
         try:
             for index, batch in enumerate(loader):
@@ -184,9 +188,14 @@ class Evaluator:
                 image_loss, prediction = self.step(images, labels)
                 prediction = prediction.asnumpy()
                 loss.add(image_loss, int(np.count_nonzero(batch.labels != self.ignore_index)))
-                confusion.update(batch.labels, prediction)
+                alone = ConfusionMatrix(self.num_classes, self.ignore_index)
+                alone.update(batch.labels, prediction)
+                confusion.merge(alone)
+                if keep:
+                    ranking.add(index, alone.mean_iou, prediction[0])
                 if index < keep:
                     samples.append((loader.raw(index), prediction[0]))
         finally:
             self.step.set_train(True)
-        return Evaluation(loss.value, confusion, self.class_names, samples, stage=stage)
+        ranked = [RankedImage(role, iou, loader.raw(index), shown) for role, iou, index, shown in ranking]
+        return Evaluation(loss.value, confusion, self.class_names, samples, stage=stage, ranked=ranked)
