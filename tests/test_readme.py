@@ -63,7 +63,7 @@ def anchor(heading):
 
 DOCUMENTS = [
     README,
-    *sorted(README.parent.glob("experiments/*/README.md")),
+    *sorted(README.parent.glob("experiments/**/README.md")),
     *sorted(README.parent.glob(".github/*.md")),
 ]
 
