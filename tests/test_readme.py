@@ -63,6 +63,7 @@ def anchor(heading):
 
 DOCUMENTS = [
     README,
+    README.with_name("README.zh.md"),
     *sorted(README.parent.glob("experiments/**/README.md")),
     *sorted(README.parent.glob(".github/*.md")),
 ]
