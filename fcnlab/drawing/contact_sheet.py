@@ -14,10 +14,10 @@ from fcnlab.drawing.palette import class_palette
 from fcnlab.drawing.panels import class_entries, fitted, gap_beside
 from fcnlab.drawing.side_by_side import compared, error_entries
 
-MOST_ROWS = 12
+MOST_ROWS = 8
 """The number of evaluations that a sheet shows at most."""
 
-_SIDE = 128  # pixels of a panel's longer side
+_SIDE = 112  # pixels of a panel's longer side
 
 
 def contact_strip(
