@@ -64,6 +64,7 @@ def in_another_process(folder, config, values):
     return run("-c", code, str(folder / "config.pickle"))
 
 
+@pytest.mark.usefixtures("own_python")  # what it imports is looked at
 def test_help_lists_the_names_and_imports_no_plug_in():
     code = (
         "import atexit, runpy, sys\n"
@@ -77,6 +78,7 @@ def test_help_lists_the_names_and_imports_no_plug_in():
     assert "stripes" in done.stdout
 
 
+@pytest.mark.usefixtures("own_python")  # what it imports is looked at
 def test_only_what_is_chosen_is_imported():
     code = (
         "import sys, fcnlab\n"
