@@ -7,21 +7,17 @@ from functools import lru_cache
 
 import numpy as np
 
+from fcnlab.config.schema import VOC_CLASSES
+
 VOID_COLOUR = (128, 128, 128)
 """The colour of void pixels, from which the default colours of classes keep away."""
-
-VOC_CLASSES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-"""The names of PASCAL VOC's classes, in the order of their indices."""
 
 _OKABE_ITO = (
     *((86, 180, 233), (230, 159, 0), (0, 158, 115), (240, 228, 66)),
     *((0, 114, 178), (213, 94, 0), (204, 121, 167)),
 )
 """The colours of Okabe & Ito, "Color Universal Design", 2008, without black, which cannot be seen on dark images. The
-first two are the pair that stays furthest apart for the colour-blind."""
+first two stay far apart for the colour-blind, too."""
 
 _RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 """The matrix of IEC 61966-2-1 from linear sRGB to XYZ."""

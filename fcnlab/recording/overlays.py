@@ -61,16 +61,16 @@ def write_overlays(folder: Path, record: EvaluationEvent, dataset: DatasetConfig
         title = f"step {record.step:,}, epoch {record.epoch:,}: mean IoU of all images {mean_iou:.3f}"
         write_png(path, contact_strip(images, title, **drawn_as))
         yield _STRIP_KEY, path
-        _write_contact_sheet(folder, path)
+        _write_contact_sheet(folder, record.step)
 
 
-def _write_contact_sheet(folder: Path, newest: Path) -> None:
-    """Write the contact sheet anew from the rows of all evaluations up to the newest.
+def _write_contact_sheet(folder: Path, last_step: int) -> None:
+    """Write the contact sheet anew from the rows of all evaluations up to this step.
 
     A resumed training may have rows of later ones, which are left out.
     """
-    paths = sorted(path for path in (folder / FOLDER).glob(f"*-{_STRIP}") if path.name <= newest.name)
-    strips = [read_strip(paths[place]) for place in shown_places(len(paths))]
-    write_png(
-        folder / run_figures.FOLDER / CONTACT_SHEET, contact_sheet([strip for strip in strips if strip is not None])
-    )
+    rows = {int(path.name.partition("-")[0]): path for path in (folder / FOLDER).glob(f"[0-9]*-{_STRIP}")}
+    steps = sorted(step for step in rows if step <= last_step)
+    strips = [read_strip(rows[steps[place]]) for place in shown_places(len(steps))]
+    whole = [strip for strip in strips if strip is not None]  # a kill may have left one half written
+    write_png(folder / run_figures.FOLDER / CONTACT_SHEET, contact_sheet(whole))
