@@ -10,6 +10,7 @@ import numpy as np
 
 from fcnlab.core.errors import TrackingError
 from fcnlab.data.channels import to_rgb
+from fcnlab.drawing.captions import LONGEST, caption
 from fcnlab.drawing.lettering import Entry
 from fcnlab.drawing.palette import VOID_COLOUR, class_palette
 from fcnlab.drawing.panels import class_entries, legend_rows, side_by_side
@@ -99,8 +100,9 @@ def mark_errors(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, ig
 
 def error_entries(class_names: Sequence[str]) -> list[Entry]:
     """Return the legend of the kinds of errors that `mark_errors` draws."""
-    first = class_names[0]
-    second = class_names[1] if len(class_names) == 2 else "another class"
+    room = LONGEST - len("missed: taken for ")
+    first = caption(class_names[0], room)
+    second = caption(class_names[1], room) if len(class_names) == 2 else "another"
     entries = [(MISSED, f"missed: taken for {first}"), (FALSE, f"false: taken for {second}")]
     return entries if len(class_names) == 2 else [*entries, (WRONG_CLASS, "wrong class")]
 

@@ -22,7 +22,11 @@ def test_the_legend_says_what_the_kinds_mean():
         "false: taken for cell",
     ]
     texts = [text for _, text in error_entries(["road", "car", "tree"])]
-    assert texts == ["missed: taken for road", "false: taken for another class", "wrong class"]
+    assert all(
+        text.startswith(("missed: taken for ", "false: taken for ")) and len(text) <= 28
+        for _, text in error_entries(["a name that is longer than any picture", "and another such name of a class"])
+    )
+    assert texts == ["missed: taken for road", "false: taken for another", "wrong class"]
 
 
 def test_four_panels_stand_under_their_titles_beside_a_legend():
