@@ -11,7 +11,7 @@ PYTHON ?= $(shell for candidate in python3 python3.12 python3.11 python3.10 pyth
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 ARGS ?=
 
-.PHONY: help install train sweep ui test test-slow test-compilers test-aarch64 test-wheel test-versions test-faults lint format benchmark lock clean
+.PHONY: help install train sweep ui test test-slow test-compilers test-aarch64 test-wheel test-versions test-faults lint format benchmark pictures lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1|/' | column -t -s '|'
@@ -121,6 +121,10 @@ $(VENV)/installed-benchmark: pyproject.toml .ci/constraints.txt | $(VENV)/bin/py
 
 benchmark: $(VENV)/installed-benchmark ## time training and inference against PyTorch; ARGS=--quick for four rows
 	$(BIN)/python experiments/benchmarks/speed.py $(ARGS)
+
+SLICES ?= isbi2012
+pictures: $(VENV)/installed ## draw the picture at the top of the README anew, from ISBI 2012's slices in SLICES=isbi2012
+	$(BIN)/python experiments/isbi2012/pictures.py "$(SLICES)" outputs/pictures experiments/isbi2012/strides.png
 
 # pyproject.toml says why MindSpore stays at 2.8 here.
 lock: $(VENV)/bin/python ## renew .ci/constraints.txt from pyproject.toml

@@ -7,22 +7,9 @@ import sys
 from collections.abc import Sequence
 
 import fcnlab
-from fcnlab import command
-from fcnlab import config as configuration
+from fcnlab.config.command_names import COMMANDS
+from fcnlab.config.folder import config_folder
 from fcnlab.core.errors import did_you_mean
-
-COMMANDS = {
-    "prepare": "make a data set that trains from your images and labels",
-    "train": "train a network, or with -m a sweep of several",
-    "evaluate": "measure a trained network on labelled images",
-    "predict": "label images with a trained network",
-    "compare": "say which of several trainings is better, and how sure that is",
-    "verify": "train the first steps of a run again, and say what agrees with its record",
-    "export": "write a trained network as MindIR, ONNX, torch or safetensors",
-    "track": "send the journals of trainings that are over to MLflow",
-    "doctor": "say what a training here would use, and what is wrong with it",
-}
-"""What each command does. A command is the module of its name."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -43,6 +30,8 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.argv[1:] = rest
         runpy.run_module(f"fcnlab.{name}", run_name="__main__", alter_sys=True)
     else:
+        from fcnlab import command  # not at the top: it imports Hydra, which completion does not wait for
+
         hint = did_you_mean(name, COMMANDS)
         command.leave(command.EXIT_ERROR, f"{name}: no such command; {hint}there are {', '.join(COMMANDS)}")
 
@@ -53,7 +42,7 @@ def _help() -> str:
         f"fcnlab {fcnlab.__version__}: fully convolutional networks for semantic segmentation on MindSpore\n\n"
         f"  fcnlab COMMAND [KEY=VALUE ...]\n\n{listed}\n\n"
         "`fcnlab COMMAND --help` lists the command's keys. The files of the configuration are in\n"
-        f"{configuration.config_folder()}"
+        f"{config_folder()}"
     )
 
 

@@ -234,7 +234,7 @@ def test_it_measures_what_the_training_measured_and_knows_its_run(tmp_path, monk
             assert measurement.metrics[name] == pytest.approx(then[f"val/{name}"], abs=2e-3)
     logged = MlflowClient(store).get_metric_history(result.run_id, "evaluate/mean_iou")
     assert len(logged) == 4
-    assert read_metadata(result.best_checkpoint)["palette"] == [[0, 0, 0], [128, 0, 0]]
+    assert read_metadata(result.best_checkpoint)["palette"] == [[86, 180, 233], [230, 159, 0]]
 
 
 def test_a_run_that_is_not_known_is_said_before_anything_is_computed(recorded, checkpoint, tmp_path):

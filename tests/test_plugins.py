@@ -1,8 +1,9 @@
-"""Plug-ins of another package work like built-in parts: ``example_plugin`` has one of every kind, with own keys."""
+"""Plug-ins of another package work like built-in parts: the example has one of every kind, with keys of its own."""
 
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refused, user_environment
+from own_package import SOURCE, import_path
 
 import fcnlab
 from fcnlab import compose
@@ -23,8 +25,6 @@ from fcnlab.recording import journal
 from fcnlab.registry import ENCODERS, LOSSES, REGISTRIES
 
 pytestmark = pytest.mark.usefixtures("forked_python")
-
-FOLDER = str(Path(__file__).with_name("example_plugin"))
 
 KEYS = {
     "arch.depth": "3",
@@ -44,12 +44,13 @@ SHORT = ["trainer.epochs=2", "trainer.batch_size=2", "dataset.crop_size=32", "tr
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
     """Install the example package in this process."""
-    monkeypatch.syspath_prepend(FOLDER)
+    for folder in import_path():
+        monkeypatch.syspath_prepend(folder)
 
 
 def run(*command, folder=None, **variables):
     """Run a command in a process in which the example package is installed."""
-    path = os.pathsep.join([FOLDER, *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([*import_path(), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**user_environment(), "PYTHONPATH": path, **variables}
     return subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, cwd=folder, env=environment, timeout=300
@@ -63,7 +64,7 @@ def in_another_process(folder, config, values):
     return run("-c", code, str(folder / "config.pickle"))
 
 
-@pytest.mark.usefixtures("own_python")
+@pytest.mark.usefixtures("own_python")  # what it imports is looked at
 def test_help_lists_the_names_and_imports_no_plug_in():
     code = (
         "import atexit, runpy, sys\n"
@@ -77,7 +78,7 @@ def test_help_lists_the_names_and_imports_no_plug_in():
     assert "stripes" in done.stdout
 
 
-@pytest.mark.usefixtures("own_python")
+@pytest.mark.usefixtures("own_python")  # what it imports is looked at
 def test_only_what_is_chosen_is_imported():
     code = (
         "import sys, fcnlab\n"
@@ -128,6 +129,19 @@ def test_a_configuration_goes_to_another_process_and_back(tmp_path):
         *(tmp_path, compose(WORDS)), "config.loss.alpha, config.augment.shade.strength, type(config.arch).__name__"
     )
     assert done.stdout.strip() == "0.3 0.25 arch:stack", done.stderr
+
+
+def test_the_example_says_which_keys_it_has():
+    """Its page lists what its code declares, and the commands there compose."""
+    text = (SOURCE / "README.md").read_text()
+    config, encoder = compose(WORDS), compose([*ENCODER, "augment.extra=[shade]"])
+    flat = {**configuration.flatten(config), **configuration.flatten(encoder)}
+    listed = [f"{kind}.{name}" for kind, name in re.findall(r"`(\w+)\.([\w.]+)`", text) if kind != "pyproject"]
+    assert set(KEYS) <= set(listed) <= flat.keys() | {"arch.encoder"}
+    commands = re.findall(r"^fcnlab train (.+)$", text, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        compose(command.split())
 
 
 ENCODER = ["arch.encoder=pyramid", "arch.pyramid.kernel=5", "arch.width=0.1"]

@@ -63,7 +63,8 @@ def anchor(heading):
 
 DOCUMENTS = [
     README,
-    *sorted(README.parent.glob("experiments/*/README.md")),
+    README.with_name("README.zh.md"),
+    *sorted(README.parent.glob("experiments/**/README.md")),
     *sorted(README.parent.glob(".github/*.md")),
 ]
 

@@ -13,7 +13,6 @@ _HOMES = {
         "RECORDED",
         "RECORD_FILE",
         "compose",
-        "config_folder",
         "from_node",
         "is_set",
         "override",
@@ -27,6 +26,7 @@ _HOMES = {
         "with_home",
         "wrong_override",
     ),
+    "folder": ("config_folder",),
     "messages": ("one_line",),
     "schema": (
         "COMMANDS",

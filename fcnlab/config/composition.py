@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,6 +23,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fcnlab import __version__
+from fcnlab.config.folder import config_folder
 from fcnlab.config.help_text import other_keys
 from fcnlab.config.messages import one_line
 from fcnlab.config.plugins import (
@@ -53,8 +53,6 @@ from fcnlab.config.validation import validate
 from fcnlab.core.errors import ConfigError, FcnlabError
 from fcnlab.registry import ENCODERS, REGISTRIES, TRANSFORMS
 
-PACKAGE = Path(__file__).resolve().parents[1]
-
 RECORD_FILE = "config.yaml"
 """The name of the file with a run's configuration, an artifact of the run and a file in its output folder."""
 
@@ -64,12 +62,6 @@ _HOME = re.compile(r"""(?P<key>\+{0,2}[\w.@/:-]+)=(?P<quote>["']?)~(?P<rest>(?:/
 
 RECORDED = "from_run"
 """The name of the primary configuration that `recorded_base` makes, and of the option that it chooses in each group."""
-
-
-def config_folder() -> Path:
-    """Return the folder of the YAML files: inside the package if it came from a wheel, beside it in a checkout."""
-    packaged = PACKAGE / "conf"
-    return packaged if packaged.is_dir() else PACKAGE.parent / "conf"
 
 
 def register_schemas() -> None:

@@ -27,7 +27,7 @@ from fcnlab.data.loader import EvalLoader, TrainLoader
 from fcnlab.data.test_split import open_test
 from fcnlab.data.transforms import TrainTransform
 from fcnlab.data.wrappers import Cached
-from fcnlab.drawing.palette import palette
+from fcnlab.drawing.palette import class_palette
 from fcnlab.metrics.names import class_names
 from fcnlab.models import build_model
 from fcnlab.models.foreign import Initialisation, initialise
@@ -297,7 +297,7 @@ def build_trainer(
         "arch": architecture(config),
         "class_names": names,
         "ignore_index": dataset.ignore_index,
-        "palette": dataset.palette or palette(dataset.num_classes).tolist(),
+        "palette": class_palette(names, dataset.palette).tolist(),
         "normalisation": pixels,
         "bits": dataset.bits,
         **({"value_range": list(dataset.value_range)} if dataset.value_range else {}),

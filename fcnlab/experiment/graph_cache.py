@@ -29,6 +29,7 @@ from mindspore import Tensor, nn
 
 from fcnlab.core import owned_folder
 from fcnlab.core.cache_folder import cache_folder
+from fcnlab.core.kept_sys import kept_sys
 from fcnlab.data.digests import digest_of
 from fcnlab.experiment.graph_key import (
     UndescribedError,
@@ -195,7 +196,8 @@ class _MindSporeFolder:
         before = _times(folder)
         ms.set_context(enable_compile_cache=True, compile_cache_path=str(self._root))
         try:
-            cell.compile(*inputs)
+            with kept_sys():
+                cell.compile(*inputs)
             written = next((path for path, moment in _times(folder).items() if before.get(path) != moment), None)
             if written is not None:
                 self._next = int(written.stem.rpartition("_")[2])

@@ -72,7 +72,7 @@ def write_report(measurement: Measurement, description: Mapping[str, Any], folde
             sample.image,
             sample.label,
             prediction,
-            num_classes=len(names),
+            class_names=names,
             ignore_index=confusion.ignore_index,
             class_colours=palette,
         )

@@ -164,7 +164,9 @@ class OutputFolder:
         files = self.files(name)
         try:
             if "overlay" in files:
-                write_overlay(files["overlay"], to_rgb(image), labels, network.palette, network.class_names)
+                write_overlay(
+                    files["overlay"], to_rgb(image), labels, network.palette, network.class_names, "prediction"
+                )
             if "probabilities" in files:
                 with replacing(files["probabilities"]) as temporary, temporary.open("wb") as file:
                     np.savez(file, probabilities=probabilities, class_names=np.array(network.class_names))

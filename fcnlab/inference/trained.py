@@ -14,7 +14,7 @@ from fcnlab.core.errors import CheckpointError
 from fcnlab.data.channels import by_fours, with_axis
 from fcnlab.data.loader import normalise
 from fcnlab.drawing.html_table import html_table
-from fcnlab.drawing.palette import palette
+from fcnlab.drawing.palette import class_palette
 from fcnlab.inference.forward import ForwardPass, Output
 from fcnlab.inference.tiling import GRID, Tile, overlap, tiles
 from fcnlab.metrics.names import class_names
@@ -58,7 +58,7 @@ class TrainedNetwork(nn.Cell):
         self.source = source
         self.num_classes = int(metadata["arch"]["num_classes"])
         self.class_names = class_names(metadata.get("class_names") or (), self.num_classes)
-        self.palette = np.array(metadata.get("palette") or palette(self.num_classes), dtype=np.uint8)
+        self.palette = class_palette(self.class_names, metadata.get("palette") or ())
         self.channels = int(metadata["arch"].get("in_channels", 3))
         self.bits = int(metadata.get("bits", 8))
         self.value_range = [int(value) for value in metadata.get("value_range", [])]

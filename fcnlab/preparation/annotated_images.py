@@ -92,7 +92,7 @@ class Originals:
     Attributes:
         images: The images, in order.
         class_names: The names of the classes.
-        palette: The colours of the classes; if empty, those of PASCAL VOC.
+        palette: The colours of the classes; if empty, those of `fcnlab.drawing.palette.class_palette`.
         ignore_index: The value of void in the labels that `Original.read` returns.
         channels: The number of channels of each image.
         bits: The bits of each channel.

@@ -21,7 +21,7 @@ from fcnlab.data.image_folder import fold_list
 from fcnlab.data.label_files import read_raw_label
 from fcnlab.data.sample_lists import listed
 from fcnlab.drawing.label_maps import write_mask
-from fcnlab.drawing.palette import palette
+from fcnlab.drawing.palette import class_palette
 from fcnlab.preparation.annotated_images import Original, Originals
 from fcnlab.preparation.json_documents import VOID
 from fcnlab.preparation.pixel_statistics import PixelStatistics
@@ -101,7 +101,7 @@ def without_void(label: np.ndarray, ignore_index: int) -> np.ndarray:
 def colour_table(originals: Originals) -> np.ndarray:
     """Return the colour of each value of a label, 256 x 3 uint8 RGB; values that mean nothing are black."""
     table = np.zeros((256, 3), np.uint8)
-    table[: len(originals.class_names)] = originals.palette or palette(len(originals.class_names))
+    table[: len(originals.class_names)] = class_palette(originals.class_names, originals.palette)
     table[VOID] = _VOID_COLOUR
     return table
 

@@ -50,7 +50,7 @@ def draw(
         names = [class_names[index] for index in present]
         order = np.full(256, 255, np.uint8)
         order[present] = np.arange(len(present))
-        axes.imshow(overlay(image, order[label], _present_first(colours, present), names))
+        axes.imshow(overlay(image, order[label], _present_first(colours, present), names, "label"))
         axes.set_title(plain(name), fontsize=8)
         axes.axis("off")
     axes = figure.add_subplot(grid[rows, :])

@@ -132,10 +132,9 @@ class Recorder(Callback):
         image_tables.write(self.folder, record)
         metrics = {recorded(name): value for name, value in record.evaluation.metrics.items()}
         self._record_once(record.step, metrics, "val/loss")
-        for sample, path in overlays.write_overlays(self.folder, record, self.config.dataset):
+        for shown, path in overlays.write_overlays(self.folder, record, self.config.dataset):
             if self._relative(path) not in self._already.overlays:
-                key = image_key(f"overlay/{sample}")
-                self._journal.append("image", path=self._relative(path), key=key, step=record.step)
+                self._journal.append("image", path=self._relative(path), key=image_key(shown), step=record.step)
         self._journal.flush()
         if record.step == self._last_step:  # the figures do not change any more
             self._figures.start(self._best)

@@ -20,7 +20,7 @@ from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatch
 import fcnlab
 from fcnlab.core.checkpoint_header import read_metadata
 from fcnlab.core.errors import CheckpointError, TrackingError, first_line
-from fcnlab.drawing.palette import palette
+from fcnlab.drawing.palette import class_palette
 from fcnlab.registry import ARCHITECTURES, ENCODERS
 
 REQUIREMENTS = ("mindspore", "mlflow", "numpy", "opencv-python-headless", "safetensors")
@@ -65,7 +65,7 @@ def package(checkpoint: Path, folder: Path) -> None:
                 pip_requirements=requirements(metadata["arch"]["name"], metadata["arch"].get("encoder")),
                 metadata={
                     "class_names": metadata["class_names"],
-                    "palette": metadata.get("palette") or palette(len(metadata["class_names"])).tolist(),
+                    "palette": class_palette(metadata["class_names"], metadata.get("palette") or ()).tolist(),
                 },
             )
         for name in _UV_FILES:  # MLflow adds those of the working directory, which may belong to any project

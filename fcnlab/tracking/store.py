@@ -18,6 +18,7 @@ from fcnlab.core.errors import RefusedError
 from fcnlab.recording.tags import JOURNAL_TAG, ROLE_TAG, SWEEP_TAG
 from fcnlab.tracking.address import artifact_location, misread_location, store_uri
 from fcnlab.tracking.database import is_database, require_database
+from fcnlab.tracking.experiment_page import experiment_tags
 from fcnlab.tracking.model_registry import register
 from fcnlab.tracking.run_reader import RunReader, is_empty
 
@@ -33,7 +34,7 @@ class Store(RunReader):
     """
 
     def open_experiment(self, name: str) -> str:
-        """Create an experiment, or find it.
+        """Create an experiment, which says how to read it, or find it.
 
         Returns:
             The id of the experiment.
@@ -45,7 +46,8 @@ class Store(RunReader):
             experiment = self._client.get_experiment_by_name(name)
             if experiment is None:
                 try:
-                    return self._client.create_experiment(name, artifact_location() if self._is_local() else None)
+                    place = artifact_location() if self._is_local() else None
+                    return self._client.create_experiment(name, place, experiment_tags(name))
                 except MlflowException:  # another process may have created it meanwhile
                     experiment = self._client.get_experiment_by_name(name)
                     if experiment is None:

@@ -15,6 +15,7 @@ from fcnlab.losses import SummedLoss
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.metrics.image_counts import ImageCounts
 from fcnlab.metrics.names import IOU, SUMMARY, higher_is_better
+from fcnlab.training.ranking import RankedImage, Ranking
 
 if TYPE_CHECKING:
     from fcnlab.data.dataset import Sample
@@ -35,6 +36,7 @@ class Evaluation:
         samples: The first few samples, each with its H x W predicted class indices.
         images: The confusion matrix of each image; None for an evaluation that was read from a state.
         stage: What the names of the metrics begin with: ``val``, or ``test`` for the test images.
+        ranked: The worst, the median and the best image; none if no samples are kept.
     """
 
     loss: float
@@ -43,6 +45,7 @@ class Evaluation:
     samples: Sequence[tuple[Sample, np.ndarray]]
     images: ImageCounts | None = None
     stage: str = "val"
+    ranked: Sequence[RankedImage] = ()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -131,7 +134,8 @@ class Evaluator:
         num_classes: The number of classes, without void.
         ignore_index: The label of void pixels.
         class_names: The name of each class.
-        keep: The number of samples to keep with their predictions, to be drawn.
+        keep: The number of samples to keep with their predictions, to be drawn. Unless it is 0, the worst, the median
+            and the best image are found, too.
         channels: The number of the images' channels.
         compiler: Compiles the evaluation before the first image; None where nothing is compiled.
     """
@@ -176,7 +180,7 @@ class Evaluator:
         """
         confusion = ConfusionMatrix(self.num_classes, self.ignore_index)
         loss = _TotalLoss(self.step.loss)
-        samples, names, matrices = [], [], []
+        samples, names, matrices, ranking = [], [], [], Ranking()
         self.step.set_train(False)
         try:
             for index, batch in enumerate(loader):
@@ -192,10 +196,13 @@ class Evaluator:
                 confusion.merge(alone)
                 names += batch.names
                 matrices.append(alone.counts)
+                if keep:
+                    ranking.add(index, alone.mean_iou, prediction[0])
                 if index < keep:
                     samples.append((loader.raw(index), prediction[0]))
         finally:
             self.step.set_train(True)
         counts = np.array(matrices, np.int64).reshape(-1, self.num_classes, self.num_classes)
         images = ImageCounts(tuple(names), tuple(loader.groups), counts)
-        return Evaluation(loss.value, confusion, self.class_names, samples, images, stage)
+        ranked = [RankedImage(role, iou, loader.raw(index), shown) for role, iou, index, shown in ranking]
+        return Evaluation(loss.value, confusion, self.class_names, samples, images, stage, ranked)

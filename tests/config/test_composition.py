@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 import fcnlab
 from fcnlab import config as configuration
-from fcnlab.config import Config, compose, composition
+from fcnlab.config import Config, compose, composition, folder
 from fcnlab.core.errors import ConfigError
 
 CONF = configuration.config_folder()
@@ -163,7 +163,7 @@ def test_a_recorded_configuration_is_typed(section, words):
 
 def test_the_conf_tree_is_found_inside_an_installed_package(tmp_path, monkeypatch):
     (tmp_path / "conf").mkdir()
-    monkeypatch.setattr(composition, "PACKAGE", tmp_path)
+    monkeypatch.setattr(folder, "PACKAGE", tmp_path)
     assert configuration.config_folder() == tmp_path / "conf"
     assert CONF.name == "conf"
 

@@ -9,7 +9,7 @@ from scipy.io import savemat
 from fcnlab.config.schema import Voc2012Config
 from fcnlab.core.errors import DataError
 from fcnlab.data.voc2012 import Voc2012, read_mat
-from fcnlab.drawing.palette import palette
+from fcnlab.drawing.palette import voc_palette
 
 TRAIN, VAL, ONLY_SBD = ["2007_000032", "2007_000039"], ["2007_000033", "2007_000042"], ["2008_000008", "2008_000019"]
 
@@ -29,7 +29,7 @@ def devkit(tmp_path):
     for name in TRAIN + VAL:
         cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), np.full((20, 30, 3), 99, np.uint8))
         image = Image.fromarray(label_of(name), mode="P")
-        image.putpalette(palette(256).ravel().tolist())  # colours, whose indices are the classes
+        image.putpalette(voc_palette(256).ravel().tolist())  # colours, whose indices are the classes
         image.save(root / "SegmentationClass" / f"{name}.png")
     for list_name, names in (("train", TRAIN), ("val", VAL), ("trainval", TRAIN + VAL)):
         (root / "ImageSets/Segmentation" / f"{list_name}.txt").write_text("\n".join(names) + "\n")

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 import fcnlab
 from fcnlab import config as configuration
 from fcnlab import registry as registries
-from fcnlab.config import composition, flatten, to_yaml
+from fcnlab.config import flatten, folder, to_yaml
 from fcnlab.config.schema import FolderConfig, OptimizerConfig, SGDConfig
 from fcnlab.core.errors import ConfigError
 from fcnlab.experiment import primary_config
@@ -128,7 +128,7 @@ def test_defaults_that_changed_since_do_not_matter(record, tmp_path, monkeypatch
     for name, pairs in changes.items():
         file = conf / f"{name}.yaml"
         file.write_text(replace(*pairs)(file.read_text()))
-    monkeypatch.setattr(composition, "PACKAGE", tmp_path)
+    monkeypatch.setattr(folder, "PACKAGE", tmp_path)
     today = fcnlab.compose()
     for section in SECTIONS:
         assert getattr(old, section) != getattr(today, section), section

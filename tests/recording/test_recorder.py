@@ -135,8 +135,10 @@ def test_the_metrics_are_the_trainings(trained):
 
 def test_overlays_show_each_evaluation_and_the_best_checkpoint_loads(trained, monkeypatch):
     _, result, client = trained
-    images = [item.path for item in client.list_artifacts(result.run_id, "images")]
-    assert len([path for path in images if path.endswith(".png")]) == 2
+    images = [item.path for item in client.list_artifacts(result.run_id, "images") if item.path.endswith(".png")]
+    for key in ("overlay~val-0000", "overview~worst median and best image"):
+        assert len([path for path in images if path.startswith(f"images/{key}+step")]) == 2
+    assert "figures/contact_sheet.png" in [item.path for item in client.list_artifacts(result.run_id, "figures")]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     mlflow.set_tracking_uri(None)
     network = fcnlab.load(f"runs:/{result.run_id}")
@@ -182,7 +184,7 @@ def test_figures_are_drawn_here_if_the_process_that_does_it_is_gone(tiny, tmp_pa
     monkeypatch.setattr("fcnlab.tracking.sending_client.draw", draw)
     fcnlab.train(tiny("trainer.max_steps=1", f"tracking.uri={uri}"), tmp_path / "out")
     drawn = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
-    assert drawn == {"learning_curves.png", "confusion_matrix.png", "confusion_matrix.csv"}
+    assert drawn == {"learning_curves.png", "confusion_matrix.png", "confusion_matrix.csv", "contact_sheet.png"}
 
 
 @pytest.mark.usefixtures("own_store")

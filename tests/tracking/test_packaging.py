@@ -18,7 +18,7 @@ from tiny_network import ARCH, METADATA, expected_labels, save_checkpoint, some_
 
 import fcnlab
 from fcnlab.core.errors import CheckpointError, TrackingError
-from fcnlab.drawing.palette import palette
+from fcnlab.drawing.palette import default_palette
 from fcnlab.models.checkpoint import save_weights
 from fcnlab.tracking import packaging
 from fcnlab.tracking.packaging import package
@@ -160,7 +160,7 @@ def test_a_model_of_other_channels_says_so(tmp_path):
     description = yaml.safe_load((tmp_path / "model" / "MLmodel").read_text())
     assert "uint16" in description["signature"]["inputs"]
     assert "[-1, -1, -1, 5]" in description["signature"]["inputs"]
-    assert description["metadata"]["palette"] == palette(3).tolist()  # the default
+    assert description["metadata"]["palette"] == default_palette(3).tolist()  # the default
     # MLflow makes these calls in its server.
     served = ServedModel()
     served.load_context(SimpleNamespace(artifacts={"checkpoint": str(checkpoint)}))

@@ -1,5 +1,6 @@
 """A store reports in one line, at once, that it cannot be opened; pictures are stored as they are."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from fcnlab.core.errors import TrackingError
+from fcnlab.recording.tags import OVERRIDES_TAG
 from fcnlab.tracking.store import Store
 
 
@@ -70,3 +72,18 @@ def test_a_picture_is_stored_as_it_was_written_with_a_thumbnail(tmp_path, uri):
     assert (tmp_path / client.download_artifacts(run_id, stored["png"], tmp_path)).read_bytes() == path.read_bytes()
     thumbnail = cv2.imread(client.download_artifacts(run_id, stored["webp"], tmp_path))
     assert thumbnail.shape == (128, 256, 3)
+
+
+def test_a_new_experiment_says_how_to_read_it_and_one_that_is_there_is_left_alone(tmp_path, empty_store):
+    database = shutil.copy(empty_store, tmp_path / "store.db")
+    store, client = Store(f"sqlite:///{database}"), MlflowClient(f"sqlite:///{database}")
+    made = client.get_experiment(store.open_experiment("membranes"))
+    text = made.tags["mlflow.note.content"]
+    assert "python -m fcnlab.compare tracking.experiment=membranes" in text
+    assert f"`{OVERRIDES_TAG}`" in text
+    assert made.tags["mlflow.experimentKind"] == "custom_model_development"
+    client.set_experiment_tag(made.experiment_id, "mlflow.note.content", "mine")
+    assert store.open_experiment("membranes") == made.experiment_id
+    assert client.get_experiment(made.experiment_id).tags["mlflow.note.content"] == "mine"
+    odd = client.get_experiment(store.open_experiment("two words"))
+    assert "tracking.experiment=...`" in odd.tags["mlflow.note.content"]

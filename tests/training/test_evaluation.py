@@ -72,6 +72,16 @@ def test_it_adds_up_over_images_of_any_size(network, mode):
     assert (evaluation.samples[1][1] == predictions[1]).mean() > 0.999
     assert evaluation.metrics["val/iou/b"] == pytest.approx(evaluation.confusion.iou[1])
 
+    alone = [ConfusionMatrix(3, 255) for _ in predictions]
+    for matrix, prediction, batch in zip(alone, predictions, loader, strict=True):
+        matrix.update(batch.labels[0], prediction)
+    values = [matrix.mean_iou for matrix in alone]
+    assert [one.role for one in evaluation.ranked] == ["worst", "median", "best"]
+    for one, value in zip(evaluation.ranked, (min(values), sorted(values)[1], max(values)), strict=True):
+        assert one.mean_iou == pytest.approx(value, rel=1e-2)
+        assert one.prediction.shape == one.sample.label.shape  # it is small enough to be kept whole
+    assert evaluation.ranked[0].sample.name == Mixed().names[int(np.argmin(values))]
+
 
 def logits_of(network, loader):
     """Return each image's logits, computed without the evaluator, and its labels."""
