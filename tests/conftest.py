@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import fcnlab
 from fcnlab import compose
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.errors import CheckpointError, ConfigError
@@ -102,7 +103,8 @@ def forked_python(request, monkeypatch, tmp_path_factory):
     def make(folder):
         address = folder.with_name("forking-server")
         server = Path(__file__).with_name("forking_server.py")
-        variables = {**user_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        root = str(Path(fcnlab.__file__).parents[1])  # not sys.path, where MLflow puts the copies of its models
+        variables = {**user_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
         command = [sys.executable, str(server), str(address), str(owner)]
         process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, start_new_session=True)
         while not address.exists():

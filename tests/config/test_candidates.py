@@ -12,7 +12,7 @@ from fcnlab.config.schema import COMMANDS, Config, leaves
     ("words", "found"),
     [
         (["optimizer=s"], ["optimizer=sgd"]),
-        (["hydra/sweeper="], ["hydra/sweeper=search", "hydra/sweeper=stages"]),
+        (["hydra/sweeper="], [f"hydra/sweeper={name}" for name in ("search", "stages", "verdict")]),
         (["arch=paper/fcn8"], ["arch=paper/fcn8s", "arch=paper/fcn8s_atonce"]),
         (["-m", "arch=fcn32s,fcn4"], ["arch=fcn32s,fcn4s"]),
         (["trainer.device="], ["trainer.device=ascend", "trainer.device=auto", "trainer.device=cpu"]),
