@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -86,17 +87,25 @@ def synchronous_operators():
 
 @pytest.fixture
 def own_python():
-    """Let a test that stops a process run Python itself, where its module uses `forked_python`."""
+    """Let a test that stops a process, or looks at what it imports, run Python itself in spite of `forked_python`."""
 
 
 @pytest.fixture
-def forked_python(request, monkeypatch, tmp_path_factory):
+def forked_python(request, tmp_path_factory):
     """Let ``sys.executable``, and so what is started with it, be a copy of a process that has imported MindSpore.
 
     A slow test runs Python itself, as users do.
     """
     if request.node.get_closest_marker("slow") or "own_python" in request.fixturenames:
-        return
+        yield
+    else:
+        with copies_of_python(tmp_path_factory):
+            yield
+
+
+@contextmanager
+def copies_of_python(tmp_path_factory):
+    """Do for a block, as in a fixture of a whole module, what `forked_python` does for a test."""
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     owner = os.getppid() if is_worker else os.getpid()
 
@@ -113,11 +122,13 @@ def forked_python(request, monkeypatch, tmp_path_factory):
 
     address = made_once(tmp_path_factory, "python", make).with_name("forking-server")
     program = str(Path(__file__).with_name("forked_python.py"))
-    monkeypatch.setenv("FCNLAB_TESTS_FORKING_SERVER", str(address))
-    for module, name in (("fcnlab.tracking.sending_client", "_COMMAND"), ("fcnlab.sweeps.job", "COMMAND")):
-        if module in sys.modules:
-            monkeypatch.setattr(sys.modules[module], name, (program, *getattr(sys.modules[module], name)[1:]))
-    monkeypatch.setattr(sys, "executable", program)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FCNLAB_TESTS_FORKING_SERVER", str(address))
+        for module, name in (("fcnlab.tracking.sending_client", "_COMMAND"), ("fcnlab.sweeps.job", "COMMAND")):
+            if module in sys.modules:
+                patch.setattr(sys.modules[module], name, (program, *getattr(sys.modules[module], name)[1:]))
+        patch.setattr(sys, "executable", program)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import refused, user_environment
+from conftest import copies_of_python, refused, user_environment
 from own_package import SOURCE, import_path
 
 import fcnlab
@@ -331,7 +331,8 @@ def training(tmp_path_factory, empty_store):
     """The folder of a training by the command, with a plug-in of every kind, that is recorded in MLflow."""
     folder = tmp_path_factory.mktemp("training")
     shutil.copy(empty_store, folder / "mlflow.db")
-    done = run("-m", "fcnlab.train", *WORDS, *SHORT, "hydra.run.dir=first", folder=folder)
+    with copies_of_python(tmp_path_factory):
+        done = run("-m", "fcnlab.train", *WORDS, *SHORT, "hydra.run.dir=first", folder=folder)
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -151,6 +151,7 @@ def test_a_mistake_is_refused_before_anything_is_loaded(overrides, text):
     assert str(caught.value).startswith(text)
 
 
+@pytest.mark.usefixtures("forked_python")
 def test_the_command_reports_by_its_exit_code(checkpoint, folder):
     (folder / "in" / "a.png").write_bytes(b"nonsense")
     overrides = [f"checkpoint={checkpoint}", "input=in", "output=out"]

@@ -15,6 +15,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 import stored_cells
+from conftest import copies_of_python
 from mindspore import Tensor
 from stored_cells import VALUES, Scale, Wrong, compiled
 
@@ -25,14 +26,14 @@ from fcnlab.core.device import configure
 from fcnlab.experiment.graph_cache import MAX_ENTRIES, GraphCache
 from fcnlab.experiment.graph_key import UndescribedError, describe_cell
 
+pytestmark = pytest.mark.usefixtures("forked_python")
+
 SCRIPT = """
 import json, sys
 from pathlib import Path
 from conftest import compose_tiny
 import fcnlab
 from fcnlab.experiment.graph_cache import GraphCache
-
-pytestmark = pytest.mark.usefixtures("forked_python")
 
 compiled, loaded = GraphCache.compile, []
 
@@ -118,7 +119,8 @@ SCALED, LESS = [7.0, 12.0], [2.0, 4.0]
 def stored(tmp_path_factory):
     """A folder with the graphs of two cells, which an earlier process compiled."""
     folder = tmp_path_factory.mktemp("graphs")
-    assert in_a_process(folder, "Scale", "Minus") == [[False, SCALED], [False, LESS]]
+    with copies_of_python(tmp_path_factory):
+        assert in_a_process(folder, "Scale", "Minus") == [[False, SCALED], [False, LESS]]
     assert len(list(folder.iterdir())) == 2
     return folder
 

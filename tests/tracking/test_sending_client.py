@@ -15,6 +15,8 @@ from fcnlab.recording.journal import Journal
 from fcnlab.tracking import sending_client
 from fcnlab.tracking.sending_client import LostError, SendingClient, wait_for
 
+pytestmark = pytest.mark.usefixtures("forked_python")
+
 
 def test_its_log_lines_are_this_process_s(tmp_path, uri, caplog):
     folder = write_run(tmp_path / "run", end=None)

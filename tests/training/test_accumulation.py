@@ -71,7 +71,7 @@ def steady(parameters):
         (ms.PYNATIVE_MODE, "weighted sum", 0.5, heavy),
         (ms.PYNATIVE_MODE, "focal", 0.01, heavy),
         pytest.param(ms.GRAPH_MODE, "weighted mean", 0.01, heavy, marks=pytest.mark.slow),
-        (ms.GRAPH_MODE, "weighted sum", None, heavy),
+        pytest.param(ms.GRAPH_MODE, "weighted sum", None, heavy, marks=pytest.mark.slow),
     ],
 )
 def test_small_batches_train_like_a_large_one(mode, name, clip_norm, optimizer):
