@@ -5,9 +5,11 @@ Each is timed in processes of its own, so that neither inherits the other's memo
     python experiments/benchmarks/train_step.py --against pytorch
     python experiments/benchmarks/train_step.py --against pytorch:compile+channels_last --what inference
     python experiments/benchmarks/train_step.py --against stock --width 0.25 --batch 8
+    python experiments/benchmarks/train_step.py --against product:.venv-newest/bin/python
 
 ``pytorch`` is the same network on the product's own weights, ``stock`` the product with MindSpore's operators alone
-(``FCNLAB_KERNELS=0``), ``reference`` the plainest way to write it in MindSpore.
+(``FCNLAB_KERNELS=0``), ``reference`` the plainest way to write it in MindSpore. After a colon, ``product`` and
+``stock`` take the Python of another environment, such as one with another version of MindSpore.
 """
 
 from __future__ import annotations
@@ -188,9 +190,11 @@ def by_turns(subjects: list[str], configuration: Configuration, rounds: int) -> 
     for _ in range(rounds):
         for subject in subjects:
             flags = [f"--{key}={value}" for key, value in asdict(configuration).items()]
-            environment = os.environ | ({"FCNLAB_KERNELS": "0"} if subject == "stock" else {})
+            name, _, variant = subject.partition(":")
+            environment = os.environ | ({"FCNLAB_KERNELS": "0"} if name == "stock" else {})
+            python = variant if variant and name in (PRODUCT, "stock") else sys.executable
             done = subprocess.run(
-                [sys.executable, __file__, f"--subject={subject}", *flags],
+                [python, __file__, f"--subject={subject}", *flags],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -220,7 +224,7 @@ def compare(against: str, configuration: Configuration, rounds: int) -> None:
     print(f"{'seconds':<16}{'min':>8}{'median':>8}{'max':>8}{'first':>8}{'peak GiB':>10}")
     for subject, timing in timings.items():
         row = (min(timing.seconds), timing.median, max(timing.seconds), timing.first)
-        print(f"{subject:<16}" + "".join(f"{number:8.3f}" for number in row) + f"{timing.memory:10.2f}")
+        print(f"{subject[-16:]:<16}" + "".join(f"{number:8.3f}" for number in row) + f"{timing.memory:10.2f}")
     own, other = timings[PRODUCT], timings[against]
     minima = min(own.seconds) / min(other.seconds)
     print(f"{PRODUCT} / {against}: {own.median / other.median:.3f} (medians), {minima:.3f} (minima)")
@@ -231,7 +235,8 @@ def compare(against: str, configuration: Configuration, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--against", default="pytorch", help="pytorch[:variant], stock or reference")
+    against = "pytorch[:variant], stock[:python], product:python or reference"
+    parser.add_argument("--against", default="pytorch", help=against)
     parser.add_argument("--what", choices=("step", "inference"), default="step", help="what to time")
     parser.add_argument("--stride", type=int, choices=(32, 16, 8), default=8, help="stride of the network")
     parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
