@@ -26,11 +26,14 @@ def processor_seconds():
 
 def sweep(folder, trials, at_once, *words):
     """Run a sweep in a new folder, and return its output and the processor time of a trial in seconds."""
-    folder.mkdir()
+    (folder / "temporary").mkdir(parents=True)
     before = processor_seconds()
     chosen = [f"seed=range({trials})", f"hydra.launcher.n_jobs={at_once}"]
-    code, out, err = run(folder, *WORDS, *chosen, *words, seconds=3000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder / "temporary"))
+        code, out, err = run(folder, *WORDS, *chosen, *words, seconds=3000)
     assert code == 0, err
+    assert not list((folder / "temporary").iterdir())
     return out + err, (processor_seconds() - before) / trials
 
 
@@ -62,10 +65,7 @@ def processes_left(folder):
 
 
 @pytest.mark.parametrize(("store", "trials", "at_once"), [("sqlite", 30, 4), ("postgresql", 16, 8)])
-def test_trials_at_once_lose_nothing_and_leave_nothing(tmp_path, store, trials, at_once, monkeypatch):
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
+def test_trials_at_once_lose_nothing_and_leave_nothing(tmp_path, store, trials, at_once):
     _, without = sweep(tmp_path / "without", 4, at_once, "tracking=none")
     folder = tmp_path / "with"
     if store == "sqlite":
@@ -77,4 +77,3 @@ def test_trials_at_once_lose_nothing_and_leave_nothing(tmp_path, store, trials, 
             check(MlflowClient(server.uri), folder, output, trials)
     print(f"{trials} trials, {at_once} at once, {store}: {seconds:.1f} s of processor time each, {without:.1f} without")
     assert not processes_left(tmp_path)
-    assert not list(temporary.iterdir())
