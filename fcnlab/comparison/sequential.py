@@ -22,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 
+from fcnlab.comparison.significance import ROUNDING
 from fcnlab.comparison.student import quantile, tail
 
 Decision = Literal["different", "equivalent", "futile", "undecided", "continue"]
@@ -91,19 +92,21 @@ class Design:
         """The level of each of the two one-sided tests at each look, by the number of pairs."""
         return self._spend(two_sided=False)
 
-    def look(self, differences: Sequence[float], margin: float | None) -> Look:
+    def look(self, differences: Sequence[float], margin: float | None, size: float = 0.0) -> Look:
         """Return what differences mean, all of which were looked at before, one after the other.
 
         Args:
             differences: The difference of each pair, in the order in which they were trained.
             margin: The largest difference that does not matter; None if every difference matters.
+            size: The largest absolute value that was subtracted, of whose rounding no spread is made.
         """
         values = np.asarray(differences, dtype=np.float64)
         count, mean = len(values), float(np.mean(values))
         if count < self.min_pairs:
             return Look(count, mean)
         deviation = float(np.std(values, ddof=1))
-        if deviation <= 1e-14 * max(np.abs(values).max(), 1e-300):  # equal differences: a t-test would divide by 0
+        size = max(size, float(np.abs(values).max()))
+        if np.ptp(values) <= ROUNDING * size or deviation == 0:  # equal differences: a t-test would divide by rounding
             return Look(count, mean, decision="continue" if count < self.max_pairs else "undecided")
         error, level = deviation / math.sqrt(count), self.levels[count]
         half = float(quantile(1 - level / 2, count - 1)) * error

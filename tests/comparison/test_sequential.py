@@ -76,6 +76,9 @@ def test_a_look_by_hand():
 def test_equal_differences_decide_nothing():
     assert DESIGN.look([0.25] * 4, 0.5).decision == "continue"
     assert DESIGN.look([0.0] * 12, 0.5).decision == "undecided"
+    rounded = [one - other for one, other in ((0.41, 0.409), (0.4816, 0.4806), (0.5378, 0.5368))]
+    assert len(set(rounded)) == 3  # they are 0.001 but for the rounding of the values
+    assert DESIGN.look(rounded, None, 0.93).decision == "continue"
 
 
 def test_what_cannot_be_decided_any_more_is_futile():
