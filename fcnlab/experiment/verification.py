@@ -99,7 +99,10 @@ def _inputs(record: RunRecord, replayed: Replayed) -> list[Finding]:
             text = f"Their digest was {then[:12]}, and is {digest[:12]} here: they are other images."
             findings.append(Finding(f"{context} images", "differs", text))
     then, now = record.initial_weights, replayed.initial_weights
-    if now is not None:
+    if then is not None and now is None:
+        text = f"The run started from a file whose SHA-256 was {then[:12]}, and here it starts from none."
+        findings.append(Finding("initial weights", "differs", text))
+    elif now is not None:
         if then is None:
             findings.append(Finding("initial weights", "not checked", "The run did not record their digest."))
         elif then == now:

@@ -69,6 +69,9 @@ def test_other_images_make_losses_incomparable():
     assert (findings["losses"].status, findings["metrics"].status) == ("not checked", "not checked")
     weights = found(record=replace(RECORD, initial_weights="4" * 64), initial_weights="5" * 64)
     assert weights["initial weights"].status == "differs"
+    none = found(record=replace(RECORD, initial_weights="4" * 64))
+    assert "here it starts from none" in none["initial weights"].text
+    assert none["losses"].status == "not checked"
     assert found(record=replace(RECORD, digests={}))["training images"].status == "not checked"
 
 
