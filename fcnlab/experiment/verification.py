@@ -84,6 +84,9 @@ def _code(record: RunRecord, replayed: Replayed) -> Finding:
     if "true" in (then.get("git.dirty"), now.get("git.dirty")):
         text = f"The commit is the same, {then['git.commit'][:12]}, but there are changes that are not committed."
         return Finding("code", "not checked", text)
+    if not then.get("git.dirty") == now.get("git.dirty") == "false":
+        text = f"The commit is the same, {then['git.commit'][:12]}, but git did not say whether all is committed."
+        return Finding("code", "not checked", text)
     return Finding("code", "agrees", f"The commit is the same, {then['git.commit'][:12]}.")
 
 

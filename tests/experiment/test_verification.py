@@ -78,6 +78,7 @@ def test_other_images_make_losses_incomparable():
 def test_other_code_is_said_and_no_difference():
     assert status(environment={**HERE, "git.commit": "b" * 40})["code"] == "not checked"
     assert status(environment={**HERE, "git.dirty": "true"})["code"] == "not checked"
+    assert status(environment={**HERE, "git.dirty": "unknown"})["code"] == "not checked"
 
 
 def test_what_is_not_finite_agrees_only_with_the_same():
