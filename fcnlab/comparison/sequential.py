@@ -8,8 +8,9 @@ are those of Student's t, whose law without a difference is known, and are found
 usual levels for a known variance would be wrong.
 
 Three things end a study: a difference that is more than chance, equivalence within a margin, or the little hope that
-one of both will be found with all pairs that are allowed. The first two keep to 5 % each. The third claims nothing, and
-as the levels do not count on it, it costs power and no error.
+one of both will be found with all pairs that are allowed. The first two keep to 5 % each; where a look finds both, the
+difference does not matter, and the study ends with equivalence. The third claims nothing, and as the levels do not
+count on it, it costs power and no error.
 """
 
 from __future__ import annotations
@@ -117,10 +118,10 @@ class Design:
             equivalence_p = float(tail(inside, count - 1))
         hope = self._hope(count, abs(mean) / error, inside)
         decision: Decision = "continue"
-        if p < level:
-            decision = "different"
-        elif equivalence_p < equivalence_level:
+        if equivalence_p < equivalence_level:  # also if it is more than chance, as in `fcnlab.comparison.verdict`
             decision = "equivalent"
+        elif p < level:
+            decision = "different"
         elif count >= self.max_pairs:
             decision = "undecided"
         elif hope < self.least_hope:

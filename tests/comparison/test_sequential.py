@@ -73,6 +73,13 @@ def test_a_look_by_hand():
     assert math.isnan(DESIGN.look(values[:2], 0.01).p)
 
 
+def test_a_difference_that_is_more_than_chance_and_does_not_matter_is_equivalent():
+    """A comparison with the same margin says so, too."""
+    values = [0.0020, 0.0021, 0.0019]
+    assert DESIGN.look(values, None).decision == "different"
+    assert DESIGN.look(values, 0.01).decision == "equivalent"
+
+
 def test_equal_differences_decide_nothing():
     assert DESIGN.look([0.25] * 4, 0.5).decision == "continue"
     assert DESIGN.look([0.0] * 12, 0.5).decision == "undecided"
