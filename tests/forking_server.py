@@ -99,7 +99,13 @@ def received(connection):
     streams.frombytes(ancillary[0][2][:12])
     content = b""
     while len(content) < int.from_bytes(size, "big"):
-        content += connection.recv(2**20)
+        part = connection.recv(2**20)
+        if not part:  # it was killed while it asked
+            for descriptor in streams:
+                os.close(descriptor)
+            connection.close()
+            return None
+        content += part
     return {**json.loads(content), "streams": list(streams)}
 
 

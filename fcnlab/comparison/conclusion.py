@@ -104,8 +104,9 @@ def _against_baseline(comparison: Comparison, metric: str) -> str:
         most = ", the most of all," if len(known) > 1 else ""
         return f"{_name(group)} is better than the baseline {base}{most} by {lead}{sure}."
     if word == "worse":
-        what = "every other group" if len(known) > 1 else _name(group)
-        nearest = f", of which {_name(group)} is the nearest," if len(known) > 1 else ""
+        of_all = len(others) > 1 and all(comparison.verdicts[one.label].word == "worse" for one in others)
+        what = "every other group" if of_all else _name(group)
+        nearest = f", of which {_name(group)} is the nearest," if of_all else ""
         return f"The baseline {base} is better than {what}{nearest} by {lead}{sure}."
     if word == "equivalent":
         sure = _certainty(difference, comparison, equivalence=True)

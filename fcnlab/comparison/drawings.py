@@ -44,12 +44,17 @@ def draw_images(groups: Sequence[Group], monitor: str) -> tuple[dict[str, Drawn]
         if any(trial.fold for trial in trials):
             return {}, None  # each fold has images of its own, whose chance is in the differences between folds
         return {}, f"the trainings have counts of different images: {_NOTHING}"
-    count = len(set(first.groups))
+    groups_of_images = _coarsest(trials)
+    count = len(set(groups_of_images))
     if count < 2:
         what = "one image was measured" if len(first.names) == 1 else "all images are of one group"
         return {}, f"{what}: {_NOTHING}"
     draws = ImageDraws(min(count, _MOST_UNITS))
-    return {group.label: Drawn(dict(_by_seed(group, monitor, draws)), count) for group in groups if group.trials}, None
+    return {
+        group.label: Drawn(dict(_by_seed(group, monitor, draws, groups_of_images)), count)
+        for group in groups
+        if group.trials
+    }, None
 
 
 def pooled(group: Group, monitor: str) -> float | None:
@@ -59,11 +64,18 @@ def pooled(group: Group, monitor: str) -> float | None:
     each by the network that has not seen it.
 
     Returns:
-        None if the trainings of the group have no folds, or no usable counts of their images.
+        None if the trainings of the group have no folds, or no usable counts of their images, or if a seed was not
+        trained once on each fold, so that its images would not be those of all folds.
     """
     if len({trial.fold for trial in group.trials}) < 2:
         return None
     if any(why_unusable(trial, monitor) is not None for trial in group.trials):
+        return None
+    folds = sorted({trial.fold for trial in group.trials})
+    by_seed: dict[str, list[str]] = {}
+    for trial in group.trials:
+        by_seed.setdefault(trial.seed, []).append(trial.fold)
+    if any(sorted(found) != folds for found in by_seed.values()):
         return None
     totals: dict[str, np.ndarray] = {}
     for trial in group.trials:
@@ -74,8 +86,14 @@ def pooled(group: Group, monitor: str) -> float | None:
 
 def unit(groups: Sequence[Group]) -> str:
     """Return what was drawn: ``images``, or ``groups of images`` where images belong together."""
-    counts = next((trial.image_counts for group in groups for trial in group.trials if trial.image_counts), None)
-    return "images" if counts is None or len(set(counts.groups)) == len(counts.names) else "groups of images"
+    counted = [trial for group in groups for trial in group.trials if trial.image_counts is not None]
+    found = _coarsest(counted) if counted else ()
+    return "images" if len(set(found)) == len(found) else "groups of images"
+
+
+def _coarsest(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Return the fewest groups of images that any training recorded: what belongs together for one does for all."""
+    return min((trial.image_counts.groups for trial in trials), key=lambda groups: (len(set(groups)), groups))
 
 
 def why_unusable(trial: Trial, monitor: str) -> str | None:
@@ -95,11 +113,14 @@ def why_unusable(trial: Trial, monitor: str) -> str | None:
     return None
 
 
-def _by_seed(group: Group, monitor: str, draws: ImageDraws) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each pair's key with its metric in each drawing; of a seed that was trained several times, the mean."""
+def _by_seed(group: Group, monitor: str, draws: ImageDraws, groups: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each pair's key with its metric in each drawing; of a seed that was trained several times, the mean.
+
+    The groups of the images are given, so that they are the same for all trainings, whatever each one recorded.
+    """
     by_seed: dict[str, list[np.ndarray]] = {}
     for trial in group.trials:
-        _, counts = trial.image_counts.by_group()
+        _, counts = trial.image_counts.by_group(groups)
         starts = np.linspace(0, len(counts), draws.count, endpoint=False).astype(int)
         units = np.add.reduceat(marginals(counts), starts, axis=0)
         measured = measure(draws.sums(units), monitor, trial.class_names)

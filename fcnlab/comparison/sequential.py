@@ -8,8 +8,9 @@ are those of Student's t, whose law without a difference is known, and are found
 usual levels for a known variance would be wrong.
 
 Three things end a study: a difference that is more than chance, equivalence within a margin, or the little hope that
-one of both will be found with all pairs that are allowed. The first two keep to 5 % each. The third claims nothing, and
-as the levels do not count on it, it costs power and no error.
+one of both will be found with all pairs that are allowed. The first two keep to 5 % each; where a look finds both, the
+difference does not matter, and the study ends with equivalence. The third claims nothing, and as the levels do not
+count on it, it costs power and no error.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 
+from fcnlab.comparison.significance import ROUNDING
 from fcnlab.comparison.student import quantile, tail
 
 Decision = Literal["different", "equivalent", "futile", "undecided", "continue"]
@@ -91,19 +93,21 @@ class Design:
         """The level of each of the two one-sided tests at each look, by the number of pairs."""
         return self._spend(two_sided=False)
 
-    def look(self, differences: Sequence[float], margin: float | None) -> Look:
+    def look(self, differences: Sequence[float], margin: float | None, size: float = 0.0) -> Look:
         """Return what differences mean, all of which were looked at before, one after the other.
 
         Args:
             differences: The difference of each pair, in the order in which they were trained.
             margin: The largest difference that does not matter; None if every difference matters.
+            size: The largest absolute value that was subtracted, of whose rounding no spread is made.
         """
         values = np.asarray(differences, dtype=np.float64)
         count, mean = len(values), float(np.mean(values))
         if count < self.min_pairs:
             return Look(count, mean)
         deviation = float(np.std(values, ddof=1))
-        if deviation <= 1e-14 * max(np.abs(values).max(), 1e-300):  # equal differences: a t-test would divide by 0
+        size = max(size, float(np.abs(values).max()))
+        if np.ptp(values) <= ROUNDING * size or deviation == 0:  # equal differences: a t-test would divide by rounding
             return Look(count, mean, decision="continue" if count < self.max_pairs else "undecided")
         error, level = deviation / math.sqrt(count), self.levels[count]
         half = float(quantile(1 - level / 2, count - 1)) * error
@@ -114,10 +118,10 @@ class Design:
             equivalence_p = float(tail(inside, count - 1))
         hope = self._hope(count, abs(mean) / error, inside)
         decision: Decision = "continue"
-        if p < level:
-            decision = "different"
-        elif equivalence_p < equivalence_level:
+        if equivalence_p < equivalence_level:  # also if it is more than chance, as in `fcnlab.comparison.verdict`
             decision = "equivalent"
+        elif p < level:
+            decision = "different"
         elif count >= self.max_pairs:
             decision = "undecided"
         elif hope < self.least_hope:

@@ -15,7 +15,7 @@ from fcnlab.comparison.wilcoxon import signed_rank_p
 
 CONFIDENCE = 0.95
 
-_ROUNDING = 16 * float(np.finfo(np.float64).eps)
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
 """The part of a value by which two differences may differ although they are the same: metrics are rounded."""
 
 
@@ -132,7 +132,7 @@ def _with_seeds(found: Difference, spread: Spread, differences: np.ndarray, size
     """Add what the seeds alone say: the t interval and test, and Wilcoxon's test."""
     if not differences.any():
         return replace(found, low=0.0, high=0.0, p=1.0, seeds_low=0.0, seeds_high=0.0, seeds_p=1.0, is_tie=True)
-    if np.ptp(differences) <= _ROUNDING * size or spread.error == 0:
+    if np.ptp(differences) <= ROUNDING * size or spread.error == 0:
         # A t-test would divide by the rounding. That all signs agree by chance has this probability.
         sign = 2.0 ** (1 - len(differences))
         return replace(found, p=sign, seeds_p=sign, wilcoxon_p=signed_rank_p(differences), is_constant=True)

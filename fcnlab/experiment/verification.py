@@ -84,6 +84,9 @@ def _code(record: RunRecord, replayed: Replayed) -> Finding:
     if "true" in (then.get("git.dirty"), now.get("git.dirty")):
         text = f"The commit is the same, {then['git.commit'][:12]}, but there are changes that are not committed."
         return Finding("code", "not checked", text)
+    if not then.get("git.dirty") == now.get("git.dirty") == "false":
+        text = f"The commit is the same, {then['git.commit'][:12]}, but git did not say whether all is committed."
+        return Finding("code", "not checked", text)
     return Finding("code", "agrees", f"The commit is the same, {then['git.commit'][:12]}.")
 
 
@@ -99,7 +102,10 @@ def _inputs(record: RunRecord, replayed: Replayed) -> list[Finding]:
             text = f"Their digest was {then[:12]}, and is {digest[:12]} here: they are other images."
             findings.append(Finding(f"{context} images", "differs", text))
     then, now = record.initial_weights, replayed.initial_weights
-    if now is not None:
+    if then is not None and now is None:
+        text = f"The run started from a file whose SHA-256 was {then[:12]}, and here it starts from none."
+        findings.append(Finding("initial weights", "differs", text))
+    elif now is not None:
         if then is None:
             findings.append(Finding("initial weights", "not checked", "The run did not record their digest."))
         elif then == now:

@@ -27,7 +27,7 @@ class Ensemble:
     def __init__(self, networks: Sequence[TrainedNetwork], source: str) -> None:
         first = networks[0]
         for network in networks[1:]:
-            for name in ("class_names", "channels", "bits"):
+            for name in ("class_names", "channels", "bits", "value_range"):
                 if getattr(network, name) != getattr(first, name):
                     raise CheckpointError(
                         f"{source}: {network.source} has {name} {getattr(network, name)}, and {first.source} has "
@@ -38,6 +38,7 @@ class Ensemble:
         self.metadata = {**first.metadata, "step": max(int(one.metadata.get("step", 0)) for one in networks)}
         self.num_classes, self.class_names = first.num_classes, first.class_names
         self.palette, self.channels, self.bits = first.palette, first.channels, first.bits
+        self.value_range = first.value_range
 
     def __repr__(self) -> str:
         """Return one line."""

@@ -135,6 +135,8 @@ class OutputFolder:
                 for name in sources:
                     self.files(name)["mask"].unlink(missing_ok=True)
             if other:
+                (self.folder / REVIEW_FILE).unlink(missing_ok=True)  # another network's doubt is not comparable
+                self._doubts.clear()
                 masks = self.folder / "masks"
                 left = (path.relative_to(masks).with_suffix("").as_posix() for path in masks.rglob("*.png"))
                 known |= dict.fromkeys(left, _OTHER_SETTINGS)

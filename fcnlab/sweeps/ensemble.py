@@ -58,7 +58,8 @@ def checkpoints(folder: Path) -> list[Path]:
     """Return the best weights of each trial of a sweep, by number.
 
     Raises:
-        CheckpointError: If a trial is not finished or has none, or if the trials differ in more than fold and seed.
+        CheckpointError: If the sweep or a trial is not finished, a trial has none, or trials differ in more than fold
+            and seed.
     """
     trials = result.read_all(folder)
     unfinished = [trial for trial in trials if trial.status != "finished"]
@@ -68,6 +69,11 @@ def checkpoints(folder: Path) -> list[Path]:
         )
         raise CheckpointError(
             f"{folder}: {what}, so that its networks are no whole ensemble; finish it: sweep.resume={folder}"
+        )
+    if (status := _end(folder)) not in (None, "finished"):
+        raise CheckpointError(
+            f"{folder}: the sweep is {status}, so that trials may be missing and its networks are no whole ensemble; "
+            f"finish it: sweep.resume={folder}"
         )
     paths = [Path(trial.folder) / journal.CHECKPOINTS / "best.safetensors" for trial in trials]
     for trial, path in zip(trials, paths, strict=True):
@@ -84,3 +90,16 @@ def checkpoints(folder: Path) -> list[Path]:
             " are averaged; give one trial's folder"
         )
     return paths
+
+
+def _end(folder: Path) -> str | None:
+    """Return how a sweep ended; None if its journal does not say so."""
+    status = None
+    if not (folder / journal.FILE).is_file():
+        return None
+    for entry in journal.read(folder / journal.FILE):
+        if entry.kind in ("run", "resume"):
+            status = "running or was killed"
+        elif entry.kind == "end":
+            status = entry.fields["status"]
+    return status

@@ -105,6 +105,8 @@ class Study:
         """The decision in a sentence: who is better, by how much, and how sure that is."""
         one, other = (value if self.key == "arch" else f"{self.key}={value}" for value in self.values)
         if not self.looks:
+            if self.failed is not None:
+                return f"It is undecided which of {one} and {other} is better: {self.failed}."
             return f"No pair of {one} and {other} is trained yet."
         look, metric = self.looks[-1], metric_in_words(self.monitor)
         if (look.mean < 0) == higher_is_better(self.monitor):
@@ -127,7 +129,8 @@ class Study:
         if look.decision == "futile":
             return (
                 f"It is undecided whether {one} is better than {other}, {after}: it leads by {amount}, and further "
-                f"pairs would decide only with a probability of {look.hope:.0%}; raise max_pairs or the margin."
+                f"pairs would decide only with a probability of {look.hope:.0%}; a new study with other seeds and a "
+                "larger max_pairs may decide."
             )
         if look.decision == "undecided":
             return f"It is undecided whether {one} is better than {other}, {after}: it leads by {amount}."
@@ -176,7 +179,7 @@ def read(sweeper: Mapping[str, Any], overrides: Sequence[str], seed: int) -> Pla
     Args:
         sweeper: The sweeper's configuration, with ``params``.
         overrides: The overrides of the command line.
-        seed: The seed of the first pair.
+        seed: The seed of the first pair, unless ``params`` or the overrides give it.
 
     Raises:
         ConfigError: If there are not exactly two networks to compare.
@@ -198,8 +201,10 @@ def read(sweeper: Mapping[str, Any], overrides: Sequence[str], seed: int) -> Pla
     swept = [key for key, values in choices.items() if len(values) > 1]
     if len(list(product(*(choices[key] for key in swept)))) != 2:
         raise ConfigError("hydra/sweeper=verdict compares two: give two values of one key, as in arch=fcn16s,fcn8s")
+    if len(set(choices[swept[0]])) == 1:
+        raise ConfigError(f"{swept[0]}={','.join(choices[swept[0]])}: are the same; give two different values")
     fixed = [f"{key}={values[0]}" for key, values in choices.items() if key not in (*swept, "seed")]
-    return Plan(swept[0], tuple(choices[swept[0]]), fixed, seed)
+    return Plan(swept[0], tuple(choices[swept[0]]), fixed, _whole(choices["seed"][0]) if "seed" in choices else seed)
 
 
 def design(sweeper: Mapping[str, Any]) -> tuple[Design, float | None]:
@@ -227,6 +232,13 @@ def design(sweeper: Mapping[str, Any]) -> tuple[Design, float | None]:
 def _design(max_pairs: int, min_pairs: int, spending: float, least_hope: float) -> Design:
     """Return a design; its levels take a second to compute."""
     return Design(max_pairs, min_pairs, spending, least_hope)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"seed={text}: must be a whole number, the seed of the first pair") from None
 
 
 def _is_number(value: Any) -> bool:

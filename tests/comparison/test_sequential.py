@@ -73,9 +73,19 @@ def test_a_look_by_hand():
     assert math.isnan(DESIGN.look(values[:2], 0.01).p)
 
 
+def test_a_difference_that_is_more_than_chance_and_does_not_matter_is_equivalent():
+    """A comparison with the same margin says so, too."""
+    values = [0.0020, 0.0021, 0.0019]
+    assert DESIGN.look(values, None).decision == "different"
+    assert DESIGN.look(values, 0.01).decision == "equivalent"
+
+
 def test_equal_differences_decide_nothing():
     assert DESIGN.look([0.25] * 4, 0.5).decision == "continue"
     assert DESIGN.look([0.0] * 12, 0.5).decision == "undecided"
+    rounded = [one - other for one, other in ((0.41, 0.409), (0.4816, 0.4806), (0.5378, 0.5368))]
+    assert len(set(rounded)) == 3  # they are 0.001 but for the rounding of the values
+    assert DESIGN.look(rounded, None, 0.93).decision == "continue"
 
 
 def test_what_cannot_be_decided_any_more_is_futile():

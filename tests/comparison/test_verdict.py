@@ -69,6 +69,15 @@ def test_the_sentence_says_who_wins_by_how_much_and_how_sure_that_is(values, opt
     assert said in compare(by_arch(values), **options).conclusion
 
 
+def test_a_baseline_is_better_than_every_other_group_only_if_none_is_undecided():
+    near, far, unsure = [0.60, 0.61, 0.605], [0.50, 0.52, 0.49], [0.1, 0.7, 0.4]
+    said = compare(by_arch({"fcn8s": CLEAR["fcn8s"], "fcn16s": near, "fcn32s": far}), baseline="fcn8s").conclusion
+    assert said.startswith("The baseline fcn8s is better than every other group, of which fcn16s is the nearest, by")
+    found = compare(by_arch({"fcn8s": CLEAR["fcn8s"], "fcn16s": near, "fcn32s": unsure}), baseline="fcn8s")
+    assert found.verdicts["fcn32s"].word == "undecided"
+    assert found.conclusion.startswith("The baseline fcn8s is better than fcn16s by 0.1003")
+
+
 def test_in_a_circle_and_without_a_common_seed_the_sentence_says_so():
     circle = compare(by_seed({"fcn8s": {1: 0.9, 2: 0.1}, "fcn16s": {2: 0.2, 3: 0.1}, "fcn32s": {3: 0.2, 1: 0.5}}))
     assert circle.conclusion.startswith("No group is the best by mean IoU")
@@ -130,6 +139,12 @@ def test_images_of_one_group_are_drawn_together():
     assert copies.unit == "groups of images"
     assert other.low == pytest.approx(one.low, abs=1e-9)
     assert narrow.spread.error < other.spread.error
+    for grouped in ("fcn16s", "fcn8s"):  # what belongs together for one training does for all, or they do not match
+        mixed = compare(
+            [pictured(*key, np.tile(values, 4), groups if key[0] == grouped else None) for key, values in wrong.items()]
+        )
+        (difference,) = (found for found in mixed.differences.values() if found.images)
+        assert (difference.images, difference.low, mixed.unit) == (6, pytest.approx(other.low), copies.unit)
 
 
 def test_one_seed_is_undecided_whatever_its_images_say():
@@ -170,6 +185,9 @@ def test_the_images_of_all_folds_together_have_a_metric_of_their_own():
     assert found.differences["fcn16s"].is_tie or found.differences["fcn8s"].is_tie
     assert f"fcn8s: {(1 - wrong) / (1 + wrong):.4f} on the images of all 3 folds together" in remarks(found)
     assert not any("together" in line for line in remarks(compare(trials[:1])))
+    again = replace(trials[-1], params={**trials[-1].params, "seed": "1"})  # on one fold of three
+    lines = [line for line in remarks(compare([*trials, again])) if "together" in line]
+    assert [line.partition(":")[0] for line in lines] == ["fcn16s"]
 
 
 def test_choosing_the_best_finds_no_more_than_chance_allows():

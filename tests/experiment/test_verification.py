@@ -69,12 +69,16 @@ def test_other_images_make_losses_incomparable():
     assert (findings["losses"].status, findings["metrics"].status) == ("not checked", "not checked")
     weights = found(record=replace(RECORD, initial_weights="4" * 64), initial_weights="5" * 64)
     assert weights["initial weights"].status == "differs"
+    none = found(record=replace(RECORD, initial_weights="4" * 64))
+    assert "here it starts from none" in none["initial weights"].text
+    assert none["losses"].status == "not checked"
     assert found(record=replace(RECORD, digests={}))["training images"].status == "not checked"
 
 
 def test_other_code_is_said_and_no_difference():
     assert status(environment={**HERE, "git.commit": "b" * 40})["code"] == "not checked"
     assert status(environment={**HERE, "git.dirty": "true"})["code"] == "not checked"
+    assert status(environment={**HERE, "git.dirty": "unknown"})["code"] == "not checked"
 
 
 def test_what_is_not_finite_agrees_only_with_the_same():

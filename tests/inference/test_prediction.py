@@ -71,6 +71,15 @@ def test_masks_of_another_checkpoint_that_were_not_made_again_are_not_mixed_in(f
     assert not folder.has("b")
 
 
+def test_the_doubt_of_another_checkpoint_is_not_mixed_in(folder, tmp_path):
+    review, images = folder.folder / "review.csv", pictures(tmp_path / "A", "a")
+    review.write_text("image,doubt\na,0.5\n")
+    folder.claim("c1", images, overwrite=True)
+    assert review.exists()
+    folder.claim("c2", images, overwrite=True)
+    assert not review.exists()
+
+
 class Unsure:
     """Labels each image with the confidence that its first pixel says, in percent."""
 

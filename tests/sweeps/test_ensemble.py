@@ -1,13 +1,19 @@
 """The networks of a sweep over folds answer as one."""
 
+from contextlib import closing
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from recorded_trials import SWEEP, write
 
+from fcnlab.config.schema import FolderConfig
 from fcnlab.core.errors import CheckpointError
+from fcnlab.experiment.evaluation_data import fit_to_network
 from fcnlab.inference.ensemble import Ensemble
+from fcnlab.inference.prediction import PredictionOutcome, list_images
+from fcnlab.recording.journal import Journal
 from fcnlab.sweeps.ensemble import checkpoints
 from fcnlab.sweeps.manifest import SweepManifest
 from fcnlab.sweeps.result import TrialResult
@@ -23,6 +29,7 @@ def network(probabilities, names=("a", "b"), step=3):
         "palette": np.zeros((2, 3)),
         "channels": 3,
         "bits": 8,
+        "value_range": [],
     }
     return SimpleNamespace(**made, **shape)
 
@@ -38,6 +45,24 @@ def test_probabilities_are_averaged():
     np.testing.assert_array_equal(network(one).probabilities(None), np.array(one, np.float32))  # it stays as it was
     with pytest.raises(CheckpointError, match=r"class_names .*cannot be averaged"):
         Ensemble([network(one), network(other, names=("a", "c"))], "sweep")
+    scaled = network(one)
+    scaled.value_range = [0, 4095]
+    with pytest.raises(CheckpointError, match=r"value_range .*cannot be averaged"):
+        Ensemble([scaled, network(other)], "sweep")
+
+
+def test_images_and_data_sets_are_fitted_to_an_ensemble_as_to_a_network():
+    """They ask it for all that they ask a network for."""
+    parts = [network(np.zeros((2, 1, 1))) for _ in range(2)]
+    for part in parts:
+        part.value_range, part.bits = [0, 4095], 16
+    ensemble = Ensemble(parts, "sweep")
+    config = FolderConfig(num_classes=2, class_names=["a", "b"])
+    assert (fitted := fit_to_network(config, ensemble)).value_range == [0, 4095]
+    assert fitted.bits == 16
+    file = Mock(images=Mock(return_value=[]))
+    list_images([file], PredictionOutcome(), ensemble)
+    file.images.assert_called_once_with(3, 16, [0, 4095])
 
 
 def sweep(folder, *params, status="finished"):
@@ -65,3 +90,20 @@ def test_networks_of_other_kinds_and_missing_ones_are_refused(tmp_path):
     (missing / "0/checkpoints/best.safetensors").unlink()
     with pytest.raises(CheckpointError, match="trial 0 has no"):
         checkpoints(missing)
+
+
+def test_a_sweep_that_was_stopped_before_its_last_trial_began_is_refused(tmp_path):
+    """Its trials are finished, all of them that have begun."""
+    folds = sweep(tmp_path, *({"dataset.fold": str(fold)} for fold in (0, 1)))
+    for kind, fields, said in (
+        ("run", {}, "the sweep is running"),
+        ("end", {"status": "killed"}, "is killed, so that"),
+    ):
+        with closing(Journal(folds, exist_ok=True)) as journal:
+            journal.append(kind, **fields)
+        with pytest.raises(CheckpointError, match=said):
+            checkpoints(folds)
+    with closing(Journal(folds, exist_ok=True)) as journal:
+        journal.append("resume", step=0)
+        journal.append("end", status="finished")
+    assert len(checkpoints(folds)) == 2

@@ -101,6 +101,17 @@ def test_a_pair_that_failed_is_not_left_out(tmp_path):
     document = json.loads((tmp_path / verdict.FILE).read_text())
     assert document["decision"] == "undecided"
     assert document["looks"][0]["p"] is None
+    _, found = study(tmp_path / "first", lambda side, seed: None)
+    assert found.sentence == (
+        "It is undecided which of fcn16s and fcn8s is better: trial 0 is failed and has no finite value, and a pair "
+        "cannot be left out."
+    )
+
+
+def test_a_recipe_may_state_the_first_seed(tmp_path):
+    assert study(tmp_path / "recipe", clear, params={"seed": 30})[1].seeds == [30, 31, 32]
+    _, found = study(tmp_path / "line", clear, "arch=fcn16s,fcn8s", "seed=40", seed=40, params={"seed": 30})
+    assert found.seeds == [40, 41, 42]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +120,8 @@ def test_a_pair_that_failed_is_not_left_out(tmp_path):
         (["arch=fcn8s"], {}, "compares two: give two values of one key"),
         (["arch=fcn32s,fcn16s,fcn8s"], {}, "compares two: give two values of one key"),
         (["arch=fcn16s,fcn8s", "optimizer.lr=0.1,0.2"], {}, "compares two"),
+        (["arch=fcn8s,fcn8s"], {}, "arch=fcn8s,fcn8s: are the same"),
+        (["arch=fcn16s,fcn8s"], {"params": {"seed": "first"}}, "seed=first: must be a whole number"),
         (["arch=fcn16s,fcn8s", "seed=1,2"], {}, "seed: hydra/sweeper=verdict chooses the seeds by itself"),
         (["optimizer.lr=interval(0.1,1)"], {}, "takes two values, and no range"),
         (["arch=fcn16s,fcn8s"], {"margin": 0}, "margin=0: must be a number above 0"),

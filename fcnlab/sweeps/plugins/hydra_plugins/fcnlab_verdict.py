@@ -78,7 +78,8 @@ class Verdict(Sweeper):
             for pair in self._train(plan, range(begun, max(begun + 1, design.min_pairs))):
                 study = self._with_pair(study, plan, pair, folder)
                 if study.failed is None:
-                    study.looks.append(design.look(study.differences, margin))
+                    size = max(map(abs, (*study.first, *study.second)))
+                    study.looks.append(design.look(study.differences, margin, size))
             study.write(folder)
             log.info("%s", study.sentence)
             if study.word != "running":
