@@ -57,8 +57,8 @@ def tiles_of(
         return [Tile(name, image, list(labels))]
     if side is None and height * width > MAX_PIXELS:  # of which it would take the memory to find out
         raise DataError(
-            f"image '{image}' has {width} x {height} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles, as "
-            "with tile=2048"
+            f"image '{image}' has {width} x {height} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles, "
+            "as with tile=2048"
         )
     for label in labels:
         if (size := size_of(label, 3, 8)) != (height, width):
