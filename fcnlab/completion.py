@@ -57,6 +57,9 @@ complete -c fcnlab -a '(__fcnlab_candidates)'
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 """What each shell is given to run."""
 
+_FIRST = {"completion": list(SCRIPTS), "prepare": ["check"], "track": ["sync"], "verify": ["bundle"]}
+"""The words without = that may stand right behind a command."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a shell's lines, or the candidates for the last of some words.
@@ -74,17 +77,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _candidates(words: Sequence[str]) -> list[str]:
     """Return what the last of the words behind ``fcnlab`` may become."""
     from fcnlab.config import candidates
-    from fcnlab.config.command_names import COMMANDS
+    from fcnlab.config.command_names import BUNDLE_KEYS, COMMANDS, VERIFY_KEYS
     from fcnlab.config.schema import COMMANDS as CONFIGURED
 
     command, *rest = words
     if not rest:
         return sorted(name for name in [*COMMANDS, "--help", "--version"] if name.startswith(command))
+    first = _FIRST.get(command, []) if len(rest) == 1 else []
+    found = [name for name in first if name.startswith(rest[-1])]
     if command in CONFIGURED:
-        return candidates.candidates(command, rest)
-    first = {"track": ["sync"], "completion": list(SCRIPTS)}.get(command, []) if len(rest) == 1 else []
-    flags = ["--uri"] if command in ("track", "doctor") and rest[-1].startswith("-") else []
-    return sorted(name for name in [*first, *flags] if name.startswith(rest[-1]))
+        return sorted([*found, *candidates.candidates(command, rest)])
+    more = ["--uri"] if command in ("track", "doctor") and rest[-1].startswith("-") else []
+    if command == "verify":
+        more = [f"{key}=" for key in (BUNDLE_KEYS if rest[0] == "bundle" and len(rest) > 1 else VERIFY_KEYS)]
+    return sorted([*found, *(name for name in more if name.startswith(rest[-1]))])
 
 
 def _parser() -> argparse.ArgumentParser:

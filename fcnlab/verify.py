@@ -14,6 +14,7 @@ from pathlib import Path
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.config import TrackingConfig
+from fcnlab.config.command_names import BUNDLE_KEYS, VERIFY_KEYS
 from fcnlab.core.errors import ConfigError, did_you_mean
 from fcnlab.core.progress import in_words
 from fcnlab.experiment.verification import Finding
@@ -27,7 +28,6 @@ TOLERANCE = 0.05
 """How far losses, relatively, and metrics may differ on another kind of machine."""
 
 _BUNDLE = "bundle"
-_OWN = ("run", "steps", "tolerance", "output", "tracking.uri")
 _ALL = "all"
 
 HELP = f"""{__doc__}
@@ -138,9 +138,9 @@ def main(words: Sequence[str] | None = None) -> None:
     makes_bundle = words[0] == _BUNDLE
     keys, overrides = _read(words[1:] if makes_bundle else words)
     if makes_bundle:
-        if overrides or "steps" in keys or "tolerance" in keys:
-            wrong = next(iter(overrides), None) or ("steps" if "steps" in keys else "tolerance")
-            raise ConfigError(f"{wrong}: verify bundle takes run, output and tracking.uri alone")
+        wrong = [*overrides, *(key for key in keys if key not in BUNDLE_KEYS)]
+        if wrong:
+            raise ConfigError(f"{wrong[0]}: verify bundle takes run, output and tracking.uri alone")
         if "output" not in keys:
             raise ConfigError("output: give the bundle to write, as in output=run.zip")
         print(f"written: {bundle(keys['run'], keys['output'], keys.get('tracking.uri'))}")
@@ -181,12 +181,13 @@ def _read(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             if not word.endswith(".zip"):
                 raise ConfigError(f"{word}: is neither a bundle (.zip) nor key=value; see fcnlab.verify --help")
             name, value = "run", word
-        if name in _OWN:
+        if name in VERIFY_KEYS:
             keys[name] = value
         elif "." in name or name == "init_from":
             overrides.append(word)
         else:
-            raise ConfigError(f"{name}: no such key; {did_you_mean(name, _OWN)}there are {', '.join(_OWN)}")
+            meant = did_you_mean(name, VERIFY_KEYS)
+            raise ConfigError(f"{name}: no such key; {meant}there are {', '.join(VERIFY_KEYS)}")
     if not keys.get("run"):
         raise ConfigError("run: give the run, as in run=<run id or output folder>, or a bundle")
     return keys, overrides

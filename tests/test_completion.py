@@ -9,6 +9,7 @@ import pytest
 from conftest import user_environment
 
 from fcnlab.completion import SCRIPTS, main
+from fcnlab.config.command_names import VERIFY_KEYS
 
 
 def said(capsys, *words):
@@ -22,6 +23,12 @@ def test_the_words_of_every_command_are_completed(capsys):
     assert said(capsys, "candidates", "--", "track", "") == ["sync"]
     assert said(capsys, "candidates", "--", "track", "sync", "") == []  # a folder follows
     assert said(capsys, "candidates", "--", "completion", "") == sorted(SCRIPTS)
+    assert said(capsys, "candidates", "--", "prepare", "che") == ["check", "check="]
+    assert said(capsys, "candidates", "--", "prepare", "check", "che") == ["check="]
+    keys = [f"{key}=" for key in sorted(VERIFY_KEYS)]
+    assert said(capsys, "candidates", "--", "verify", "") == ["bundle", *keys]
+    assert said(capsys, "candidates", "--", "verify", "bundle", "") == ["output=", "run=", "tracking.uri="]
+    assert said(capsys, "candidates", "--", "verify", "run.z") == []  # a file follows
     assert said(capsys, "candidates", "--", "unknown", "a") == []
 
 

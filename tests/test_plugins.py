@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import copies_of_python, refused, user_environment
+from mindspore import Tensor
 from own_package import SOURCE, import_path
 
 import fcnlab
@@ -62,6 +63,15 @@ def in_another_process(folder, config, values):
     (folder / "config.pickle").write_bytes(pickle.dumps(config))
     code = f"import pickle, sys; config = pickle.load(open(sys.argv[1], 'rb')); print({values})"
     return run("-c", code, str(folder / "config.pickle"))
+
+
+def test_void_pixels_do_not_count_in_the_loss_of_the_example():
+    loss = LOSSES.get("tversky")(ignore_index=255, num_classes=2, alpha=0.3)
+    logits = np.random.default_rng(0).normal(size=(1, 2, 4, 4)).astype(np.float32)
+    labels = np.array([[[0, 1, 0, 1], [1, 1, 0, 0], [255] * 4, [255] * 4]], np.int32)
+    values = [float(loss(Tensor(logits[:, :, :rows]), Tensor(labels[:, :rows])).asnumpy()) for rows in (2, 4)]
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
+    assert 0 < values[0] < 1
 
 
 @pytest.mark.usefixtures("own_python")  # what it imports is looked at

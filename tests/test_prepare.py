@@ -177,6 +177,7 @@ def test_twelve_bits_in_sixteen_are_spread_over_all_grey_levels(twelve_bits, cap
     depths = Depths(4, 5000)
     assert "leaves them 20 grey levels; value_range=[0,8191] spreads them over all 256" in depths.warning([], 8)
     assert depths.warning([], 16) is None
+    assert Depths(4, 0).warning([], 8) is None  # no range is that of black images alone
 
 
 @pytest.mark.slow  # the test above has the data, tests/data/test_image_files.py the reader

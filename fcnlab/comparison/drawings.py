@@ -104,7 +104,7 @@ def why_unusable(trial: Trial, monitor: str) -> str | None:
     if monitor == "val/loss" or (counts is not None and not is_known(monitor, names)):
         return f"have a {monitor}, which does not follow from counts of pixels"
     if counts is None:
-        return trial.why_no_counts or "have no counts of their images, as those of earlier versions"
+        return trial.why_no_counts or "have no counts of their images, as those of earlier versions or many classes"
     if counts.step != trial.best_step:
         return "have counts of images of another evaluation than their best one"
     found = float(measure(marginals(counts.total), monitor, names))

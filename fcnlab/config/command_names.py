@@ -1,4 +1,4 @@
-"""The names of the commands."""
+"""The names of the commands, and the keys of those that have no schema."""
 
 COMMANDS = {
     "prepare": "make a data set that trains from your images and labels",
@@ -13,3 +13,9 @@ COMMANDS = {
     "completion": "print the lines by which a shell completes these words",
 }
 """What each command does. A command is the module of its name."""
+
+VERIFY_KEYS = ("run", "steps", "tolerance", "output", "tracking.uri")
+"""The keys of ``verify``, which Hydra does not configure."""
+
+BUNDLE_KEYS = ("run", "output", "tracking.uri")
+"""Those of them that ``verify bundle`` takes."""

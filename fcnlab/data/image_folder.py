@@ -214,7 +214,9 @@ def prepare_command(root: Path, class_names: Sequence[str]) -> str:
         root: The folder; what is prepared goes to a new one beside it.
         class_names: The names of the classes.
     """
-    prepared = root.with_name(f"{root.resolve().name}-prepared")
+    whole = root.resolve()
+    beside = whole if root.name in ("", "..") else root  # which has no name of its own, as the folder one is in
+    prepared = beside.parent / f"{whole.name or 'data'}-prepared"
     words = [f"source={_quoted(str(root))}", f"root={_quoted(str(prepared))}"]
     words.append(f"classes=[{','.join(map(_quoted, class_names))}]")
     return " ".join(["python -m fcnlab.prepare", *map(shlex.quote, words)])
@@ -222,7 +224,7 @@ def prepare_command(root: Path, class_names: Sequence[str]) -> str:
 
 def _quoted(text: str) -> str:
     """Return a text as Hydra takes it in a value."""
-    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
+    if re.fullmatch(r"[\w./-]+", text, re.ASCII) and text.lower() not in ("null", "true", "false", "nan", "inf"):
         return text
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

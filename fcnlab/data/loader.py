@@ -158,10 +158,17 @@ class EvalLoader:
         mean: The mean of each channel, on the scale 0 to 1.
         std: The standard deviation of each channel, on the scale 0 to 1.
         prefetch: The number of batches that a background thread makes ahead.
+
+    Attributes:
+        groups: The group of each image, in order. A file that states groups is read here, before anything is trained.
+
+    Raises:
+        DataError: If that file is damaged.
     """
 
     def __init__(self, dataset: Dataset, *, mean: Sequence[float], std: Sequence[float], prefetch: int = 2) -> None:
         self._dataset = dataset
+        self.groups = dataset.groups
         self._mean = tuple(mean)
         self._std = tuple(std)
         self._prefetch = prefetch
@@ -171,11 +178,6 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         return map_ahead(self._make, range(len(self)), workers=1, ahead=self._prefetch)
-
-    @property
-    def groups(self) -> list[str]:
-        """The group of each image, in order."""
-        return self._dataset.groups
 
     def raw(self, index: int) -> Sample:
         """Return sample ``index`` as it is in the data set, for pictures."""

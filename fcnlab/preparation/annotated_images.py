@@ -76,7 +76,7 @@ class Depths:
                 else None
             )
         levels = self.largest * 255 // 65535 + 1
-        if bits == 16 or not self.images or levels > _FEW_LEVELS:
+        if bits == 16 or self.largest == 0 or levels > _FEW_LEVELS:  # Black is black in any range.
             return None
         return (
             f"{self.images} images have 16 bits and values up to {self.largest:,}: bits=8, which takes the whole range "

@@ -63,7 +63,7 @@ def assign(config: PrepareConfig, images: Sequence[Item]) -> Drawn:
     if config.folds is not None and config.fold >= config.folds:
         raise ConfigError(f"fold={config.fold}: there are the folds 0 to {config.folds - 1} (folds={config.folds})")
     if any(stated.values()):
-        return _as_stated(config, names, stated)
+        return _as_stated(config, images, stated)
     groups = group_names(names, [image.stack for image in images], [image.folder for image in images], config.group_by)
     fractions = {"val": 0.0 if config.folds else config.val_fraction, "test": config.test_fraction}
     if sum(fractions.values()) >= 1:
@@ -126,11 +126,12 @@ def deal(config: PrepareConfig, drawn: Drawn, pixels: Mapping[str, np.ndarray]) 
     return members
 
 
-def _as_stated(config: PrepareConfig, names: Sequence[str], stated: Mapping[str, str | None]) -> Drawn:
-    """Return the splits of a source that is split already."""
+def _as_stated(config: PrepareConfig, images: Sequence[Item], stated: Mapping[str, str | None]) -> Drawn:
+    """Return the splits of a source that is split already, in which pages and tiles belong together, too."""
     for key, default in (("folds", None), ("group_by", None), ("test_fraction", 0.0)):
         if getattr(config, key) != default:
             raise ConfigError(f"{key}: the source is split already; set images=... and labels=... to read one folder")
+    names = [image.name for image in images]
     splits = {split: [name for name in names if stated[name] == split] for split in ("train", "val", "test")}
     if not splits["train"] or not splits["val"]:
         there = [split for split, members in splits.items() if members]
@@ -138,7 +139,8 @@ def _as_stated(config: PrepareConfig, names: Sequence[str], stated: Mapping[str,
             f"source={config.source} has folders for {' and '.join(there)} alone: add one for training and one for "
             "validation, or set images=... and labels=... to read one folder"
         )
-    return Drawn(splits, list(names), {})
+    groups = group_names(names, [image.stack for image in images], [image.folder for image in images], None)
+    return Drawn(splits, groups, {})
 
 
 def _blocks(names: Sequence[str], fractions: Mapping[str, float]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fcnlab.core.errors import DataError
+from fcnlab.data.decode import MAX_PIXELS
 from fcnlab.data.image_files import Page, Region, size_of
 from fcnlab.data.tiff_regions import Part
 from fcnlab.data.zarr_images import SUFFIX
@@ -45,7 +46,8 @@ def tiles_of(
         The image as it is, if it is not larger than a tile.
 
     Raises:
-        DataError: If an image cannot be read, or a label has another size than its image.
+        DataError: If an image cannot be read, is an OME-Zarr that is too large to be prepared whole, or has a label of
+            another size.
     """
     is_zarr = [path.suffix.lower() == SUFFIX for path in (image, *labels)]
     if side is None and not any(is_zarr):
@@ -53,6 +55,11 @@ def tiles_of(
     height, width = size_of(image, channels, bits)
     if max(height, width) <= (side or max(height, width)) and not any(is_zarr):
         return [Tile(name, image, list(labels))]
+    if side is None and height * width > MAX_PIXELS:  # of which it would take the memory to find out
+        raise DataError(
+            f"image '{image}' has {width} x {height} pixels, and at most {MAX_PIXELS:,} are read: cut it into tiles, "
+            "as with tile=2048"
+        )
     for label in labels:
         if (size := size_of(label, 3, 8)) != (height, width):
             raise DataError(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fcnlab.config import DatasetConfig
+from fcnlab.drawing.captions import caption
 from fcnlab.drawing.contact_sheet import contact_sheet, contact_strip, read_strip, shown_places
 from fcnlab.drawing.side_by_side import comparison, write_png
 from fcnlab.recording import run_figures
@@ -50,7 +51,7 @@ def write_overlays(folder: Path, record: EvaluationEvent, dataset: DatasetConfig
         path = folder / FOLDER / f"{record.step:06d}-{_STRIP}"
         images = [
             (
-                f"{one.role}: {one.sample.name}, mean IoU {one.mean_iou:.3f}",
+                f"{one.role}, mean IoU {one.mean_iou:.3f}: {caption(one.sample.name)}",
                 one.sample.image,
                 one.sample.label,
                 one.prediction,

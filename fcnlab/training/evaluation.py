@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from fcnlab.data.dataset import Sample
     from fcnlab.data.loader import EvalLoader
 
+log = logging.getLogger(__name__)
+
+LARGEST_COUNTS = 2**28
+"""The largest size in bytes of the confusion matrices of all images together; those of more images, or of hundreds
+of classes, are only added up."""
+
 Compiler = Callable[..., object]
 """A function of a cell and example inputs that compiles the cell for these inputs, or loads its compiled graph."""
 
@@ -34,7 +41,8 @@ class Evaluation:
         confusion: The confusion matrix of all images together.
         class_names: The names of the classes, in the order of the matrix.
         samples: The first few samples, each with its H x W predicted class indices.
-        images: The confusion matrix of each image; None for an evaluation that was read from a state.
+        images: The confusion matrix of each image; None for an evaluation that was read from a state, and where they
+            would take too much memory.
         stage: What the names of the metrics begin with: ``val``, or ``test`` for the test images.
         ranked: The worst, the median and the best image; none if no samples are kept.
     """
@@ -165,6 +173,15 @@ class Evaluator:
         self.class_names = list(class_names)
         self.keep = keep
         self._compiler = compiler
+        if not self._keeps_counts(loader):
+            log.info(
+                "the confusion matrices of %d images with %d classes each would take too much memory: comparisons will "
+                "not tell how much depends on the images",
+                *(len(loader), num_classes),
+            )
+
+    def _keeps_counts(self, loader: EvalLoader) -> bool:
+        return len(loader) * self.num_classes**2 * np.dtype(np.int64).itemsize <= LARGEST_COUNTS
 
     def __call__(self) -> Evaluation:
         """Evaluate the validation images once."""
@@ -180,7 +197,9 @@ class Evaluator:
         """
         confusion = ConfusionMatrix(self.num_classes, self.ignore_index)
         loss = _TotalLoss(self.step.loss)
-        samples, names, matrices, ranking = [], [], [], Ranking()
+        samples, names, ranking = [], [], Ranking()
+        size = (len(loader), self.num_classes, self.num_classes)
+        counts = np.zeros(size, np.int64) if self._keeps_counts(loader) else None
         self.step.set_train(False)
         try:
             for index, batch in enumerate(loader):
@@ -195,14 +214,14 @@ class Evaluator:
                 alone.update(batch.labels, prediction)
                 confusion.merge(alone)
                 names += batch.names
-                matrices.append(alone.counts)
+                if counts is not None:
+                    counts[index] = alone.counts
                 if keep:
                     ranking.add(index, alone.mean_iou, prediction[0])
                 if index < keep:
                     samples.append((loader.raw(index), prediction[0]))
         finally:
             self.step.set_train(True)
-        counts = np.array(matrices, np.int64).reshape(-1, self.num_classes, self.num_classes)
-        images = ImageCounts(tuple(names), tuple(loader.groups), counts)
+        images = None if counts is None else ImageCounts(tuple(names), tuple(loader.groups), counts)
         ranked = [RankedImage(role, iou, loader.raw(index), shown) for role, iou, index, shown in ranking]
         return Evaluation(loss.value, confusion, self.class_names, samples, images, stage, ranked)

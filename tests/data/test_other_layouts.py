@@ -1,6 +1,7 @@
 """A folder that trains only after ``fcnlab.prepare`` is refused with the command that prepares it."""
 
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from fcnlab.config import compose
 from fcnlab.config.schema import FolderConfig
 from fcnlab.core.errors import DataError
-from fcnlab.data.image_folder import Folder
+from fcnlab.data.image_folder import Folder, prepare_command
 from fcnlab.prepare import prepare
 
 LAYOUTS = {
@@ -55,3 +56,16 @@ def test_one_missing_label_is_no_question_of_the_layout(tmp_path):
             Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / folder / f"{name}.png")
     with pytest.raises(DataError, match=r"image '.*b.png' has no label .*: add it or remove the image$"):
         Folder(FolderConfig(root=str(tmp_path)), "train")
+
+
+@pytest.mark.parametrize(
+    ("root", "prepared"),
+    [(".", "{here}-prepared"), ("..", "{above}-prepared"), ("in/..", "{here}-prepared"), ("/", "/data-prepared")],
+)
+def test_a_folder_that_is_named_by_where_it_is_gets_a_neighbour(tmp_path, monkeypatch, root, prepared):
+    here = tmp_path / "here"
+    (here / "in").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    words = shlex.split(prepare_command(Path(root), ["null", "a"]))
+    assert words[-2] == f"root={prepared.format(here=here, above=tmp_path)}"
+    assert compose(words[3:], "prepare").classes == ["null", "a"]

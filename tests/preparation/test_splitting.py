@@ -111,6 +111,15 @@ def test_folds_are_whole_groups_with_like_shares_of_every_class(seed):
     assert splitting.deal(settings, splitting.assign(settings, images(names)), pixels) == folds
 
 
+def test_tiles_and_pages_of_a_source_that_is_split_already_are_groups_for_comparisons():
+    given = images(
+        ["a", "s_x0_y0", "s_x0_y9", "p-0", "p-1"], [None] * 3 + ["p.tif"] * 2, ["train", "train", "val", "val", "val"]
+    )
+    drawn = splitting.assign(config(), given)
+    assert drawn.splits == {"train": ["a", "s_x0_y0"], "val": ["s_x0_y9", "p-0", "p-1"], "test": []}
+    assert drawn.groups == ["a", "tiles of s", "tiles of s", "stack p.tif", "stack p.tif"]
+
+
 @pytest.mark.parametrize(
     ("words", "names", "splits", "error", "said"),
     [

@@ -10,6 +10,7 @@ from PIL import Image
 from prepare_words import prepare_config
 
 from fcnlab.core.errors import ConfigError, DataError
+from fcnlab.data import zarr_images
 from fcnlab.preparation import originals
 from fcnlab.preparation.splitting import assign
 from fcnlab.preparation.tiles import tiles_of
@@ -107,6 +108,14 @@ def test_an_ome_zarr_names_its_extra_where_that_is_missing(tmp_path, monkeypatch
         (tmp_path / folder / "a.ome.zarr").mkdir(parents=True)
     with pytest.raises(DataError, match=r"^image '.*a.ome.zarr' is an OME-Zarr, .*: pip install 'fcnlab\[zarr\]'$"):
         find(tmp_path)
+
+
+def test_an_ome_zarr_that_is_too_large_to_be_prepared_whole_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    image, label = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    monkeypatch.setattr(zarr_images, "size_of", lambda path: (2**14, 2**14))
+    with pytest.raises(DataError, match=r"^image '.*a.zarr' has 16384 x 16384 pixels, .*as with tile=2048$"):
+        tiles_of("a", image, [label], None, 3, 8)
+    assert len(tiles_of("a", image, [label], 8192, 3, 8)) == 4
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -1,5 +1,6 @@
 """The pictures of the evaluations of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,10 +10,13 @@ import pytest
 from fcnlab.config.schema import CellsConfig
 from fcnlab.data import Sample
 from fcnlab.metrics.confusion import ConfusionMatrix
+from fcnlab.recording import overlays
 from fcnlab.recording.overlays import write_overlays
 from fcnlab.training.callbacks import EvaluationEvent
 from fcnlab.training.evaluation import Evaluation
 from fcnlab.training.ranking import ROLES, RankedImage
+
+PICTURE = np.zeros((4, 4, 3), np.uint8)
 
 
 def evaluation(step, ranked=True):
@@ -66,3 +70,17 @@ def test_a_row_that_a_kill_left_half_written_costs_no_other(tmp_path):
 def test_without_overlays_there_is_no_picture(tmp_path, step):
     assert write(tmp_path, step, ranked=False) == {}
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_long_name_leaves_room_for_the_value(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        overlays, "contact_strip", lambda images, *_, **__: titles.extend(title for title, *_ in images) or PICTURE
+    )
+    event = evaluation(2)
+    sample = event.evaluation.samples[0][0]._replace(name="a" * 90 + "-7")
+    ranked = [RankedImage(role, 0.5, sample, sample.label) for role in ROLES]
+    event = replace(event, evaluation=replace(event.evaluation, samples=[], ranked=ranked))
+    list(write_overlays(tmp_path, event, CellsConfig()))
+    assert [title.partition(":")[0] for title in titles] == [f"{role}, mean IoU 0.500" for role in ROLES]
+    assert all(title.endswith("a-7") and len(title) < 60 for title in titles)

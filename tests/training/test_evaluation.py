@@ -9,6 +9,7 @@ from fcnlab.data import Dataset, EvalLoader, Sample
 from fcnlab.losses import Combined, CrossEntropy
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.models import build_model
+from fcnlab.training import evaluation as evaluation_module
 from fcnlab.training.evaluation import Evaluator
 
 PIXELS = {"mean": [0.5] * 3, "std": [0.25] * 3}
@@ -121,10 +122,19 @@ class Square(nn.Cell):
         return (logits * logits).mean()
 
 
-def test_any_other_loss_is_the_mean_of_the_images_by_their_pixels(network):
+@pytest.mark.parametrize("largest", [4 * 3 * 3 * 8, 4 * 3 * 3 * 8 - 1])
+def test_any_other_loss_is_the_mean_of_the_images_by_their_pixels(network, monkeypatch, caplog, largest):
+    """Counts of images that would take too much memory are only added up."""
+    monkeypatch.setattr(evaluation_module, "LARGEST_COUNTS", largest)
+    caplog.set_level("INFO")
     ms.set_context(mode=ms.PYNATIVE_MODE, device_target="CPU")
     evaluator = evaluator_of(network, Square())
-    found = evaluator().loss
+    evaluation = evaluator()
+    found = evaluation.loss
+    assert evaluation.confusion.counts.sum() == sum((sample.label != 255).sum() for sample in Mixed())
+    assert (evaluation.images is None) == ("4 images with 3 classes" in caplog.text) == (largest < 4 * 3 * 3 * 8)
+    if evaluation.images is not None:
+        np.testing.assert_array_equal(evaluation.images.total, evaluation.confusion.counts)
     pairs = logits_of(network, evaluator.loader)
     losses = [np.mean(logits.asnumpy().astype(np.float64) ** 2) for logits, _ in pairs]
     counted = [np.count_nonzero(labels != 255) for _, labels in pairs]

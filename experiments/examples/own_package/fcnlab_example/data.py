@@ -15,7 +15,7 @@ class StripesConfig(DatasetConfig):
     name: str = "stripes"
     wide: int = key(8, Role.READS, minimum=2, maximum=32)
     images: int = key(4, Role.READS, minimum=1)
-    scratch: str = key("/tmp", Role.MACHINE)
+    scratch: str = key("/tmp", Role.MACHINE)  # Nothing reads it: it shows the role of what belongs to a machine.
 
 
 class Stripes(Dataset):
