@@ -358,11 +358,11 @@ def test_a_training_records_the_keys(training):
 
 
 @pytest.mark.slow  # a configuration goes to another process below, and the name of a graph says its plug-ins
-def test_it_is_reproduced_by_another_process_with_the_same_graphs(training):
-    overrides = ["from_run=first", "tracking=none", "hydra.run.dir=again"]
-    done = run("-m", "fcnlab.train", *overrides, folder=training)
-    assert done.returncode == 0, done.stderr
-    assert losses(training / "again") == losses(training / "first")
+def test_it_is_reproduced_by_another_process_with_the_same_graphs(tmp_path):
+    for words in ([*WORDS, *SHORT, "hydra.run.dir=first"], ["from_run=first", "hydra.run.dir=again"]):
+        done = run("-m", "fcnlab.train", *words, "tracking=none", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "again") == losses(tmp_path / "first")
     assert done.stdout.count("compiled by an earlier process") == 2, done.stdout
 
 
