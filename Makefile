@@ -98,8 +98,9 @@ test-versions: $(VENV)/installed-test ## run the core of the suite with the olde
 		$(BIN)/uv pip compile --quiet --no-annotate --no-header --extra test $($(end)) \
 			--python .venv-$(end)/bin/python pyproject.toml --output-file .venv-$(end)/versions.txt; \
 		$(BIN)/uv pip sync --quiet --python .venv-$(end)/bin/python .venv-$(end)/versions.txt; \
+		$(BIN)/uv pip install --quiet --no-deps --python .venv-$(end)/bin/python --editable .; \
 		grep -E '^(mindspore|numpy|mlflow|opencv-python-headless)==' .venv-$(end)/versions.txt; \
-		PYTHONPATH=. .venv-$(end)/bin/python -m pytest -q -p no:cacheprovider --numprocesses auto --maxprocesses 4 \
+		.venv-$(end)/bin/python -m pytest -q -p no:cacheprovider --numprocesses auto --maxprocesses 4 \
 			--dist worksteal $(CORE) $(ARGS);)
 
 MINUTES ?= 10

@@ -87,7 +87,10 @@ def test_white_is_zero_is_inverted(tmp_path, kind, compression):
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_compressions(tmp_path, compression, mode):
     image = some(20, 24, 3) if mode == "RGB" else some(20, 24)
-    Image.fromarray(image).save(tmp_path / "a.tif", compression=compression)
+    try:
+        Image.fromarray(image).save(tmp_path / "a.tif", compression=compression)
+    except OSError:
+        pytest.skip(f"this Pillow cannot write {compression}")
     np.testing.assert_array_equal(
         image_files.read(tmp_path / "a.tif"), image.reshape(20, 24, -1) * np.ones(3, np.uint8)
     )

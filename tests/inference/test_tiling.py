@@ -3,7 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mindspore import Tensor
 
@@ -15,6 +15,7 @@ from fcnlab.models import FCN, VGG16Encoder
 MARGIN = 224
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(length=st.integers(1, 6000), largest=st.integers(15, 60).map(lambda cells: 32 * cells))
 def test_tiles_cover_the_image_once_and_look_far_enough(length, largest):
     cut = spans(length, largest, MARGIN)
