@@ -92,8 +92,7 @@ class RunReader(Connection):
         Raises:
             TrackingError: If there is no such artifact.
         """
-        with self._errors(), tempfile.TemporaryDirectory() as folder:
-            return Path(self._client.download_artifacts(run_id, artifact, folder)).read_text(encoding="utf-8")
+        return self.read_bytes(run_id, artifact).decode("utf-8")
 
     def has_artifact(self, run_id: str, artifact: str) -> bool:
         """Return whether a run has an artifact, by its path of a folder and a file."""

@@ -12,21 +12,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
-
-from fcnlab import config as configuration
 from fcnlab.core.errors import ConfigError
 from fcnlab.sweeps import result as results
 from fcnlab.sweeps import stages as staging
 from fcnlab.sweeps.result import TrialResult
+from fcnlab.sweeps.trial_sweeper import TrialSweeper
 
 log = logging.getLogger(__name__)
 
 
-class Stages(Sweeper):
+class Stages(TrialSweeper):
     """Trains one stage after the other; a launcher may run the trials of a stage side by side.
 
     ``sweep.resume`` runs through all stages again, in which finished trials are not repeated.
@@ -41,13 +36,6 @@ class Stages(Sweeper):
         self, stages: Sequence[Mapping[str, Any]], start_from: str, params: Mapping[str, Any] | None = None
     ) -> None:
         self.settings = {"stages": stages, "start_from": start_from, "params": params}
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config = config
-        self.hydra_context = hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
 
     def sweep(self, arguments: list[str]) -> None:
         """Run all trials whose chain has not broken off.
@@ -68,15 +56,7 @@ class Stages(Sweeper):
                 if not can_run:
                     continue
                 row = list(numbers)
-                for job in self.launcher.launch([jobs[number] for number in row], initial_job_idx=row[0]):
-                    _ = job.return_value  # raises what ended the job, if anything did
-
-    def _check(self, overrides: list[str]) -> None:
-        """Compose a trial before any is trained, since the last stage may begin days after the first."""
-        node = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(node):
-            del node["hydra"]
-        configuration.from_node(node)
+                self._launch([jobs[number] for number in row], row[0])
 
     def _job(self, plan: staging.Stages, folder: Path, stage: int, chain: int) -> list[str] | None:
         """Return the overrides of a trial; None, and a result that says why, if it cannot run."""

@@ -11,20 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
-
-from fcnlab import config as configuration
 from fcnlab.sweeps import result as results
 from fcnlab.sweeps import verdict
+from fcnlab.sweeps.trial_sweeper import TrialSweeper
 from fcnlab.sweeps.verdict import Plan, Study
 
 log = logging.getLogger(__name__)
 
 
-class Verdict(Sweeper):
+class Verdict(TrialSweeper):
     """Trains two networks with one seed after the other, and stops by a sequential test.
 
     ``sweep.resume`` runs through all pairs again, in which finished trainings are not repeated, and comes to the same
@@ -53,13 +48,6 @@ class Verdict(Sweeper):
             **{"spending": spending, "least_hope": least_hope, "params": params},
         }
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config = config
-        self.hydra_context = hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-
     def sweep(self, arguments: list[str]) -> None:
         """Train pairs until the study has decided, is futile, or has as many as are allowed.
 
@@ -85,17 +73,9 @@ class Verdict(Sweeper):
             if study.word != "running":
                 return
 
-    def _check(self, overrides: list[str]) -> None:
-        """Compose a trial before any is trained, since the second network's first one may begin hours later."""
-        node = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(node):
-            del node["hydra"]
-        configuration.from_node(node)
-
     def _train(self, plan: Plan, pairs: range) -> range:
         jobs = [plan.overrides(pair, side) for pair in pairs for side in range(2)]
-        for job in self.launcher.launch(jobs, initial_job_idx=plan.number(pairs[0], 0)):
-            _ = job.return_value  # raises what ended the job, if anything did
+        self._launch(jobs, plan.number(pairs[0], 0))
         return pairs
 
     def _with_pair(self, study: Study, plan: Plan, pair: int, folder: Path) -> Study:
