@@ -156,13 +156,14 @@ class Registry:
 
 def _installed(group: str) -> tuple[EntryPoint, ...]:
     """Return the entry points of a group; they are read again once a folder of the import path has changed."""
-    return _read(entry_points, group, tuple((folder, _changed(folder)) for folder in sys.path))
+    return _read(entry_points, tuple((folder, _changed(folder)) for folder in sys.path)).get(group, ())
 
 
-@lru_cache(maxsize=64)
-def _read(find: Callable[..., Any], group: str, path: tuple[tuple[str, int | None], ...]) -> tuple[EntryPoint, ...]:
-    """Read the entry points of a group, which opens a file of every installed package."""
-    return tuple(find(group=group))
+@lru_cache(maxsize=16)
+def _read(find: Callable[[], Any], path: tuple[tuple[str, int | None], ...]) -> dict[str, tuple[EntryPoint, ...]]:
+    """Read the entry points of all groups at once, since that opens a file of every installed package."""
+    found = find()
+    return {group: tuple(found.select(group=group)) for group in found.groups if group.startswith("fcnlab.")}
 
 
 def _changed(folder: str) -> int | None:

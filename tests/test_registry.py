@@ -1,7 +1,7 @@
 """Factories are found by their names, and the nearest name is suggested."""
 
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -31,11 +31,8 @@ def registry():
 def plugin(monkeypatch):
     """The entry point of another package's data set."""
 
-    def entry_points(group):
-        mine = EntryPoint("toy", f"{__name__}:Toy", "fcnlab.datasets")
-        return [mine] if group == "fcnlab.datasets" else []
-
-    monkeypatch.setattr(registries, "entry_points", entry_points)
+    mine = EntryPoints([EntryPoint("toy", f"{__name__}:Toy", "fcnlab.datasets")])
+    monkeypatch.setattr(registries, "entry_points", lambda: mine)
 
 
 def test_a_builtin_is_imported_on_first_use(registry):

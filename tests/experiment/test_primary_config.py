@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from functools import partial
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 import training_command
@@ -296,12 +296,9 @@ class Lion:
 
 
 def test_a_plug_in_is_found_and_missed_only_where_it_is_used(record, monkeypatch):
-    def entry_points(group):
-        mine = EntryPoint("lion", f"{__name__}:Lion", "fcnlab.optimizers")
-        return [mine] if group == "fcnlab.optimizers" else []
-
+    mine = EntryPoints([EntryPoint("lion", f"{__name__}:Lion", "fcnlab.optimizers")])
     with monkeypatch.context() as patch:
-        patch.setattr(registries, "entry_points", entry_points)
+        patch.setattr(registries, "entry_points", lambda: mine)
         record(fcnlab.compose(["optimizer=lion", "optimizer.mane=0.75"]))
         assert fcnlab.compose(["from_run=old"]).optimizer.mane == 0.75
     ConfigStore.instance().repo["optimizer"].pop("lion.yaml")
