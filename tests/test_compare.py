@@ -1,6 +1,7 @@
 """``python -m fcnlab.compare``."""
 
 import math
+import shutil
 
 import pytest
 from mlflow import MlflowClient
@@ -18,10 +19,13 @@ from fcnlab.sweeps.result import TrialResult
 from fcnlab.tracking.journal_sender import sync
 
 
-@pytest.fixture
-def sweep(tmp_path, uri):
+@pytest.fixture(scope="module")
+def recorded_sweep(tmp_path_factory, empty_store):
     """A sweep over two architectures and two seeds, in its folder and in a store."""
-    folder = tmp_path / "multirun/s"
+    root = tmp_path_factory.mktemp("sweep")
+    folder = root / "multirun/s"
+    shutil.copy(empty_store, root / "store.db")
+    uri = f"sqlite:///{root / 'store.db'}"
     tags = {"fcnlab.sweep": SWEEP}
     sync(write(folder, "sweep", tags={**tags, "fcnlab.role": "sweep"}, identity=SWEEP), uri)
     SweepManifest(SWEEP, ("seed=1,2",)).write(folder)
@@ -31,6 +35,14 @@ def sweep(tmp_path, uri):
         sync(write(place, f"run {number}", tags={**tags, "fcnlab.trial": str(number)}, params=params), uri)
         TrialResult(number, folder=str(place), status="finished", value=0.6).write(folder)
     return folder, uri
+
+
+@pytest.fixture
+def sweep(recorded_sweep, tmp_path, monkeypatch):
+    """`recorded_sweep`, seen from an empty working directory in which no store is chosen."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return recorded_sweep
 
 
 def words(*given):

@@ -49,8 +49,11 @@ def compare(network, compute):
     np.testing.assert_allclose(compute(images), expected, atol=exporting.TOLERANCE * max(1, largest / 10))
 
 
+QUICK = ("resnet18", "alexnet", "alexnet-batch")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name for name in ARCHS]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ARCHS]
 )
 def test_onnx_computes_the_same(tmp_path, name):
     onnxruntime = pytest.importorskip("onnxruntime")

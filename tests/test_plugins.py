@@ -379,12 +379,19 @@ def test_it_is_loaded_and_evaluated(training, monkeypatch, tmp_path):
     assert (tmp_path / "metrics.json").is_file()
 
 
-def test_it_is_exported_where_that_is_possible(training, monkeypatch, tmp_path):
+@pytest.mark.slow  # the test below has ONNX, which knows the layers
+def test_it_is_exported_as_the_graph_that_mindspore_makes_of_it(training, monkeypatch, tmp_path):
     from fcnlab.export import export
 
     monkeypatch.chdir(training)
     path = export(configuration.compose(["checkpoint=first", "format=mindir", f"output={tmp_path}/x.mindir"], "export"))
     assert path.is_file()
+
+
+def test_a_format_that_does_not_know_its_layers_is_refused(training, monkeypatch, tmp_path):
+    from fcnlab.export import export
+
+    monkeypatch.chdir(training)
     with pytest.raises(ExportError, match="stack"):
         export(configuration.compose(["checkpoint=first", "format=onnx", f"output={tmp_path}/x.onnx"], "export"))
 

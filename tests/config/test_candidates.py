@@ -47,7 +47,7 @@ def test_every_key_of_a_configuration_can_be_reached():
 def test_what_is_offered_for_a_group_composes(group):
     offered = candidates("train", [f"{group}="])
     assert len(offered) > 1
-    for word in offered[::2]:
+    for word in offered[::4]:
         if not group.startswith("hydra/"):
             compose([word, "dataset.root=x"])
 

@@ -1,7 +1,7 @@
 """Every option of conf/ composes, and mistakes are refused in one line."""
 
 import copy
-from functools import partial
+from functools import cache, partial
 
 import pytest
 from conftest import refused
@@ -72,12 +72,18 @@ def test_defaults_are_those_of_the_design():
     assert isinstance(config, Config)
 
 
-@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}={file.stem}")
-def test_every_option_composes(file):
+@cache
+def with_option(file):
+    """The configuration with the option that a file of conf/ is."""
     overrides = [f"{file.parent.name}={file.stem}"]
     if file.parent.name == "dataset" or file.stem in ("isbi2012", "transfer"):
         overrides.append("dataset.root=somewhere")
-    config = compose(overrides)
+    return compose(overrides)
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}={file.stem}")
+def test_every_option_composes(file):
+    config = with_option(file)
     if file.parent.name not in ("experiment", "trainer", "augment"):
         assert getattr(config, file.parent.name).name == file.stem
 
@@ -121,8 +127,7 @@ def test_a_file_and_its_bases_state_every_key_of_its_class(file):
     """The YAML of an option shows all its keys; ``tracking=none`` has none."""
     if file.parent.name == "experiment" or (file.stem == "none" and file.parent.name == "tracking"):
         return
-    group, root = file.parent.name, "dataset.root=x" if file.parent.name == "dataset" else "+dataset.root=x"
-    section = getattr(compose([f"{group}={file.stem}", root]), group)
+    section = getattr(with_option(file), file.parent.name)
     assert {*vars(section)} == {key for found in with_bases(file) for key in OmegaConf.load(found)} - {"defaults"}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import cache
 
 import pytest
 from omegaconf import OmegaConf
@@ -11,11 +12,16 @@ from fcnlab.config.help_text import other_keys
 from fcnlab.config.schema import SCHEMAS
 
 
+@cache
+def default():
+    return compose()
+
+
 @pytest.mark.parametrize(
     ("group", "name"), [(group, name) for group, options in SCHEMAS.items() for name in options], ids="=".join
 )
 def test_each_key_of_an_option_is_in_the_configuration_or_below_the_option(group, name):
-    shown = set(OmegaConf.to_container(OmegaConf.structured(getattr(compose(), group))))
+    shown = set(OmegaConf.to_container(OmegaConf.structured(getattr(default(), group))))
     blocks = dict(re.findall(r"^(\S+=\S+)\n((?:  .*\n)+)", other_keys(str(config_folder())), re.MULTILINE))
     below = set(re.findall(r"^  (\w+):", blocks.get(f"{group}={name}", ""), re.MULTILINE))
     assert {item.name for item in dataclasses.fields(SCHEMAS[group][name])} <= shown | below

@@ -58,8 +58,11 @@ def send(process, *numbers):
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated 15"), (signal.SIGHUP, "terminated 1")],
-    ids=["ctrl-c", "sigterm", "sighup"],
+    [
+        pytest.param(signal.SIGINT, "interrupted", id="ctrl-c"),
+        pytest.param(signal.SIGTERM, "terminated 15", id="sigterm"),
+        pytest.param(signal.SIGHUP, "terminated 1", id="sighup", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_waits_for_what_must_not_be_torn(tmp_path, number, words):
     process = start(tmp_path, 1.5)

@@ -181,7 +181,7 @@ def test_the_confusion_matrix_shows_shares_of_the_labels(tmp_path, drawn):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("prediction", "label")
 
 
-@pytest.mark.parametrize("classes", [2, 25, 26, 255])
+@pytest.mark.parametrize("classes", [2, 25, 26, pytest.param(255, marks=pytest.mark.slow)])
 def test_any_number_of_classes_fits(tmp_path, drawn, classes):
     counts = np.eye(classes, dtype=np.int64) * 10**12
     draw_confusion_matrix(counts, [f"a long name of class {index}" for index in range(classes)], tmp_path / "c.png")

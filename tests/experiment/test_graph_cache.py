@@ -180,11 +180,22 @@ def entries(folder):
 @pytest.mark.parametrize(
     ("other", "settings"),
     [
-        ({"offset": (1.0, 3.0)}, {}),
-        ({}, {"loss.gamma": 2.0}),
+        ({"offset": (1.0, 3.0)}, {"loss.gamma": 2.0}),
         *(
-            pytest.param(other, {}, marks=pytest.mark.slow)
-            for other in ({"factor": 3.0}, {"more": [1, {"a": (2, 3)}]}, {"more": np.float32(1)}, {"more": lambda: 1})
+            pytest.param(other, settings, marks=pytest.mark.slow)
+            for other, settings in [
+                ({"offset": (1.0, 3.0)}, {}),
+                ({}, {"loss.gamma": 2.0}),
+                *(
+                    (other, {})
+                    for other in (
+                        {"factor": 3.0},
+                        {"more": [1, {"a": (2, 3)}]},
+                        {"more": np.float32(1)},
+                        {"more": lambda: 1},
+                    )
+                ),
+            ]
         ),
     ],
 )
@@ -296,27 +307,39 @@ def test_what_cannot_be_described_is_compiled_anew(tmp_path, caplog, make):
     assert "compiled anew each time" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["graph.mindir", "compile_dependency.hash", "entry.json"])
 @pytest.mark.parametrize("content", [b"{}", *(pytest.param(other, marks=pytest.mark.slow) for other in (b"", None))])
-def test_a_damaged_entry_is_made_anew(tmp_path, caplog, name, content):
+def test_a_damaged_entry_is_made_anew(tmp_path, caplog, content):
     cache = GraphCache({}, folder=tmp_path)
     compiled(tmp_path, Scale())
     (entry,) = tmp_path.iterdir()
     whole = cache._fetch(entry)
-    (entry / name).unlink()
-    if content is not None:
-        (entry / name).write_bytes(content)
-    assert cache._fetch(entry) is None
-    assert "is damaged" in caplog.text
+    files = {path: path.read_bytes() for path in entry.iterdir()}
+    assert {path.name for path in files} == {"graph.mindir", "compile_dependency.hash", "entry.json"}
+    for path, kept in files.items():
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        caplog.clear()
+        assert cache._fetch(entry) is None
+        assert "is damaged" in caplog.text
+        path.write_bytes(kept)
+        assert cache._fetch(entry) is not None
+    path.unlink()
     assert compiled(tmp_path, Scale()) == (False, SCALED)
     assert entries(tmp_path) == [entry.name]
     assert cache._fetch(entry).script == whole.script
 
 
-@pytest.mark.parametrize("what", ["format", "script", "package", "version", "variable"])
-def test_edited_code_and_other_versions_have_entries_of_their_own(tmp_path, monkeypatch, what):
-    folder = tmp_path / "graphs"
-    compiled(folder, Scale())
+@pytest.mark.parametrize("what", ["format", "script", "package", "version", "variable", "settings", "constant"])
+def test_edited_code_and_other_versions_have_names_of_their_own(tmp_path, monkeypatch, what):
+    """The name of an entry is the digest of this description."""
+    cell, settings = Scale(), {}
+
+    def described():
+        return GraphCache(settings, folder=tmp_path / "graphs").describe(cell, Tensor(VALUES))
+
+    before = described()
+    assert described() == before
     if what == "format":
         monkeypatch.setattr("fcnlab.experiment.graph_cache.FORMAT", 1)
     elif what == "script":
@@ -326,10 +349,13 @@ def test_edited_code_and_other_versions_have_entries_of_their_own(tmp_path, monk
         monkeypatch.setattr("fcnlab.experiment.graph_key._digest_files", lambda paths, root: "edited")
     elif what == "version":
         monkeypatch.setattr("fcnlab.experiment.graph_key.version", lambda name: "3.0")
-    else:
+    elif what == "variable":
         monkeypatch.setenv("MS_DEV_JIT_SYNTAX_LEVEL", "0")
-    compiled(folder, Scale())
-    assert len(entries(folder)) == 2
+    elif what == "settings":
+        settings["loss.gamma"] = 2.0
+    else:
+        cell = Scale(offset=(1.0, 3.0))
+    assert described() != before
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_the_reuse(tmp_path):

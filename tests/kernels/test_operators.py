@@ -64,7 +64,8 @@ class Training:
         return np.array(losses), moved
 
 
-@pytest.mark.parametrize("norm", ["batch", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_gradients.py compares the gradients
+@pytest.mark.parametrize("norm", ["batch", "none"])
 def test_a_training_step(norm):
     """Compiled operators have at most ten times the effect of weights that differ by some roundings, 2e-6."""
     compiled, stock = (Training(network) for network in networks(norm))

@@ -22,7 +22,7 @@ def some(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("depth", [50, 101])
+@pytest.mark.parametrize("depth", [50, pytest.param(101, marks=pytest.mark.slow)])
 def test_logits_are_those_of_torchvision(tmp_path, depth):
     ms.set_context(mode=ms.PYNATIVE_MODE)
     arrays = torchvision.fcn_resnet(depth)

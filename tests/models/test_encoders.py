@@ -29,7 +29,13 @@ def some(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "resnet101"])  # as resnet50, but for its depth
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("alexnet", "vgg16", "resnet18", "resnet50") else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES
+    ],
+)
 def test_the_maps_are_as_large_and_as_wide_as_they_say(name):
     ms.set_context(mode=ms.PYNATIVE_MODE)
     for norm in norms(name):
@@ -49,7 +55,11 @@ def test_the_maps_are_as_large_and_as_wide_as_they_say(name):
 
 @pytest.mark.parametrize(
     ("name", "norm"),
-    [("vgg11", "group"), pytest.param("alexnet", "none", marks=pytest.mark.slow), ("resnet18", "batch")],
+    [
+        ("resnet18", "batch"),
+        pytest.param("vgg11", "group", marks=pytest.mark.slow),
+        pytest.param("alexnet", "none", marks=pytest.mark.slow),
+    ],
 )
 def test_a_graph_of_any_size_computes_the_same(name, norm):
     network = build_model("fcn16s", 2, width=1 / 64, norm=norm, encoder=name)
@@ -145,7 +155,7 @@ def unused(done):
     return [row.name for row in done.rows if row.action == "not used" and not row.name.endswith("tracked")]
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+@pytest.mark.parametrize("depth", [18, 50, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (34, 101))])
 def test_a_resnet_of_torchvision_computes_what_it_did(tmp_path, depth):
     ms.set_context(mode=ms.PYNATIVE_MODE)
     arrays = torchvision.resnet(depth)

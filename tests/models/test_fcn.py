@@ -106,7 +106,9 @@ def dynamic():
     return networks
 
 
-@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize(
+    "stride", [stride if stride in (32, 2) else pytest.param(stride, marks=pytest.mark.slow) for stride in STRIDES]
+)
 @settings(max_examples=12, deadline=None)
 @given(height=st.integers(32, 150), width=st.integers(32, 150), batch=st.integers(1, 2))
 def test_logits_are_as_large_as_the_image(dynamic, stride, height, width, batch):
@@ -116,7 +118,7 @@ def test_logits_are_as_large_as_the_image(dynamic, stride, height, width, batch)
     assert logits.dtype == ms.float32
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 96), (33, 70)])
+@pytest.mark.parametrize(("height", "width"), [pytest.param(64, 96, marks=pytest.mark.slow), (33, 70)])
 def test_modes_and_dynamic_shapes_agree(dynamic, height, width):
     ms.set_context(mode=ms.GRAPH_MODE)
     expected = dynamic[8](images(height, width)).asnumpy()

@@ -100,6 +100,7 @@ def elsewhere(model, tmp_path_factory):
     return folder, [Path(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow  # a process that imports MLflow and MindSpore; the test after the next follows the imports instead
 def test_a_model_labels_images_of_any_size_where_the_package_is_not_installed(elsewhere, checkpoint):
     folder, _ = elsewhere
     for name in ("small", "large"):
@@ -109,6 +110,7 @@ def test_a_model_labels_images_of_any_size_where_the_package_is_not_installed(el
     assert np.load(folder / "example-labels.npy").shape == (1, 32, 32)
 
 
+@pytest.mark.slow
 def test_the_requirements_are_what_the_code_that_runs_imports(elsewhere, model):
     _, files = elsewhere
     assert files
@@ -122,6 +124,29 @@ def test_the_requirements_are_what_the_code_that_runs_imports(elsewhere, model):
         if not distribution.startswith("mlflow-")  # parts of mlflow that share its folder
     }
     assert set((model / "requirements.txt").read_text().split()) == expected
+
+
+def test_what_the_code_imports_is_in_the_model_or_in_its_requirements(model):
+    root = model / "code"
+    waiting, seen, others = ["fcnlab.tracking.served_model"], set(), set()
+    while waiting:
+        name = waiting.pop()
+        place = root.joinpath(*name.split("."))
+        file = next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+        if not name.startswith("fcnlab"):
+            others.add(name.partition(".")[0])
+        elif name not in seen and file is not None:  # otherwise it is a name that a module defines
+            seen.add(name)
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, ast.Import):
+                    waiting += [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    assert {"fcnlab.inference", "fcnlab.models"} <= {name.rpartition(".")[0] for name in seen}
+    required = {line.partition("==")[0] for line in (model / "requirements.txt").read_text().split()}
+    owners = importlib_metadata.packages_distributions()
+    for name in others - sys.stdlib_module_names:
+        assert required & {*owners[name]}, name
 
 
 def imports(file):

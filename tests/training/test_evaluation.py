@@ -3,6 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
+from conftest import MODES
 from mindspore import Tensor, nn
 
 from fcnlab.data import Dataset, EvalLoader, Sample
@@ -40,7 +41,7 @@ def network():
     return network
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+@MODES
 def test_it_adds_up_over_images_of_any_size(network, mode):
     ms.set_context(mode=mode, device_target="CPU")
     loss = CrossEntropy(ignore_index=255, num_classes=3)
