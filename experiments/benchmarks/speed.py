@@ -2,11 +2,12 @@
 
     python experiments/benchmarks/speed.py                 # FCN-8s, and the other two at one size
     python experiments/benchmarks/speed.py --full          # all 72 rows: hours
-    python experiments/benchmarks/speed.py --quick         # four rows
-    python experiments/benchmarks/speed.py --variants      # only the ways to run PyTorch
+    python experiments/benchmarks/speed.py --quick         # four rows, in less than ten minutes
+    python experiments/benchmarks/speed.py --variants      # only the ways to run PyTorch, compared anew
 
-Each way to run PyTorch is first timed once for each width. Its fastest and the product then take turns, row by row. A
-row whose processes do not fit into memory says so.
+Each way to run PyTorch is first timed once for each width, and the fastest is remembered for this machine (a quick call
+that remembers none compares the three that have been the fastest somewhere). The fastest and the product then take
+turns, row by row. A row whose processes do not fit into memory says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import itertools
 from collections.abc import Iterator
 
+from fastest_way import FastestWays
 from operations import forward_operations, measure_peak
 from train_step import NUM_CLASSES, PRODUCT, Configuration, Timing, by_turns
 
@@ -25,16 +27,30 @@ VARIANTS = tuple(
     "+".join(word for word in words if word)
     for words in itertools.product(("eager", "compile"), ("", "channels_last"), ("", "plain_adam"))
 )
+QUICK_VARIANTS = ("eager", "eager+channels_last", "compile+channels_last")
 HEADER = (
     "| network | width | images | what | PyTorch, s | fcnlab, s (min / median / max) | ratio | GFLOP/s | of the peak "
     "| GiB, PyTorch / fcnlab |"
 )
 
 
-def fastest_variant(width: float, what: str) -> str:
-    """Time every way to run PyTorch once, and return the name of the fastest."""
+def fastest_variant(width: float, what: str, known: FastestWays, quick: bool = False, anew: bool = False) -> str:
+    """Return the name of the fastest way to run PyTorch, which is timed once for each way unless it is remembered.
+
+    Args:
+        width: The factor on the channels.
+        what: ``"step"`` or ``"inference"``.
+        known: What was measured on this machine before; a comparison of all ways is added to it.
+        quick: Whether `QUICK_VARIANTS` are enough where nothing is remembered.
+        anew: Whether to compare all ways although something is remembered.
+    """
     configuration = Configuration(what=what, width=width, batch=2 if width == 1 else 8, steps=3, warmup=2)
+    if not anew and (remembered := known.get(str(configuration))):
+        print(f"- {configuration}: {remembered} was the fastest way on this machine (--variants compares anew)")
+        return remembered
     names = [name for name in VARIANTS if what == "step" or "plain_adam" not in name]  # the optimizer is not in it
+    if quick:
+        names = [name for name in names if name in QUICK_VARIANTS]
     medians = {}
     for name in names:
         try:
@@ -43,6 +59,8 @@ def fastest_variant(width: float, what: str) -> str:
             print(f"- {error}")
     ordered = sorted(medians, key=medians.__getitem__)
     print(f"- {configuration}: " + ", ".join(f"{name} {medians[name]:.3f} s" for name in ordered), flush=True)
+    if not quick:
+        known.add(str(configuration), ordered[0])
     return ordered[0]
 
 
@@ -105,7 +123,10 @@ def main() -> None:
         and arguments.size in (None, configuration.size)
     ]
     kinds = sorted({(configuration.width, configuration.what) for configuration in wanted}, reverse=True)
-    variants = {kind: arguments.variant or fastest_variant(*kind) for kind in kinds}
+    known = FastestWays()
+    variants = {
+        kind: arguments.variant or fastest_variant(*kind, known, arguments.quick, arguments.variants) for kind in kinds
+    }
     if arguments.variants:
         return
     print(f"\n{HEADER}\n|{'---|' * HEADER.count(' | ')}---|")
