@@ -131,12 +131,25 @@ def copies_of_python(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def real_figures():
+    """Let a test that looks at the figures of a command have them drawn, in spite of `quick_figures`."""
+
+
 @pytest.fixture(autouse=True)
 def quick_figures(request, monkeypatch):
-    """Leave the figures of a training empty, since drawing takes a second, but in the rooms that are about figures."""
-    if request.path.parent.name not in ("drawing", "recording"):
-        for name in ("draw_learning_curves", "draw_confusion_matrix"):
-            monkeypatch.setattr(f"fcnlab.recording.run_figures.{name}", leave_empty)
+    """Leave the figures of a training, an evaluation and a preparation empty, since drawing takes a second."""
+    if "real_figures" in request.fixturenames:
+        return
+    functions = [
+        "recording.run_figures.draw_learning_curves",
+        "recording.run_figures.draw_confusion_matrix",
+        "preparation.preview.draw",
+    ]
+    if "mindspore" in sys.modules:  # which an evaluation needs, and other tests do not import
+        functions += [f"inference.evaluation_report.draw_{name}" for name in ("confusion_matrix", "reliability")]
+    for function in functions:
+        monkeypatch.setattr(f"fcnlab.{function}", leave_empty)
 
 
 def leave_empty(*arguments):

@@ -57,6 +57,7 @@ def opened(root, *more):
     return assembly.build_data(fcnlab.compose(["dataset=folder", f"dataset.root={root}", *more]))
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_what_is_prepared_trains_with_no_other_word(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = contents(source)

@@ -20,12 +20,6 @@ from fcnlab.prepare import check, prepare
 LOSSLESS = (".png", ".bmp", ".tif", ".ppm")
 
 
-@pytest.fixture(autouse=True)
-def without_preview(monkeypatch):
-    """Draw no picture, which takes longer than all else."""
-    monkeypatch.setattr("fcnlab.preparation.preview.draw", lambda *arguments: None)
-
-
 def prepared(tmp_path, words, *more):
     given = [f"source={tmp_path / 'source'}", f"root={tmp_path / 'data'}", *words, *more]
     return prepare(prepare_config(*given))
