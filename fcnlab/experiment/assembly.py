@@ -41,6 +41,7 @@ from fcnlab.training.evaluation import Compiler, Evaluator
 from fcnlab.training.freezing import freeze
 from fcnlab.training.loss_scaling import LossScale
 from fcnlab.training.mixed_precision import SCALED_LEVELS, MixedPrecision, with_parameters_of
+from fcnlab.training.recomputation import recompute_blocks
 from fcnlab.training.step import TrainStep
 from fcnlab.training.trainer import Trainer
 
@@ -207,7 +208,8 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep:
 
     Raises:
         ConfigError: If a pattern of ``optimizer.freeze`` or ``optimizer.groups`` does not fit the network, the
-            optimizer takes no groups, or the gradients of the loss cannot be accumulated.
+            optimizer takes no groups, the gradients of the loss cannot be accumulated, or blocks of the network cannot
+            be recomputed.
     """
     trainer = config.trainer
     if trainer.amp != "O0":
@@ -220,9 +222,13 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep:
             raise ConfigError(f"optimizer.groups: optimizer={config.optimizer.name} takes no groups; leave them out")
         own["groups"] = groups
     optimizer = factory(network.trainable_params(), **own)
-    loss_scale = None
+    loss_scale, given = None, network
     if trainer.amp != "O0":
         network = MixedPrecision(network, trainer.amp)
+    if trainer.recompute == "blocks":
+        if trainer.mode != "graph":
+            raise ConfigError("trainer.recompute=blocks: needs trainer.mode=graph, since only graphs are rearranged")
+        recompute_blocks(given)  # whose blocks now hold the cells of another precision, too
     if trainer.amp in SCALED_LEVELS:
         loss_scale = LossScale(trainer.loss_scale, trainer.loss_scale_window)
     step = TrainStep if trainer.accumulate == 1 else AccumulatedStep
