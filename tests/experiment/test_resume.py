@@ -544,3 +544,7 @@ def test_in_mixed_precision_it_ends_as_if_it_had_not_been_interrupted_with_the_s
     assert resumed.losses == result.losses
     assert resumed.overflows == result.overflows
     assert_same_end(parted, whole)
+    curves, expected = (journal.metrics(list(journal.read(folder / journal.FILE))) for folder in (parted, whole))
+    for name in ("train/loss_scale", "train/overflows"):
+        assert (name in expected) == (amp != "bf16")
+        assert curves.get(name) == expected.get(name)
