@@ -39,6 +39,9 @@ from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import Callback
 from fcnlab.training.evaluation import Compiler, Evaluator
 from fcnlab.training.freezing import freeze
+from fcnlab.training.loss_scaling import LossScale
+from fcnlab.training.mixed_precision import SCALED_LEVELS, MixedPrecision, with_parameters_of
+from fcnlab.training.recomputation import recompute_blocks
 from fcnlab.training.step import TrainStep
 from fcnlab.training.trainer import Trainer
 
@@ -200,10 +203,17 @@ def architecture(config: Config) -> dict[str, Any]:
 def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep:
     """Build the training step from the loss, the optimizer and the network, part of which it may freeze.
 
+    With ``trainer.amp``, the step has a network of its own with the same parameters, so that the given one goes on
+    computing in float32: validation and checkpoints mean what `fcnlab.evaluate` and `fcnlab.predict` compute.
+
     Raises:
         ConfigError: If a pattern of ``optimizer.freeze`` or ``optimizer.groups`` does not fit the network, the
-            optimizer takes no groups, or the gradients of the loss cannot be accumulated.
+            optimizer takes no groups, the gradients of the loss cannot be accumulated, or blocks of the network cannot
+            be recomputed.
     """
+    trainer = config.trainer
+    if trainer.amp != "O0":
+        network = with_parameters_of(network, build_network(config))
     frozen = freeze(network, config.optimizer.freeze)
     factory = OPTIMIZERS.get(config.optimizer.name)
     own = options(config.optimizer, "lr", "freeze", "groups")
@@ -212,9 +222,18 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep:
             raise ConfigError(f"optimizer.groups: optimizer={config.optimizer.name} takes no groups; leave them out")
         own["groups"] = groups
     optimizer = factory(network.trainable_params(), **own)
-    trainer = config.trainer
+    loss_scale, given = None, network
+    if trainer.amp != "O0":
+        network = MixedPrecision(network, trainer.amp)
+    if trainer.recompute == "blocks":
+        if trainer.mode != "graph":
+            raise ConfigError("trainer.recompute=blocks: needs trainer.mode=graph, since only graphs are rearranged")
+        recompute_blocks(given)  # whose blocks now hold the cells of another precision, too
+    if trainer.amp in SCALED_LEVELS:
+        loss_scale = LossScale(trainer.loss_scale, trainer.loss_scale_window)
     step = TrainStep if trainer.accumulate == 1 else AccumulatedStep
-    return step(network, build_loss(config), optimizer, trainer.clip_norm, trainer.skip_nonfinite > 0, frozen)
+    guarded = trainer.skip_nonfinite > 0 or loss_scale is not None
+    return step(network, build_loss(config), optimizer, trainer.clip_norm, guarded, frozen, loss_scale)
 
 
 def build_loss(config: Config) -> nn.Cell:

@@ -123,7 +123,9 @@ class Recorder(Callback):
     def on_step(self, record: StepEvent) -> None:
         if record.step == self._first_step:  # not before: until then, the compiler needs the processor
             self._figures.prepare()
-        measured = ("loss", "learning_rate", "images_per_second", "data_wait_fraction")
+        measured = ["loss", "learning_rate", "images_per_second", "data_wait_fraction"]
+        if record.loss_scale is not None:
+            measured += ["loss_scale", "overflows"]
         self._record_once(record.step, {f"train/{name}": getattr(record, name) for name in measured}, "train/loss")
 
     def on_evaluation(self, record: EvaluationEvent) -> None:

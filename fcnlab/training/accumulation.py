@@ -10,27 +10,34 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from fcnlab.core.errors import ConfigError
 from fcnlab.losses import AccumulatedLoss
+from fcnlab.training.loss_scaling import LossScale
 from fcnlab.training.step import GradientCheck, Update, moving_statistics, set_moving_statistics, trained_state
 
 
 class _Share(nn.Cell):
     """The share of a batch in the loss of all batches so far, which is differentiated, and the sums of its loss."""
 
-    def __init__(self, network: nn.Cell, loss: nn.Cell) -> None:
+    def __init__(self, network: nn.Cell, loss: nn.Cell, loss_scale: LossScale | None = None) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.loss = loss
+        self.loss_scale = loss_scale
 
     def construct(
         self, images: Tensor, labels: Tensor, before: Tensor, masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         logits = self.network(images) if masks is None else self.network(images, masks)
         sums = self.loss.sums(logits, labels)
-        return sums[0] / ops.stop_gradient(self.loss.divisor(before + sums)), sums
+        share = sums[0] / ops.stop_gradient(self.loss.divisor(before + sums))
+        if self.loss_scale is not None:
+            share = self.loss_scale(share)
+        return share, sums
 
 
 class _Addition(nn.Cell):
     """Add the gradients of a batch to those of earlier ones, and return the sums of its loss.
+
+    With a scaled loss, a third number is returned beside the two sums: 0, which is NaN if a gradient is not finite.
 
     The gradients so far are those of the loss of all batches so far. Each batch changes what the sums are divided by,
     so that the others' gradients are scaled. All of this is done where the memory of the forward pass is free again.
@@ -54,7 +61,12 @@ class _Addition(nn.Cell):
         loss = self.share.loss
         kept = kept * loss.divisor(before) / loss.divisor(before + sums)
         for index in range(len(self.gradients)):
-            ops.assign(self.gradients[index], self.gradients[index] * kept + gradients[index])
+            gradient = gradients[index]
+            if self.share.loss_scale is not None:
+                gradient = self.share.loss_scale.unscale(gradient)
+            ops.assign(self.gradients[index], self.gradients[index] * kept + gradient)
+        if self.share.loss_scale is not None:
+            return ops.concat((sums, self.check(gradients).reshape(1)))
         return sums + self.check(gradients)
 
 
@@ -87,6 +99,7 @@ class AccumulatedStep:
         clip_norm: The largest global norm of the gradient of all batches; None does not clip.
         guarded: Whether to make no update when the loss or any gradient is not finite.
         frozen: The names of the parameters that `fcnlab.training.freezing.freeze` has excluded from training.
+        loss_scale: The scale of the loss, if it is scaled; the step must then be guarded.
 
     Raises:
         ConfigError: If the gradients of the loss cannot be added up.
@@ -100,6 +113,7 @@ class AccumulatedStep:
         clip_norm: float | None = None,
         guarded: bool = False,
         frozen: Collection[str] = (),
+        loss_scale: LossScale | None = None,
     ) -> None:
         if not isinstance(loss, AccumulatedLoss):
             raise ConfigError(
@@ -110,6 +124,7 @@ class AccumulatedStep:
         self.network = network
         self.loss = loss
         self.optimizer = optimizer
+        self.loss_scale = loss_scale
         self._frozen = tuple(frozen)
         self._gradients = ParameterTuple(
             Parameter(
@@ -119,7 +134,7 @@ class AccumulatedStep:
             )
             for parameter in optimizer.parameters
         )
-        self.addition = _Addition(_Share(network, loss), optimizer.parameters, self._gradients, guarded)
+        self.addition = _Addition(_Share(network, loss, loss_scale), optimizer.parameters, self._gradients, guarded)
         self.application = _Application(Update(optimizer, clip_norm, guarded), self._gradients)
 
     def add(self, images: Tensor, labels: Tensor, before: np.ndarray | None, *masks: Tensor) -> np.ndarray:
@@ -132,7 +147,8 @@ class AccumulatedStep:
             masks: The network's dropout masks, if it takes any.
 
         Returns:
-            The sums of its loss, float64; NaN if a checked gradient is not finite.
+            The two sums of its loss, float64; NaN if a checked gradient is not finite. With a scaled loss, a third
+            number tells of the gradients: 0, or NaN if one is not finite.
         """
         sums = self.addition(images, labels, *_history(before), *masks)
         return sums.asnumpy().astype(np.float64)
@@ -147,8 +163,12 @@ class AccumulatedStep:
         Returns:
             The loss of all batches before the update; NaN if a checked gradient is not finite.
         """
-        loss = self.application(*(Tensor(number, ms.float32) for number in (self.loss.from_sums(sums), learning_rate)))
+        loss = self.application(*(Tensor(number, ms.float32) for number in (self.value(sums), learning_rate)))
         return float(loss.asnumpy())
+
+    def value(self, sums: np.ndarray) -> float:
+        """Return the loss of all batches, rounded to float32, from the total of what `add` returned."""
+        return float(np.float32(self.loss.from_sums(sums[:2])))
 
     def compile(self, compiler: Callable[..., object], images: Tensor, labels: Tensor, *masks: Tensor) -> None:
         """Compile everything for batches like these."""
@@ -175,5 +195,5 @@ class AccumulatedStep:
 
 def _history(before: np.ndarray | None) -> tuple[Tensor, Tensor]:
     """Return the sums of the earlier batches, and which share of their gradients counts: all, or none at the first."""
-    sums = np.zeros(2) if before is None else before
+    sums = np.zeros(2) if before is None else before[:2]
     return Tensor(sums.astype(np.float32)), Tensor(0.0 if before is None else 1.0, ms.float32)

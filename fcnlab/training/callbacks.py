@@ -44,6 +44,8 @@ class StepEvent:
         learning_rate: The learning rate of the update.
         images_per_second: The crops of the batch, divided by the time from the end of the last step to the end of this.
         data_wait_fraction: The share of that time that was spent waiting for the batch.
+        loss_scale: The factor on the loss in this step, if it is scaled; see ``trainer.amp``.
+        overflows: The number of steps so far that made no update since float16 overflowed, if the loss is scaled.
     """
 
     step: int
@@ -52,6 +54,8 @@ class StepEvent:
     learning_rate: float
     images_per_second: float
     data_wait_fraction: float
+    loss_scale: float | None = None
+    overflows: int | None = None
 
 
 @dataclass(frozen=True)

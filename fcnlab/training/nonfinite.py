@@ -11,6 +11,7 @@ from mindspore import Parameter
 
 from fcnlab.core.errors import TrainingError
 from fcnlab.models.finite import first_nonfinite
+from fcnlab.training.loss_scaling import SMALLEST, LossScale
 from fcnlab.training.state import Progress
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,36 @@ def skip_step(loss: float, names: Sequence[str], progress: Progress, limit: int,
         raise _diverged(f"{where}{f', after {limit} skipped ones' if limit else ''}", checkpoint)
     progress.skipped += 1
     log.warning("%s: step skipped (%d of at most %d)", where, progress.skipped, limit)
+
+
+def count_overflow(
+    loss_scale: LossScale, loss: float, names: Sequence[str], progress: Progress, limit: int, checkpoint: Path | None
+) -> None:
+    """Halve the scale of the loss after a step in which something overflowed, or end the training.
+
+    An overflow is part of finding the scale. Only where the scale cannot get any smaller is it a fault, which counts as
+    in `skip_step`.
+
+    Args:
+        loss_scale: The scale of the loss of the step.
+        loss: The loss of the step that made no update.
+        names: The names of the images of the step.
+        progress: How far the training is, before this step is counted.
+        limit: The largest number of steps that may be skipped, ``trainer.skip_nonfinite``.
+        checkpoint: The newest good checkpoint, for the message.
+
+    Raises:
+        TrainingError: If the scale is the smallest, and as many steps as are allowed were skipped already.
+    """
+    if loss_scale.is_smallest:
+        log.warning("float16 overflows at the smallest loss scale, %g; trainer.amp=bf16 and O0 reach further", SMALLEST)
+        skip_step(loss if not math.isfinite(loss) else math.nan, names, progress, limit, checkpoint)
+        return
+    loss_scale.record(overflow=True)
+    log.info(
+        "step %d overflows in float16 and is left out: the loss scale is now %.10g (overflows so far: %d)",
+        *(progress.steps + 1, loss_scale.value, loss_scale.count),
+    )
 
 
 def refuse_nonfinite(parameters: Mapping[str, Parameter], steps: int, checkpoint: Path | None) -> None:

@@ -22,6 +22,7 @@ class TrainResult:
         last_checkpoint: The weights at the end.
         state: The newest state of the whole training.
         skipped: The number of steps without an update, since their loss was not finite.
+        overflows: The number of further steps without an update, since float16 overflowed: see ``trainer.amp``.
         stopped_early: Whether ``trainer.patience``, or a callback, ended the training.
         run_id: The id of the MLflow run, if there is one.
     """
@@ -33,6 +34,7 @@ class TrainResult:
     last_checkpoint: Path | None = None
     state: Path | None = None
     skipped: int = 0
+    overflows: int = 0
     stopped_early: bool = False
     run_id: str | None = None
     test: EvaluationEvent | None = None

@@ -9,18 +9,24 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from fcnlab.losses.class_weights import is_configured
+from fcnlab.training.loss_scaling import LossScale
 
 
 class _Forward(nn.Cell):
-    def __init__(self, network: nn.Cell, loss: nn.Cell) -> None:
+    def __init__(self, network: nn.Cell, loss: nn.Cell, loss_scale: LossScale | None = None) -> None:
         super().__init__(auto_prefix=False)  # the names of parameters are those of checkpoints and stay as they are
         self.network = network
         self.loss = loss
+        self.loss_scale = loss_scale
 
     def construct(self, images: Tensor, labels: Tensor, masks: Tensor | None = None) -> Tensor:
         if masks is None:
-            return self.loss(self.network(images), labels)
-        return self.loss(self.network(images, masks), labels)
+            loss = self.loss(self.network(images), labels)
+        else:
+            loss = self.loss(self.network(images, masks), labels)
+        if self.loss_scale is not None:
+            loss = self.loss_scale(loss)
+        return loss
 
 
 class GradientCheck(nn.Cell):
@@ -97,6 +103,38 @@ class Update(nn.Cell):
         return loss
 
 
+class ScaledUpdate(nn.Cell):
+    """Update parameters from the gradients of a scaled loss, unless something is not finite.
+
+    This is where a step decides that it overflows, from the gradients that the update would be made from. If these are
+    the same for all workers of a data-parallel training, then so is the decision.
+
+    Args:
+        update: The update, which must be guarded.
+        loss_scale: The scale of the loss.
+
+    Inputs:
+        - **loss** - The scaled loss, a scalar, float32.
+        - **gradients** - A gradient of the scaled loss for each of the optimizer's parameters.
+        - **learning_rate** - A scalar, float32.
+
+    Outputs:
+        Two numbers, float32: the loss, and 0, which is NaN if the loss or a gradient is not finite.
+    """
+
+    def __init__(self, update: Update, loss_scale: LossScale) -> None:
+        super().__init__(auto_prefix=False)
+        self.update = update
+        self.loss_scale = loss_scale
+
+    def construct(self, loss: Tensor, gradients: tuple[Tensor, ...], learning_rate: Tensor) -> Tensor:
+        loss = self.loss_scale.unscale(loss)
+        unscaled = ()
+        for gradient in gradients:
+            unscaled += (self.loss_scale.unscale(gradient),)
+        return ops.stack((loss, 0 * self.update(loss, unscaled, learning_rate)))
+
+
 def moving_statistics(network: nn.Cell, frozen: Collection[str]) -> dict[str, np.ndarray]:
     """Return copies of the parameters that a forward pass changes, by name: the moving statistics of batch norm.
 
@@ -135,6 +173,7 @@ class TrainStep(nn.Cell):
             2013, algorithm 1). None does not clip.
         guarded: Whether to make no update when the loss or any gradient is not finite.
         frozen: The names of the parameters that `fcnlab.training.freezing.freeze` has excluded from training.
+        loss_scale: The scale of the loss, if it is scaled; the step must then be guarded.
 
     Inputs:
         - **images** - N x 3 x H x W, float32.
@@ -145,7 +184,7 @@ class TrainStep(nn.Cell):
     Outputs:
         The loss before the update, a scalar. It is NaN if a checked gradient is not finite, even where the loss itself
         is finite: ReLU(NaN) is 0, while NaN spreads backward from one weight to all layers below. `GradientCheck` says
-        which gradients are checked.
+        which gradients are checked. With a scaled loss, it is what `ScaledUpdate` returns.
     """
 
     def __init__(
@@ -156,11 +195,15 @@ class TrainStep(nn.Cell):
         clip_norm: float | None = None,
         guarded: bool = False,
         frozen: Collection[str] = (),
+        loss_scale: LossScale | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = _Forward(network, loss)
+        self.forward = _Forward(network, loss, loss_scale)
         self.optimizer = optimizer
+        self.loss_scale = loss_scale
         self.update = Update(optimizer, clip_norm, guarded)
+        if loss_scale is not None:
+            self.update = ScaledUpdate(self.update, loss_scale)
         self.frozen = tuple(sorted(frozen))
         self.value_and_gradients = ms.value_and_grad(self.forward, None, optimizer.parameters)
         self.set_train(True)

@@ -25,11 +25,11 @@ from fcnlab.training.callbacks import Callback, CallbackList, EvaluationEvent, P
 from fcnlab.training.checkpoints import Checkpoints
 from fcnlab.training.dropout import DropoutMasks
 from fcnlab.training.evaluation import Compiler, Evaluation, Evaluator, is_better, metric_names
-from fcnlab.training.nonfinite import skip_step
+from fcnlab.training.nonfinite import count_overflow, skip_step
 from fcnlab.training.result import TrainResult
 from fcnlab.training.state import Progress, TrainingState
 from fcnlab.training.step import TrainStep
-from fcnlab.training.updates import AccumulatedUpdates, SingleUpdates, Updates
+from fcnlab.training.updates import AccumulatedUpdates, Outcome, SingleUpdates, Updates
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import TrainerConfig
@@ -99,7 +99,8 @@ class Trainer:
         masks, ignore_index = DropoutMasks(self.step.network, seed), self.evaluator.ignore_index
         if isinstance(self.step, AccumulatedStep):
             return AccumulatedUpdates(self.step, masks, ignore_index)
-        return SingleUpdates(self.step, masks, ignore_index, self.config.skip_nonfinite > 0)
+        guarded = self.config.skip_nonfinite > 0 or self.step.loss_scale is not None
+        return SingleUpdates(self.step, masks, ignore_index, guarded)
 
     def fit(self) -> TrainResult:
         """Train to the end.
@@ -153,9 +154,7 @@ class Trainer:
                 with self._step_whole():
                     learning_rate = self.learning_rate(progress.steps, plan.total_steps)
                     outcome = self.updates.finish(learning_rate)
-                    if not math.isfinite(outcome.loss):
-                        limit, checkpoint = self.config.skip_nonfinite, self.checkpoints.newest_good
-                        skip_step(outcome.loss, outcome.names, progress, limit, checkpoint)
+                    scaling = self._settle(outcome)
                     seconds = time.perf_counter() - began
                     progress.steps += 1
                     progress.losses.append(outcome.loss)
@@ -166,9 +165,23 @@ class Trainer:
                     learning_rate=learning_rate,
                     images_per_second=images / seconds,
                     data_wait_fraction=waited / seconds,
+                    **scaling,
                 )
                 self.callbacks.notify("on_step", event)
                 self.checkpoints.after_step(progress)
+
+    def _settle(self, outcome: Outcome) -> dict[str, float]:
+        """Count a step that made no update, adapt the scale of the loss, and return what to report of that."""
+        progress, loss_scale = self.progress, self.step.loss_scale
+        used = None if loss_scale is None else loss_scale.value
+        arguments = (outcome.loss, outcome.names, progress, self.config.skip_nonfinite, self.checkpoints.newest_good)
+        if outcome.overflow:
+            count_overflow(loss_scale, *arguments)
+        elif not math.isfinite(outcome.loss):
+            skip_step(*arguments)
+        elif loss_scale is not None:
+            loss_scale.record(overflow=False)
+        return {} if loss_scale is None else {"loss_scale": used, "overflows": loss_scale.count}
 
     @contextmanager
     def _step_whole(self) -> Iterator[None]:
@@ -246,6 +259,7 @@ class Trainer:
             last_checkpoint=self.checkpoints.last,
             state=self.checkpoints.state,
             skipped=self.progress.skipped,
+            overflows=0 if self.step.loss_scale is None else self.step.loss_scale.count,
             stopped_early=self.progress.stopped_early,
             test=self.tested,
         )

@@ -26,10 +26,12 @@ class Outcome(NamedTuple):
         loss: The loss before the update; 0 where all pixels are void. If it is not finite, a guarded step has changed
             nothing.
         names: The names of the images; if the loss is not finite, of the batch at fault.
+        overflow: Whether a step with a scaled loss has changed nothing, since the loss or a gradient is not finite.
     """
 
     loss: float
     names: tuple[str, ...]
+    overflow: bool = False
 
 
 class Updates(Protocol):
@@ -79,11 +81,13 @@ class SingleUpdates:
         statistics = self._step.statistics() if self._guarded else {}
         masks = self._masks(self._number, batch.images.shape)
         loss = self._step(Tensor(batch.images), Tensor(batch.labels), Tensor(learning_rate, ms.float32), *masks)
-        loss = float(loss.asnumpy())
+        result = loss.asnumpy()
         interrupts.halt_if_exiting()
-        if not math.isfinite(loss):
+        is_finite = bool(np.isfinite(result).all())
+        if not is_finite:
             self._step.set_statistics(statistics)
-        return Outcome(loss, batch.names)
+        loss_scaled = self._step.loss_scale is not None
+        return Outcome(float(result.flat[0]), batch.names, overflow=loss_scaled and not is_finite)
 
     def abandon(self) -> None:
         pass  # nothing has changed before `finish`
@@ -96,7 +100,7 @@ class AccumulatedUpdates:
     """Makes each update from several batches, as if these were one.
 
     If the loss or the gradient of a batch is not finite, there is no update from the others either: that of the large
-    batch would not be finite.
+    batch would not be finite. Where only a gradient of a scaled loss is not, the others still take part in the loss.
 
     Args:
         step: The update of several batches.
@@ -117,6 +121,10 @@ class AccumulatedUpdates:
         self._batches = 0
         self._at_fault: Outcome | None = None
 
+    @property
+    def _is_scaled(self) -> bool:
+        return self._step.loss_scale is not None
+
     def add(self, batch: Batch, number: int) -> None:
         part, self._batches = self._batches, self._batches + 1
         self._names += batch.names
@@ -127,18 +135,24 @@ class AccumulatedUpdates:
         masks = self._masks(number, batch.images.shape, part)
         sums = self._step.add(Tensor(batch.images), Tensor(batch.labels), self._sums, *masks)
         interrupts.halt_if_exiting()
-        if not np.isfinite(sums).all():
-            self._at_fault = Outcome(float(sums[0]), batch.names)
+        if not np.isfinite(sums[:2]).all():
+            self._at_fault = Outcome(float(sums[0]), batch.names, overflow=self._is_scaled)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def finish(self, learning_rate: float) -> Outcome:
         outcome = self._at_fault
         if outcome is None and self._sums is None:
             outcome = Outcome(0.0, self._names)
+        elif outcome is None and not np.isfinite(self._sums).all():
+            outcome = Outcome(self._step.value(self._sums), self._names, overflow=True)
         elif outcome is None:
-            outcome = Outcome(self._step.apply(self._sums, learning_rate), self._names)
+            loss = self._step.apply(self._sums, learning_rate)
             interrupts.halt_if_exiting()
-        if math.isfinite(outcome.loss):
+            if self._is_scaled and not math.isfinite(loss):  # the sum of finite gradients is not finite
+                outcome = Outcome(self._step.value(self._sums), self._names, overflow=True)
+            else:
+                outcome = Outcome(loss, self._names)
+        if math.isfinite(outcome.loss) and not outcome.overflow:
             self._begin()
         else:
             self.abandon()

@@ -526,3 +526,25 @@ def test_a_published_network_resumes_and_is_reproduced(tiny, tmp_path, arch):
     assert_same_end(tmp_path / "resumed", tmp_path / "whole")
     fcnlab.train(fcnlab.compose([f"from_run={tmp_path / 'whole'}"]), tmp_path / "again")
     assert_same_end(tmp_path / "again", tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amp", ["O2", "O3", "auto", "bf16"])
+def test_in_mixed_precision_it_ends_as_if_it_had_not_been_interrupted_with_the_same_loss_scale(tmp_path, amp):
+    more = ["dataset.crops_per_image=6", "trainer.loss_scale=16777216", "trainer.loss_scale_window=3"]
+    if amp == "O2":
+        more += ["trainer.accumulate=2", "optimizer.freeze=['encoder.block1.*']"]
+        more += ["optimizer.groups=[{pattern:'*.bias',lr:2.0}]", "trainer.clip_norm=1.0"]
+    config = fcnlab.compose([*TINY, *more, f"trainer.amp={amp}", "tracking=none", "arch=fcn32s"])
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    result = fcnlab.train(config, whole)
+    assert (result.overflows > 0) == (amp != "bf16")
+    train_until(config, parted, step=2)
+    resumed = fcnlab.train(fcnlab.compose([f"resume={parted}"]))
+    assert resumed.losses == result.losses
+    assert resumed.overflows == result.overflows
+    assert_same_end(parted, whole)
+    curves, expected = (journal.metrics(list(journal.read(folder / journal.FILE))) for folder in (parted, whole))
+    for name in ("train/loss_scale", "train/overflows"):
+        assert (name in expected) == (amp != "bf16")
+        assert curves.get(name) == expected.get(name)

@@ -58,6 +58,7 @@ class Step:
 
     network = build_model("fcn32s", num_classes=2, width=1 / 64)
     parameters_dict = state = network.parameters_dict
+    loss_scale = None
 
     def __init__(self, losses=None):
         self.losses = iter(losses or [])
