@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from remembered_composition import remembered_composition
 
 import fcnlab
 from fcnlab import compose
@@ -75,6 +76,13 @@ def private_cache(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(made_once(tmp_path_factory, "cache", make)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_composition():
+    """Compose the same choices of options once, except in other processes."""
+    with remembered_composition():
         yield
 
 
