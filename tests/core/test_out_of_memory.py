@@ -68,7 +68,7 @@ def test_what_is_asked_for_again_and_again_is_done_once_afterwards():
     assert done.wait(20)
     time.sleep(0.4)
     assert len(times) == 1
-    assert times[0] - last >= 0.3
+    assert times[0] - last >= 0.29  # another clock measures the waiting, and ends it a little sooner
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other C libraries")

@@ -60,7 +60,6 @@ def test_a_process_that_hangs_holds_no_training_that_was_told_to_end(tiny, tmp_p
     assert f"send the rest with `python -m fcnlab.track sync {tmp_path / 'run'}`" in caplog.text
 
 
-@pytest.mark.slow  # test_sending_client.py kills one, too, and the test below shows that it is tried again
 def test_a_process_that_is_killed_while_it_opens_the_store_is_replaced(tiny, tmp_path, uri, monkeypatch, caplog):
     call = SendingClient.call
     killed = []

@@ -201,6 +201,7 @@ def test_the_best_model_is_loaded_by_its_alias(client, new_run, tmp_path, monkey
         labels = mlflow.pyfunc.load_model("models:/cells@champion").predict(images)
         assert (labels == expected_labels(checkpoint, images)).mean() > 0.999
         assert labels.dtype == np.int32
-        assert mlflow.models.get_model_info(f"runs:/{run_id}/model").model_id == model_id
+        infos = [mlflow.models.get_model_info(uri) for uri in ("models:/cells@champion", f"runs:/{run_id}/model")]
+        assert infos[0].model_uuid == infos[1].model_uuid
     finally:
         mlflow.set_tracking_uri(None)

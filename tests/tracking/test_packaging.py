@@ -126,9 +126,13 @@ def test_the_requirements_are_what_the_code_that_runs_imports(elsewhere, model):
     assert set((model / "requirements.txt").read_text().split()) == expected
 
 
+STARTS = ("fcnlab.tracking.served_model", "fcnlab.experiment.loading")
+"""The modules that MLflow executes and that `fcnlab.load` is in; they import parts of what they need when they run."""
+
+
 def test_what_the_code_imports_is_in_the_model_or_in_its_requirements(model):
     root = model / "code"
-    waiting, seen, others = ["fcnlab.tracking.served_model"], set(), set()
+    waiting, seen, others = [*STARTS], set(), set()
     while waiting:
         name = waiting.pop()
         place = root.joinpath(*name.split("."))
@@ -137,7 +141,9 @@ def test_what_the_code_imports_is_in_the_model_or_in_its_requirements(model):
             others.add(name.partition(".")[0])
         elif name not in seen and file is not None:  # otherwise it is a name that a module defines
             seen.add(name)
-            for node in ast.parse(file.read_text()).body:
+            tree = ast.parse(file.read_text())
+            nodes = ast.walk(tree) if name in STARTS else tree.body
+            for node in nodes:
                 if isinstance(node, ast.Import):
                     waiting += [alias.name for alias in node.names]
                 elif isinstance(node, ast.ImportFrom):
