@@ -97,12 +97,9 @@ def _float16_but_norms(network: nn.Cell) -> nn.Cell:
 
 
 def _float16(network: nn.Cell) -> nn.Cell:
-    # The compiled normalisation has no float16 of its own, and moving averages would stand still in it. So it computes
-    # in float32 from float16 maps to float16 maps, with scale and shift rounded, as MindSpore's BatchNorm does.
-    compiled = [norm for norm in _cells(network, NormRelu) if not norm.stock]
-    for norm in compiled:
-        norm.affine_dtype = mstype.float16
-    if compiled:
+    # The compiled normalisation has no float16 of its own, and moving averages would stand still in it. So it takes and
+    # gives float16 maps, and its scale, shift and statistics are float32, as those of MindSpore's BatchNorm stay, too.
+    if any(not norm.stock for norm in _cells(network, NormRelu)):
         return amp.custom_mixed_precision(network, black_list=[NormRelu])
     return amp.auto_mixed_precision(network, "O3")
 
