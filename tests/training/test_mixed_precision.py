@@ -162,13 +162,13 @@ def test_o2_and_o3_compute_the_same_with_batch_normalisation():
 
 
 def test_group_normalisation_is_float32_in_o2_alone():
+    """In float16, the variance of these maps is infinite, and what is divided by its root is 0."""
     ms.set_context(mode=ms.PYNATIVE_MODE, device_target="CPU")
     images = Tensor(1000 * noise(2, 4, 8, 8))
-    finite = {
-        level: bool(np.isfinite(MixedPrecision(OneLayer(GroupNormRelu(4, pool=False)), level)(images).asnumpy()).all())
-        for level in ("O2", "O3")
-    }
-    assert finite == {"O2": True, "O3": False}
+    outputs = [MixedPrecision(OneLayer(GroupNormRelu(4, pool=False)), level)(images) for level in ("O2", "O3")]
+    largest = [float(output.asnumpy().max()) for output in outputs]
+    assert largest[0] > 1
+    assert largest[1] == 0
 
 
 @MODES
