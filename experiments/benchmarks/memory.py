@@ -101,9 +101,10 @@ def report(width: float, sides: list[int], steps: int, settings: list[tuple[int,
 def _batches(pixels: float) -> str:
     """Return which batches of squares have at most a number of pixels."""
     if pixels < 256 * 256:
-        return "none of 256 x 256"
+        return "less than 1 x 256 x 256"
     side = int(pixels**0.5) // 32 * 32
-    return f"1 x {side} x {side}, {int(pixels // 512**2)} x 512 x 512 or {int(pixels // 256**2)} x 256 x 256"
+    several = [f"{int(pixels // length**2)} x {length} x {length}" for length in (512, 256) if pixels >= 2 * length**2]
+    return ", ".join([f"1 x {side} x {side}", *several])
 
 
 def main() -> None:

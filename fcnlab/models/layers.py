@@ -73,8 +73,7 @@ class NormRelu(nn.BatchNorm2d):
 
     Training normalises with the batch's statistics, evaluation with running means: each step takes 0.9 of the old and
     0.1 of the batch's, with the unbiased variance. Where the attribute ``use_batch_statistics`` is False, training
-    normalises with the running means, too, and does not change them. With another ``affine_dtype`` than float32, scale
-    and shift are rounded to that type.
+    normalises with the running means, too, and does not change them.
 
     Args:
         channels: The number of channels C.
@@ -94,7 +93,6 @@ class NormRelu(nn.BatchNorm2d):
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2) if pool else None
         operators = kernels.norm_relu(pool)
         self.stock = operators is None
-        self.affine_dtype = mstype.float32
         if operators is not None:
             self.statistics, self.by_batch, self.by_constants = operators
 
@@ -105,19 +103,14 @@ class NormRelu(nn.BatchNorm2d):
             return features if self.pool is None else self.pool(features)
         if not self.training or self.use_batch_statistics is False:  # frozen layers have the latter
             running = ops.stack((self.moving_mean, self.moving_variance))
-            return self.by_constants(features, running, *self._affine())
+            return self.by_constants(features, running, self.gamma, self.beta)
         statistics = ops.stop_gradient(self.statistics(features))
         batch, _, height, width = features.shape
         count = batch * height * width
         unbiased = count / max(count - 1, 1)
         ops.assign(self.moving_mean, 0.9 * self.moving_mean + 0.1 * statistics[0])
         ops.assign(self.moving_variance, 0.9 * self.moving_variance + (0.1 * unbiased) * statistics[1])
-        return self.by_batch(features, statistics, *self._affine())
-
-    def _affine(self) -> tuple[Tensor, Tensor]:
-        if self.affine_dtype == mstype.float32:
-            return self.gamma, self.beta
-        return tuple(part.astype(self.affine_dtype).astype(mstype.float32) for part in (self.gamma, self.beta))
+        return self.by_batch(features, statistics, self.gamma, self.beta)
 
 
 MAX_GROUPS = 32

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import mindspore as ms
 from mindspore import Parameter, Tensor, amp, nn
 from mindspore import dtype as mstype
 from mindspore.ops import Primitive
@@ -96,11 +97,11 @@ def _float16_but_norms(network: nn.Cell) -> nn.Cell:
 
 
 def _float16(network: nn.Cell) -> nn.Cell:
-    # The compiled normalisation has no float16 of its own, and moving averages would stand still in it. So it computes
-    # in float32 from float16 maps to float16 maps, with scale and shift rounded, as MindSpore's BatchNorm does.
-    for norm in _cells(network, NormRelu):
-        norm.affine_dtype = mstype.float16
-    return amp.custom_mixed_precision(network, black_list=[NormRelu])
+    # The compiled normalisation has no float16 of its own, and moving averages would stand still in it. So it takes and
+    # gives float16 maps, and its scale, shift and statistics are float32, as those of MindSpore's BatchNorm stay, too.
+    if any(not norm.stock for norm in _cells(network, NormRelu)):
+        return amp.custom_mixed_precision(network, black_list=[NormRelu])
+    return amp.auto_mixed_precision(network, "O3")
 
 
 def _by_operator(network: nn.Cell) -> nn.Cell:
@@ -112,7 +113,7 @@ def _by_operator(network: nn.Cell) -> nn.Cell:
 
 
 def _bfloat16_products(network: nn.Cell) -> nn.Cell:
-    _wrap_products(network, _InBfloat16, _PRODUCTS)
+    _wrap_products(network, InBfloat16, _PRODUCTS)
     return network
 
 
@@ -148,16 +149,28 @@ class _InFloat16(nn.Cell):
         return self.operator(*halves)
 
 
-class _InBfloat16(nn.Cell):
-    """An operator whose first two inputs, and the gradient of its output, are rounded to bfloat16."""
+class InBfloat16(nn.Cell):
+    """An operator whose first two inputs are bfloat16, and whose output is float32.
 
-    def __init__(self, operator: Primitive) -> None:
+    Where the device has no operator for bfloat16, as a CPU has none, these inputs and the gradient of the output are
+    rounded to bfloat16 and stay float32, so that an operator for float32 computes the same.
+
+    Args:
+        operator: The operator.
+        native: Whether the operator takes bfloat16; by default, what is not a CPU does.
+    """
+
+    def __init__(self, operator: Primitive, native: bool | None = None) -> None:
         super().__init__(auto_prefix=False)
         self.operator = operator
+        self.native = ms.get_context("device_target") != "CPU" if native is None else native
         self.rounded = Rounded()
         self.rounded_gradient = RoundedGradient()
 
     def construct(self, left: Tensor, right: Tensor, *others: Any) -> Tensor:
+        if self.native:
+            product = self.operator(left.astype(mstype.bfloat16), right.astype(mstype.bfloat16), *others)
+            return product.astype(mstype.float32)
         return self.rounded_gradient(self.operator(self.rounded(left), self.rounded(right), *others))
 
 
