@@ -30,7 +30,7 @@ SWEEPS = {
     "full_imagenet": [*FULL_WIDTH, "arch.norm=none", "optimizer.lr=1e-4"],
     "full_random": [*FULL_WIDTH, "optimizer.lr=1e-3"],
 }
-"""The overrides of each sweep. Every training is evaluated once, after its last step: nothing is chosen on the slices."""
+"""The overrides of each sweep. Every training is evaluated once, after its last step: the slices choose nothing."""
 
 
 def main() -> None:
