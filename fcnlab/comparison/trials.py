@@ -186,7 +186,7 @@ def read_folder(folder: Path) -> Trial:
             tags |= entry.fields["values"]
         elif entry.kind == "inputs":
             digests = {item["context"]: item["digest"] for item in entry.fields["datasets"]}
-            images = {item["context"]: count_of(item["profile"]) for item in entry.fields["datasets"]}
+            images = {item["context"]: count_of(item.get("profile", "")) for item in entry.fields["datasets"]}
         elif entry.kind == "resume":
             status = "RUNNING"
         elif entry.kind == "end":

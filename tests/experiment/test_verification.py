@@ -127,6 +127,16 @@ def test_a_bundle_holds_what_the_run_recorded(tmp_path):
         assert "numpy==" in archive.read("versions.txt").decode()
 
 
+def test_metrics_of_an_early_version_are_those_of_the_classes(tmp_path):
+    """They were recorded with an underscore in place of many characters."""
+    run = written(tmp_path)
+    (run / "config.yaml").write_text("seed: 1\ndataset:\n  class_names: [cell, c+d]\n")
+    journal = Journal(run, exist_ok=True)
+    journal.append("metrics", step=9, values={"val/iou/c_d": 0.25, "val/iou/cell": 0.5})
+    journal.close()
+    assert run_record.read(str(run)).evaluations[9] == {"val/iou/c+d": 0.25, "val/iou/cell": 0.5}
+
+
 def test_a_damaged_bundle_is_one_line(tmp_path):
     path = tmp_path / "run.zip"
     module.bundle(str(written(tmp_path)), str(path))
