@@ -2,10 +2,13 @@
 
 import logging
 
+import cv2
+import numpy as np
 import pytest
 
 from fcnlab.config import compose
 from fcnlab.core.errors import ConfigError
+from fcnlab.data import image_groups
 from fcnlab.experiment import assembly, evaluation_data
 
 WORDS = ["dataset=cells", "dataset.num_train=10", "dataset.num_val=2", "dataset.image_size=64"]
@@ -33,3 +36,23 @@ def test_an_evaluation_has_no_share():
     config = compose([*WORDS, "dataset.train_share=0.5", "checkpoint=any"], "evaluate")
     with pytest.raises(ConfigError, match=r"dataset\.train_share=0\.5: belongs to a training"):
         evaluation_data.open_split(config.dataset, "train")
+
+
+def test_a_share_of_a_fold_is_made_of_whole_groups(tmp_path):
+    """Twelve images of six patients are dealt to three folds; half of what does not validate are two patients."""
+    names = [f"{patient}-{number}" for patient in "abcdef" for number in (0, 1)]
+    for kind, brightest in (("images", 256), ("labels", 2)):
+        (tmp_path / kind).mkdir()
+        for name in names:
+            pixels = np.random.default_rng(0).integers(0, brightest, (32, 32), np.uint8)
+            cv2.imwrite(str(tmp_path / kind / f"{name}.png"), pixels)
+    for fold in range(3):
+        (tmp_path / f"fold-{fold}.txt").write_text("\n".join(names[4 * fold : 4 * fold + 4]))
+    (tmp_path / "dataset.yaml").write_text("class_names: [a, b]\nfolds: 3\n")
+    image_groups.write(tmp_path, {name: name[0] for name in names})
+    words = ["dataset=folder", f"dataset.root={tmp_path}", "dataset.crop_size=32", "dataset.fold=1"]
+    part = assembly.build_data(compose([*words, "dataset.train_share=0.5"]))
+    assert set(part.val.names) == set(names[4:8])
+    assert len(part.train) == 4
+    assert len(set(part.train.groups)) == 2
+    assert set(part.train.names) < set(names) - set(part.val.names)
