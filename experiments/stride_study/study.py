@@ -47,7 +47,8 @@ def main() -> None:
         if given.weights is None and name != "quarter":
             continue
         start = [f"init_from={given.weights.resolve()}"] if name == "full_imagenet" else []
-        if not given.report and not journal.is_finished(given.output / name):
+        is_finished = (given.output / name).is_dir() and journal.is_finished(given.output / name)
+        if not given.report and not is_finished:
             train(given.root, given.output / name, [*words, *start, *given.overrides])
         for trial in result.read_all(given.output / name):
             if trial.succeeded:
