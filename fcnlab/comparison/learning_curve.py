@@ -17,7 +17,7 @@ import numpy as np
 
 from fcnlab.comparison.groups import Group
 from fcnlab.comparison.power_law import FEWEST_SIZES, Estimate, PowerLaw, fit
-from fcnlab.comparison.significance import Drawn
+from fcnlab.comparison.significance import ROUNDING, Drawn
 from fcnlab.comparison.student import quantile
 
 AXIS = "dataset.train_share"
@@ -120,6 +120,10 @@ def _curve(label: str, groups: Sequence[Group], monitor: str, drawn: Mapping[str
     points = [Point(size, pair, found[size, pair][0]) for size, pair in keys]
     if unknown:
         return LearningCurve(label, points, why_none=f"{unknown} trainings do not say how many images they trained on")
+    scores = np.array([point.score for point in points])
+    if len(points) > 1 and np.ptp(scores) <= ROUNDING * np.abs(scores).max():
+        # A fit would be exact, and its interval of no width.
+        return LearningCurve(label, points, why_none=_ALL_THE_SAME)
     try:
         law = fit([point.images for point in points], [point.score for point in points], [pair for _, pair in keys])
     except ValueError:
@@ -128,6 +132,12 @@ def _curve(label: str, groups: Sequence[Group], monitor: str, drawn: Mapping[str
     if images < 2 or any(scores is None or not np.isfinite(scores).all() for scores in drawings):
         return LearningCurve(label, points, law)
     return LearningCurve(label, points, law, images=images, drawings=np.stack(drawings))
+
+
+_ALL_THE_SAME = (
+    "all trainings have the same score, whatever they were trained on, as networks have that have hardly begun to "
+    "learn: nothing is extrapolated; train them for longer"
+)
 
 
 def _too_few(points: Sequence[Point]) -> str:

@@ -84,6 +84,12 @@ def test_a_single_seed_with_three_sizes_has_no_interval():
     assert "(without an interval, which takes a further size or seed)" in text
 
 
+def test_scores_that_are_all_the_same_are_not_extrapolated():
+    """Networks that call everything a cell have one score; a fit of it would be exact, and sure of no growth."""
+    flat = [trained(share, images, seed, 0.3995) for share, images in SIZES.items() for seed in range(2)]
+    assert "- all trainings have the same score" in markdown(compare(flat))
+
+
 def test_runs_that_do_not_say_their_images_are_named():
     older = [replace(made, training_images=None) for made in noisy(1)]
     assert "- 5 trainings do not say how many images they trained on" in markdown(compare(older))
