@@ -124,7 +124,7 @@ benchmark: $(VENV)/installed-benchmark ## time training and inference against Py
 	$(BIN)/python experiments/benchmarks/speed.py $(ARGS)
 
 SLICES ?= isbi2012
-pictures: $(VENV)/installed ## draw the picture at the top of the README anew, from ISBI 2012's slices in SLICES=isbi2012
+pictures: $(VENV)/installed ## draw the picture of experiments/isbi2012 anew, from ISBI 2012's slices in SLICES=isbi2012
 	$(BIN)/python experiments/isbi2012/pictures.py "$(SLICES)" outputs/pictures experiments/isbi2012/strides.png
 
 # pyproject.toml says why MindSpore stays at 2.8 here.

@@ -17,15 +17,15 @@ from fcnlab.config import TrackingConfig
 from fcnlab.config.command_names import BUNDLE_KEYS, VERIFY_KEYS
 from fcnlab.core.errors import ConfigError, did_you_mean
 from fcnlab.core.progress import in_words
-from fcnlab.experiment.verification import Finding
+from fcnlab.experiment.verification import FIRST, METRICS_SHARE, NEARLY, Finding
 
 log = logging.getLogger(__name__)
 
 STEPS = 50
 """The number of steps that are trained again unless ``steps`` says otherwise."""
 
-TOLERANCE = 0.05
-"""How far losses, relatively, and metrics may differ on another kind of machine."""
+TOLERANCE = 0.03
+"""How far losses may differ on another kind of machine, relatively and on average."""
 
 _BUNDLE = "bundle"
 _ALL = "all"
@@ -39,8 +39,9 @@ HELP = f"""{__doc__}
 Keys: set one with key=value
   run           the run: its id, its output folder, or a bundle
   steps         the number of steps to train again, or {_ALL}; by default {STEPS}
-  tolerance     how far losses, relatively, and metrics may differ where the machine, the versions or the operators are
-                not the run's; by default {TOLERANCE}. Where they are the same, everything must agree bit for bit.
+  tolerance     how far losses may differ, relatively and on average, where the machine, the versions or the operators
+                are not the run's; by default {TOLERANCE}. The first {FIRST} losses may then differ by {NEARLY:g},
+                and metrics by {METRICS_SHARE} times the tolerance. Where all are the same, so must be all bits.
   output        the bundle to write: the configuration, the expected losses and metrics, the digests of the images, the
                 versions, the commit, and what was not committed
   tracking.uri  the store that holds the run; by default MLFLOW_TRACKING_URI or mlflow.db here
@@ -64,7 +65,8 @@ def verify(
         run: A run id, an output folder, or a bundle.
         overrides: Overrides of keys of this machine, such as ``dataset.root=...``.
         steps: The number of steps; None for all.
-        tolerance: How far losses, relatively, and metrics may differ on another kind of machine.
+        tolerance: How far losses may differ on another kind of machine, relatively and on average; metrics may differ
+            by a multiple of it, and the first losses by less: see `fcnlab.experiment.verification.compare`.
         uri: The tracking store of the run; by default the configured one.
 
     Returns:

@@ -1,6 +1,6 @@
 """Train FCNs on CamVid from published and from random weights, measure them, and draw what came of it.
 
-    python experiments/transfer/study.py CamVid vgg16_imagenet.onnx results
+    python -m experiments.transfer.study CamVid vgg16_imagenet.onnx results
 
 The first argument is the folder of CamVid in SegNet's layout, the second a file of VGG-16's weights, the third a folder
 for everything that is written. A study that was interrupted goes on when it is called again.
@@ -8,8 +8,6 @@ for everything that is written. A study that was interrupted goes on when it is 
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 import fcnlab
+from experiments.trainings import evaluate, peak_memory, run, smoothed_losses, tested, write_table
 from fcnlab.recording import journal
 
 STARTS = {
@@ -49,8 +48,8 @@ def main(root: str, weights: str, output: str) -> None:
     for training in TRAININGS:
         train(training, root, weights, folder / name(*training))
     for training in TRAININGS:
-        evaluate(root, folder / name(*training))
-    write_table(folder)
+        evaluate(folder / name(*training), "dataset=camvid", f"dataset.root={root}", "dataset.val_set=test")
+    write_results(folder)
     draw_curves(folder)
     draw_maps(root, folder)
 
@@ -75,44 +74,27 @@ def train(training: tuple[str, str, int], root: str, weights: str, folder: Path)
     words = [f"arch={architecture}", f"seed={seed}", f"dataset.root={root}", f"hydra.run.dir={folder}", "resume=auto"]
     if start == "ImageNet":
         words.append(f"init_from={weights}")
-    _run("train", "experiment=transfer", *STARTS[start], *words)
+    run("train", "experiment=transfer", *STARTS[start], *words)
 
 
-def evaluate(root: str, folder: Path) -> None:
-    """Measure the last weights on the test images, unless that is done."""
-    if not (folder / "test" / "metrics.json").exists():
-        words = [f"checkpoint={folder}", "dataset=camvid", f"dataset.root={root}", "dataset.val_set=test"]
-        _run("evaluate", *words, f"output={folder / 'test'}")
-
-
-def _run(command: str, *words: str) -> None:
-    subprocess.run([sys.executable, "-m", f"fcnlab.{command}", *words], check=True)
-
-
-def write_table(folder: Path) -> None:
+def write_results(folder: Path) -> None:
     """Write ``table.md``: a row for each training that is finished, with what was measured of it."""
-    lines = []
+    rows = []
     for training in finished(folder):
         start, architecture, seed = training
         own = folder / name(*training)
         history = journal.history(own / journal.FILE)
         values = {"network": architecture, "start": start, "seed": str(seed)}
         values["val mean IoU"] = f"{history['val/mean_iou'][-1][1]:.3f}"
-        tested = own / "test" / "metrics.json"
-        metrics = json.loads(tested.read_text())["metrics"] if tested.exists() else {}
+        metrics = tested(own)
         for metric, title in (("mean_iou", "test mean IoU"), ("pixel_accuracy", "test pixel accuracy")):
             values[title] = f"{metrics[metric]:.3f}" if metrics else ""
         for key, points in history.items():
             if key.startswith("val/iou/"):
                 values[key.removeprefix("val/iou/")] = f"{points[-1][1]:.2f}"
-        values["GiB"] = f"{max(_memory(history)) / 1024:.1f}"
-        lines.append(list(values.values()))
-    lines = [list(values), ["---"] * len(values), *lines]
-    (folder / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
-
-
-def _memory(history: dict[str, list[tuple[int, float]]]) -> list[float]:
-    return [value for _, value in history.get("system/process_memory_megabytes", [(0, float("nan"))])]
+        values["GiB"] = f"{peak_memory(own):.1f}"
+        rows.append(values)
+    write_table(folder / "table.md", rows)
 
 
 def draw_curves(folder: Path) -> None:
@@ -122,12 +104,10 @@ def draw_curves(folder: Path) -> None:
     for index, training in enumerate(trainings):
         start, architecture, seed = training
         history = journal.history(folder / name(*training) / journal.FILE)
-        losses = [value for _, value in history["train/loss"]]
-        mean = np.convolve(losses, np.ones(SMOOTHING) / SMOOTHING, mode="valid")
         style = {"color": f"C{ARCHITECTURES.index(architecture)}"}
         style["linestyle"] = "-" if start == "ImageNet" else ":"
         label = f"{architecture}, {start}" if seed == 0 else None
-        left.plot(np.arange(SMOOTHING, len(losses) + 1), mean, label=label, **style)
+        left.plot(*smoothed_losses(folder / name(*training), SMOOTHING), label=label, **style)
         classes = {key: points[-1][1] for key, points in history.items() if key.startswith("val/iou/")}
         places = np.arange(len(classes)) + (index - len(trainings) / 2) / (len(trainings) + 2)
         fill = style["color"] if start == "ImageNet" else "none"

@@ -28,12 +28,14 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     """Draw the charts of a comparison that would not be empty into a folder.
 
     Returns:
-        The files: ``comparison.png``, ``classes.png``, with two axes or more ``parallel_coordinates.png``, and with the
-        trials of a sweep ``history.png``.
+        The files: ``comparison.png``, ``classes.png``, with two axes or more ``parallel_coordinates.png``, with the
+        trials of a sweep ``history.png``, and ``learning_curve.png`` where the share of the training images varies.
     """
     if not comparison.measured:
         return []
     drawn = [_draw_groups(comparison, folder / "comparison.png")]
+    if comparison.curves:
+        drawn.append(_draw_curves(comparison, folder / "learning_curve.png"))
     if comparison.class_names:
         drawn.append(_draw_classes(comparison, folder / "classes.png"))
     if len(comparison.axes) > 1:
@@ -82,6 +84,40 @@ def _draw_groups(comparison: Comparison, path: Path) -> Path:
         axes.set_xticks(places, labels)
         axes.set(ylabel=plain(metric), xlim=(-0.6, len(groups) - 0.4))
     _finish(axes, "mean ± standard deviation over seeds, and each training")
+    save(figure, path)
+    return path
+
+
+def _draw_curves(comparison: Comparison, path: Path) -> Path:
+    """Draw the metric of each training over its number of training images, with the law, dashed where it is ahead."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    figure = Figure(figsize=(6.4, 4.2), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    for index, curve in enumerate(comparison.curves):
+        colour = f"C{index % 10}"
+        sizes = np.array([point.images for point in curve.points])
+        scores = [point.score for point in curve.points]
+        axes.plot(sizes, scores, "o", color=colour, markersize=4, label=plain(curve.label) if curve.label else None)
+        if curve.law is None:
+            continue
+        for places, style in (
+            (np.geomspace(sizes.min(), sizes.max(), 60), "-"),
+            (np.geomspace(sizes.max(), 2 * sizes.max(), 20), "--"),
+        ):
+            found = [curve.law.at(float(place)) for place in places]
+            axes.plot(places, [estimate.value for estimate in found], style, color=colour)
+            ends = [estimate.low for estimate in found], [estimate.high for estimate in found]
+            axes.fill_between(places, *ends, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xticks(sorted({point.images for curve in comparison.curves for point in curve.points}))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="training images", ylabel=plain(comparison.monitor.removeprefix("val/")))
+    if any(curve.label for curve in comparison.curves):
+        axes.legend(frameon=False, fontsize=9)
+    _finish(axes, "each training, and the power law with its 95 % interval")
     save(figure, path)
     return path
 

@@ -12,6 +12,7 @@ from fcnlab.comparison.caveats import caveats
 from fcnlab.comparison.conclusion import conclusion
 from fcnlab.comparison.drawings import draw_images, unit
 from fcnlab.comparison.groups import Group, group_trials
+from fcnlab.comparison.learning_curve import LearningCurve, learning_curves
 from fcnlab.comparison.significance import Difference, Drawn, adjusted, paired_difference
 from fcnlab.comparison.trials import Trial, parse
 from fcnlab.comparison.verdict import Verdict, judge
@@ -43,6 +44,7 @@ class Comparison:
         has_baseline: Whether the reference was given.
         unit: What was drawn: ``images`` or ``groups of images``.
         why_no_images: Why no interval covers the chance of the images, as a sentence; None if they do, or need not.
+        curves: The metric over the number of training images, where ``dataset.train_share`` varies.
     """
 
     monitor: str
@@ -59,6 +61,7 @@ class Comparison:
     has_baseline: bool = False
     unit: str = "images"
     why_no_images: str | None = None
+    curves: Sequence[LearningCurve] = ()
 
     @property
     def conclusion(self) -> str:
@@ -130,6 +133,7 @@ def compare(
         chosen is not None,
         unit(measured),
         why_none,
+        learning_curves(groups, axes, monitor, drawn),
     )
 
 

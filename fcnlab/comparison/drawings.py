@@ -47,8 +47,12 @@ def draw_images(groups: Sequence[Group], monitor: str) -> tuple[dict[str, Drawn]
     groups_of_images = _coarsest(trials)
     count = len(set(groups_of_images))
     if count < 2:
-        what = "one image was measured" if len(first.names) == 1 else "all images are of one group"
-        return {}, f"{what}: {_NOTHING}"
+        if len(first.names) == 1:
+            return {}, f"one image was measured: {_NOTHING}"
+        return {}, (
+            f"all images are of one group, '{groups_of_images[0]}': {_NOTHING}, unless fcnlab.prepare is told which of "
+            "them are independent, by group_by"
+        )
     draws = ImageDraws(min(count, _MOST_UNITS))
     return {
         group.label: Drawn(dict(_by_seed(group, monitor, draws, groups_of_images)), count)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+import statistics
 from pathlib import Path
 
 from fcnlab.comparison import charts, texts
 from fcnlab.comparison.comparison import Comparison
 from fcnlab.comparison.drawings import pooled
 from fcnlab.comparison.groups import Group, why_left_out
+from fcnlab.comparison.power_law import Estimate
 from fcnlab.core.files import replacing
 from fcnlab.metrics.names import IOU
 
@@ -25,6 +27,8 @@ _DIFFERENCE = (
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     """Write ``comparison.md``, ``comparison.csv`` (a row a group), ``trials.csv`` (a row a training) and charts.
 
+    Where the share of the training images varies, ``learning_curve.csv`` has a row for each number of images.
+
     Returns:
         The files.
 
@@ -37,6 +41,9 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
     _write_rows(folder / "comparison.csv", _group_rows(comparison))
     _write_rows(folder / "trials.csv", _trial_rows(comparison))
     written = [folder / name for name in ("comparison.md", "comparison.csv", "trials.csv")]
+    if comparison.curves:
+        _write_rows(folder / "learning_curve.csv", _curve_rows(comparison))
+        written.append(folder / "learning_curve.csv")
     return written + charts.draw(comparison, folder)
 
 
@@ -86,6 +93,30 @@ def _group_rows(comparison: Comparison) -> list[dict[str, object]]:
         row |= {"parameters": group.parameters or "", "seconds": group.seconds}
         row["images_per_second"] = group.images_per_second
         rows.append(row)
+    return rows
+
+
+def _curve_rows(comparison: Comparison) -> list[dict[str, object]]:
+    """Return a row for each number of training images: what was measured, and what the law says; the last is ahead."""
+    rows = []
+    for curve in comparison.curves:
+        sizes = sorted({point.images for point in curve.points})
+        ahead = [2 * curve.largest] if curve.law is not None else []
+        for size in [*sizes, *ahead]:
+            scores = [point.score for point in curve.points if point.images == size]
+            fitted = curve.law.at(size) if curve.law is not None else Estimate(math.nan, math.nan, math.nan)
+            rows.append(
+                {
+                    "curve": curve.label,
+                    "training images": size,
+                    "n": len(scores),
+                    f"{comparison.monitor} mean": statistics.fmean(scores) if scores else math.nan,
+                    f"{comparison.monitor} sd": statistics.stdev(scores) if len(scores) > 1 else math.nan,
+                    "power law": fitted.value,
+                    "power law low": fitted.low,
+                    "power law high": fitted.high,
+                }
+            )
     return rows
 
 

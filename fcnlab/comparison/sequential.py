@@ -16,7 +16,7 @@ count on it, it costs power and no error.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -142,10 +142,12 @@ class Design:
         return min(found, 1.0)
 
     def _spend(self, two_sided: bool) -> dict[int, float]:
-        statistics = _t_paths(np.random.default_rng(self._seed).normal(size=(_PATHS, self.max_pairs)))
+        differences = np.random.default_rng(self._seed).normal(size=(_PATHS, self.max_pairs))
         going, spent, levels = np.ones(_PATHS, bool), 0.0, {}
-        for count in range(self.min_pairs, self.max_pairs + 1):
-            t = np.abs(statistics[:, count - 1]) if two_sided else statistics[:, count - 1]
+        for count, statistics in enumerate(_t_paths(differences), start=1):
+            if count < self.min_pairs:
+                continue
+            t = np.abs(statistics) if two_sided else statistics
             allowed = int((ALPHA * (count / self.max_pairs) ** self.power - spent) * _PATHS)
             critical = float(np.partition(t[going], -allowed - 1)[-allowed - 1])
             levels[count] = float(tail(critical, count - 1)) * (2 if two_sided else 1)
@@ -180,14 +182,18 @@ class Design:
         return found
 
 
-def _t_paths(values: np.ndarray) -> np.ndarray:
-    """Return the t statistic after each number of pairs; NaN after the first.
+def _t_paths(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the t statistic of many studies after each number of pairs, R; it is not finite after the first pair.
+
+    Only one look is in memory at a time, since a hundred of them would take a gigabyte.
 
     Args:
-        values: The differences of many studies, R x N.
+        values: The differences of the studies, R x N.
     """
-    counts = np.arange(1, values.shape[1] + 1)
-    totals, squares = values.cumsum(axis=1), (values**2).cumsum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        variances = np.maximum(squares - totals**2 / counts, 0) / (counts - 1)
-        return totals / counts / np.sqrt(variances / counts)
+    total, squares = np.zeros(len(values)), np.zeros(len(values))
+    for count in range(1, values.shape[1] + 1):
+        column = values[:, count - 1]
+        total, squares = total + column, squares + column**2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            variance = np.maximum(squares - total**2 / count, 0) / (count - 1)
+            yield total / count / np.sqrt(variance / count)

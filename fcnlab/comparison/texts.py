@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from fcnlab.comparison.comparison import Comparison
-from fcnlab.comparison.conclusion import what_would_settle
+from fcnlab.comparison.conclusion import metric_in_words, what_would_settle
 from fcnlab.comparison.drawings import pooled
 from fcnlab.comparison.groups import Group, why_left_out
+from fcnlab.comparison.power_law import EXPONENTS, PowerLaw
 from fcnlab.comparison.resampling import DRAWS
 from fcnlab.comparison.significance import Difference
 from fcnlab.core.progress import clock
@@ -150,8 +151,41 @@ def left_out(comparison: Comparison) -> list[str]:
 def remarks(comparison: Comparison) -> list[str]:
     """Return all that a reader must know beside the table, a line each."""
     missing = [comparison.why_no_images] if comparison.why_no_images is not None else []
-    lines = [*comparison.warnings, *left_out(comparison), *missing]
+    lines = [*curve_lines(comparison), *comparison.warnings, *left_out(comparison), *missing]
     return [*lines, *pooled_lines(comparison), *undecided(comparison), *beside_the_interval(comparison)]
+
+
+def curve_lines(comparison: Comparison) -> list[str]:
+    """Return a line for each learning curve: what as many images again would add, and the law that says so."""
+    lines = []
+    for curve in comparison.curves:
+        name = f"{curve.label}: " if curve.label else ""
+        if curve.law is None:
+            lines.append(f"{name}{curve.why_none}")
+            continue
+        gain = curve.gain(curve.largest)
+        covered = "the seeds" if curve.images == 0 else f"the seeds and of the {curve.images} {comparison.unit}"
+        interval = (
+            "without an interval, which takes a further size or seed"
+            if math.isnan(gain.low)
+            else f"95 % interval {gain.low:+.4f} to {gain.high:+.4f}, of the chance of {covered}"
+        )
+        lines.append(
+            f"{name}{curve.largest} more training images, {2 * curve.largest} in place of {curve.largest}: "
+            f"{gain.value:+.4f} of {metric_in_words(comparison.monitor)} ({interval}); {law_in_words(curve.law)}"
+        )
+    return lines
+
+
+def law_in_words(law: PowerLaw) -> str:
+    """Return the formula of a power law, and which end of the known exponents it is at, if it is at one."""
+    sign = "-" if law.factor >= 0 else "+"
+    formula = f"{law.limit:.4g} {sign} {abs(law.factor):.4g} n^-{law.exponent:.2f}"
+    if law.exponent <= EXPONENTS[0]:
+        return f"the points show no end of the growth, which is about logarithmic: {formula}"
+    if law.exponent >= EXPONENTS[-1]:
+        return f"the points show no growth beyond the first sizes: {formula}"
+    return f"power law {formula}"
 
 
 def pooled_lines(comparison: Comparison) -> list[str]:

@@ -17,6 +17,7 @@ from fcnlab.core.errors import DataError, TrackingError
 from fcnlab.metrics.image_counts import ImageCounts
 from fcnlab.metrics.names import class_names, higher_is_better, read_all
 from fcnlab.recording import image_tables, journal
+from fcnlab.recording.inputs import count_of
 from fcnlab.recording.tags import (
     OVERRIDES_TAG,
     PARAMETERS_TAG,
@@ -57,6 +58,7 @@ class Trial:
         seconds: The time from its start to its end, without the time between an interruption and its resumption.
         images_per_second: The median over its steps without the first; NaN if there is none.
         validation_digest: The digest of its validation images.
+        training_images: The number of its training images; None if the run does not say it.
         tags: All tags of its run.
         image_counts: The confusion matrix of each validation image at its best evaluation; None if there are none.
         why_no_counts: Why there are none, as the second half of a sentence, if that is known.
@@ -72,6 +74,7 @@ class Trial:
     seconds: float = math.nan
     images_per_second: float = math.nan
     validation_digest: str | None = None
+    training_images: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     image_counts: ImageCounts | None = None
     why_no_counts: str | None = None
@@ -174,14 +177,16 @@ def read_folder(folder: Path) -> Trial:
     run = next((entry.fields for entry in entries if entry.kind == "run"), None)
     if run is None:
         raise TrackingError(f"{folder / journal.FILE}: does not begin with a run")
-    tags, digest, status, time = dict(run["tags"]), None, "RUNNING", TrainingTime()
+    tags, status, time = dict(run["tags"]), "RUNNING", TrainingTime()
+    digests: dict[str, str] = {}
+    images: dict[str, int] = {}
     for entry in entries:
         time.add(entry)
         if entry.kind == "tags":
             tags |= entry.fields["values"]
         elif entry.kind == "inputs":
             digests = {item["context"]: item["digest"] for item in entry.fields["datasets"]}
-            digest = digests.get("validation")
+            images = {item["context"]: count_of(item.get("profile", "")) for item in entry.fields["datasets"]}
         elif entry.kind == "resume":
             status = "RUNNING"
         elif entry.kind == "end":
@@ -193,7 +198,8 @@ def read_folder(folder: Path) -> Trial:
         status=status,
         params=run["params"],
         seconds=time.seconds,
-        validation_digest=digest,
+        validation_digest=digests.get("validation"),
+        training_images=images.get("training"),
         tags=tags,
         **_counts_of((folder / image_tables.BEST).read_bytes if (folder / image_tables.BEST).is_file() else None),
     )
@@ -222,7 +228,7 @@ def read_trials(
     Raises:
         TrackingError: If the store cannot be reached or does not understand the filter, or if a run is not there.
     """
-    from fcnlab.tracking.run_reader import digests_of  # not at the top: it imports MLflow
+    from fcnlab.tracking.run_reader import digests_of, image_counts_of  # not at the top: it imports MLflow
 
     conditions = [filter] if filter else []
     if sweep is not None:
@@ -243,6 +249,7 @@ def read_trials(
                 params=dict(run.data.params),
                 seconds=(run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else math.nan,
                 validation_digest=digests_of(run).get("validation"),
+                training_images=image_counts_of(run).get("training"),
                 tags=dict(run.data.tags),
                 **_counts_of(_artifact(store, run.info.run_id, run.info.status)),
             )

@@ -117,6 +117,7 @@ class DatasetConfig:
     crops_per_image: int = key(1, Role.FIXED, minimum=1)
     mean: list[float] = key([0.5, 0.5, 0.5], Role.DESCRIBED, minimum=0, maximum=1)
     std: list[float] = key([0.25, 0.25, 0.25], Role.DESCRIBED, above=0)
+    train_share: float = key(1.0, Role.FIXED, above=0, maximum=1)
     rare_threshold: float = key(0.0, Role.FREE, minimum=0, maximum=1)
     cache_mib: int = key(2048, Role.MACHINE, minimum=0)
     num_workers: int = key(1, Role.MACHINE, minimum=1, maximum=64)

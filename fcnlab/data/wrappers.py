@@ -40,6 +40,42 @@ class Wrapper(Dataset):
         return self._dataset.label(index)
 
 
+class Subset(Wrapper):
+    """Some of the samples of a data set, in its order; `check` and `fingerprint` read no others.
+
+    Args:
+        dataset: The data set whose samples are chosen from.
+        indices: The places of the chosen samples in it, ascending.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        super().__init__(dataset)
+        self._indices = list(indices)
+
+    @property
+    def names(self) -> list[str]:
+        names = self._dataset.names
+        return [names[index] for index in self._indices]
+
+    @property
+    def groups(self) -> list[str]:
+        groups = self._dataset.groups
+        return [groups[index] for index in self._indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._dataset[self._indices[index]]
+
+    def label(self, index: int) -> np.ndarray:
+        return self._dataset.label(self._indices[index])
+
+    def stamp(self) -> str | None:
+        stamp = self._dataset.stamp()
+        return None if stamp is None else digest_of([stamp, self._indices])
+
+
 class Cached(Wrapper):
     """A data set whose decoded samples stay in memory, as many as fit.
 

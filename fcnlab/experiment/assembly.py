@@ -25,6 +25,7 @@ from fcnlab.data.class_balance import median_frequency, repeat_factors
 from fcnlab.data.dataset import TEST, Dataset
 from fcnlab.data.loader import EvalLoader, TrainLoader
 from fcnlab.data.test_split import open_test
+from fcnlab.data.train_share import share_of
 from fcnlab.data.transforms import TrainTransform
 from fcnlab.data.wrappers import Cached
 from fcnlab.drawing.palette import class_palette
@@ -64,6 +65,8 @@ class Data(NamedTuple):
 def build_data(config: Config) -> Data:
     """Open both splits, and read every file once to find errors before anything is trained.
 
+    Of the training images, ``dataset.train_share`` are taken, by ``seed``, and no others are read.
+
     Files that an earlier process found good, and that have not changed since, are not checked again.
 
     Raises:
@@ -71,7 +74,14 @@ def build_data(config: Config) -> Data:
     """
     factory = DATASETS.get(config.dataset.name)
     limit, keys = config.dataset.cache_mib, keys_with(Role.READS, config.dataset)
-    splits = [CachedChecks(Cached(factory(config.dataset, split), limit), keys) for split in Data._fields]
+    train, val = (factory(config.dataset, split) for split in Data._fields)
+    chosen = share_of(train, config.dataset.train_share, config.seed)
+    if config.dataset.train_share != 1:
+        log.info(
+            "dataset.train_share=%g: trains on %d of the %d images, drawn by seed=%d",
+            *(config.dataset.train_share, len(chosen), len(train), config.seed),
+        )
+    splits = [CachedChecks(Cached(split, limit), keys) for split in (chosen, val)]
     for split in splits:
         split.check()
     return Data(*splits)

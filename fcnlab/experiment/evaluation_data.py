@@ -51,7 +51,7 @@ def open_split(config: DatasetConfig, split: str) -> Dataset:
     """Open ``train``, ``val``, both of them as ``all``, or ``test``, and check every file that is not known to be good.
 
     Raises:
-        ConfigError: If the data set has no test split.
+        ConfigError: If the data set has no test split, or a share of the training images is asked for.
         DataError: If a file, key or value is wrong; the text names the first one.
     """
     from fcnlab.data.cached_checks import CachedChecks
@@ -60,6 +60,11 @@ def open_split(config: DatasetConfig, split: str) -> Dataset:
     from fcnlab.data.wrappers import Joined
     from fcnlab.registry import DATASETS
 
+    if config.train_share != 1:
+        raise ConfigError(
+            f"dataset.train_share={config.train_share:g}: belongs to a training, whose seed draws the share; evaluate "
+            "measures whole splits, so leave it out"
+        )
     factory = DATASETS.get(config.name)
     keys = keys_with(Role.READS, config)
     if split == TEST:

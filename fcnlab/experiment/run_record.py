@@ -139,7 +139,7 @@ def _read_folder(folder: Path, source: str, config: str) -> RunRecord:
     return _record(
         source,
         config,
-        journal.metrics(entries),
+        journal.metrics(entries, _class_names(config)),
         tags,
         recorded.input_digests(source),
         recorded.initial_weights_digest(source),
@@ -153,7 +153,14 @@ def _read_store(run_id: str, config: str, store: Store) -> RunRecord:
     diff = store.read_text(run_id, DIFF_FILE) if store.has_artifact(run_id, DIFF_FILE) else ""
     uri = store.uri
     digests, weights = recorded.input_digests(run_id, uri), recorded.initial_weights_digest(run_id, uri)
-    return _record(run_id, config, read_all(store.histories(run_id, keys)), tags, digests, weights, diff)
+    series = read_all(store.histories(run_id, keys), _class_names(config))
+    return _record(run_id, config, series, tags, digests, weights, diff)
+
+
+def _class_names(config: str) -> list[str]:
+    """Return the names of the classes that a configuration states, by which metrics of early versions are read."""
+    names = (recorded.parse_values(config) or {}).get("dataset.class_names")
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _record(

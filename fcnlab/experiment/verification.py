@@ -22,6 +22,25 @@ Status = Literal["agrees", "differs", "not checked"]
 _SAME_BITS = ("mindspore", "numpy", "cpu", "kernels", "platform")
 """What of the environment must be the same for the same bits. Another Python or MLflow computes no loss."""
 
+FIRST = 5
+"""The number of first steps whose losses must nearly be the same on any machine, as rounding has not grown yet."""
+
+NEARLY = 1e-3
+"""How far these losses may differ, relatively.
+
+Measured on the ISBI 2012 recipe with FCN-8s, against operators compiled for AVX2: operators for x86-64-v2 change the
+first five losses by 7e-5, and a later one by up to 0.07, as the updates of Adam enlarge what rounding began; over 50
+steps it is 0.009 on average. MindSpore's own operators change them by 5e-5, 0.04 and 0.008. Another seed changes the
+first five by 0.03 to 0.04, another stride by 0.004.
+"""
+
+METRICS_SHARE = 5
+"""The factor on the tolerance of the mean over losses that gives the tolerance of a metric.
+
+After 24 and 48 steps of the same recipe, metrics changed by up to 0.072 with other operators, and the validation loss
+by 0.077 relatively: early in a training, a small change of the weights turns many pixels.
+"""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -53,14 +72,15 @@ def compare(record: RunRecord, replayed: Replayed, steps: int, tolerance: float)
     """Return what agrees, what does not, and what cannot be told.
 
     On the same kind of machine, with the same versions and operators, everything must agree bit for bit. Elsewhere
-    rounding differs and grows with each step, so that losses must agree within a relative and metrics within an
-    absolute tolerance.
+    rounding differs and grows with each step. The losses of the `FIRST` steps must then be `NEARLY` the same, those of
+    all steps within a tolerance on average, both relatively, and metrics, which are shares of pixels, within
+    `METRICS_SHARE` times that tolerance.
 
     Args:
         record: What the run recorded.
         replayed: What the training gave this time.
         steps: The number of steps that were trained again.
-        tolerance: The tolerance.
+        tolerance: The mean relative difference of the losses that is allowed elsewhere.
     """
     findings = [_code(record, replayed), *_inputs(record, replayed)]
     others = [key for key in _SAME_BITS if record.environment.get(key) != replayed.environment.get(key)]
@@ -68,8 +88,9 @@ def compare(record: RunRecord, replayed: Replayed, steps: int, tolerance: float)
     if any(finding.status == "differs" for finding in findings):
         reason = "cannot agree, since the training did not start from the same images and weights"
         return [*findings, Finding("losses", "not checked", reason), Finding("metrics", "not checked", reason)]
-    tolerance = tolerance if others else 0.0
-    return [*findings, _losses(record, replayed, steps, tolerance), _metrics(record, replayed, steps, tolerance)]
+    allowed = tolerance if others else 0.0
+    metrics = _metrics(record, replayed, steps, METRICS_SHARE * allowed)
+    return [*findings, _losses(record, replayed, steps, allowed), metrics]
 
 
 def _code(record: RunRecord, replayed: Replayed) -> Finding:
@@ -130,8 +151,16 @@ def _losses(record: RunRecord, replayed: Replayed, steps: int, tolerance: float)
     if not known:
         return Finding("losses", "not checked", f"The run recorded no loss of its first {steps} steps.")
     off = {step: _relative(record.losses[step], replayed.losses[step]) for step in known}
-    which = f"step {known[0]}" if len(known) == 1 else f"{len(known)} steps"
-    return _judged("losses", f"The losses of {which}", off, tolerance, "relatively", record)
+    subject = f"The losses of {f'step {known[0]}' if len(known) == 1 else f'{len(known)} steps'}"
+    if tolerance == 0 or max(off.values()) == 0:
+        return _judged("losses", subject, off, tolerance, "relatively", record)
+    early = max((distance for step, distance in off.items() if step <= FIRST), default=0.0)
+    mean = sum(off.values()) / len(off)
+    measured = f"differ relatively by {early:.2g} at most in the first {FIRST}, and by {mean:.2g} on average"
+    if early <= NEARLY and mean <= tolerance:
+        return Finding("losses", "agrees", f"{subject} {measured}, within {NEARLY:g} and {tolerance:g}.")
+    text = f"{subject} {measured}; {NEARLY:g} and {tolerance:g} are allowed."
+    return Finding("losses", "differs", text + _after_resuming(record))
 
 
 def _metrics(record: RunRecord, replayed: Replayed, steps: int, tolerance: float) -> Finding:
@@ -161,9 +190,14 @@ def _judged(
         text = "agree bit for bit" if exact else f"differ by {worst:.2g}{how} at most, within {tolerance:g}"
         return Finding(what, "agrees", f"{subject} {text}.")
     text = f"{subject} differ from step {first} on, by {worst:.2g}{how} at most; {tolerance:g} is allowed."
-    if record.resumed_at:
-        text += f" The run was resumed after step {record.resumed_at}, perhaps with other keys."
-    return Finding(what, "differs", text)
+    return Finding(what, "differs", text + _after_resuming(record))
+
+
+def _after_resuming(record: RunRecord) -> str:
+    """Return what may explain a difference, as a further sentence."""
+    if not record.resumed_at:
+        return ""
+    return f" The run was resumed after step {record.resumed_at}, perhaps with other keys."
 
 
 def _relative(then: float, now: float) -> float:

@@ -31,8 +31,9 @@ class Original:
         read: A function that returns the image, H x W x C uint8 or uint16, and its class indices, H x W uint8. Where a
             range of values is declared, the image has the values of its file.
         split: ``train``, ``val`` or ``test``; None if the originals do not say.
-        stack: The file that the image is a page or a tile of; None if it is a file of its own.
-        folder: The folder of its file.
+        stack: The file that the image is a page or a tile of; None if it is a file of its own. A file of the source is
+            named by its place in it.
+        folder: The folder of its file, named likewise.
     """
 
     name: str
@@ -142,11 +143,12 @@ class Annotated:
     tool_turns: bool = False
 
 
-def original_of(config: PrepareConfig, item: Annotated, turning: Turning, depths: Depths) -> Original:
+def original_of(config: PrepareConfig, source: Path, item: Annotated, turning: Turning, depths: Depths) -> Original:
     """Return an image as it is prepared.
 
     Args:
         config: The channels and bits of the images, and whether labels are scaled.
+        source: The source, unpacked. Stacks and folders are named by their place in it, which is the same elsewhere.
         item: The image with what is known of its label.
         turning: How images are turned for their labels.
         depths: What was seen of images of 16 bits, to which this one is added when it is read.
@@ -155,8 +157,11 @@ def original_of(config: PrepareConfig, item: Annotated, turning: Turning, depths
     whole = image.file if isinstance(image, Region) else image
     file = whole.path if isinstance(whole, Page) else whole.document if isinstance(whole, ImageInside) else whole
     read = partial(_read_both, config, item, turning, depths)
-    stack = str(file) if isinstance(image, (Page, Region)) else None
-    return Original(item.name, image if isinstance(image, Path) else None, read, item.split, stack, str(file.parent))
+    real, home = file.resolve(), source.resolve()
+    place = real.relative_to(home) if real.is_relative_to(home) else file
+    stack = place.as_posix() if isinstance(image, (Page, Region)) else None
+    path = image if isinstance(image, Path) else None
+    return Original(item.name, path, read, item.split, stack, place.parent.as_posix())
 
 
 def _read_both(

@@ -115,5 +115,5 @@ def _in_folder(config: PrepareConfig, folder: Path) -> Originals:
     evidence = evidence_of(annotated)
     found.turned = evidence.decide("turned") if config.turned is None else config.turned
     turning = Turning(config.turned if found.turned is None else found.turned, lambda: evidence, "turned")
-    found.images = [original_of(config, item, turning, found.depths) for item in annotated]
+    found.images = [original_of(config, folder, item, turning, found.depths) for item in annotated]
     return found

@@ -79,8 +79,12 @@ def assign(config: PrepareConfig, images: Sequence[Item]) -> Drawn:
     is_one_stack = count == 1 and images[0].stack is not None
     if is_one_stack and count < needed and config.group_by is None and config.folds is None:
         splits = _blocks(names, fractions)
-        line = "all images are of one file, so that the last ones validate: its neighbours across the border are alike"
-        return Drawn(splits, names, described, [line])
+        line = (
+            "all images are of one file, so that the last ones validate: its neighbours across the border are alike, "
+            "and since pages of one file resemble each other, a comparison takes them for one image, unless group_by "
+            "says which of them are independent"
+        )
+        return Drawn(splits, groups, described, [line])
     notes = []
     if count < len(names):
         notes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 
@@ -22,3 +23,18 @@ class Input:
     digest: str
     source: str
     images: int
+
+    @property
+    def profile(self) -> str:
+        """What a record holds of the images beside the other attributes, as JSON; `count_of` reads it."""
+        return json.dumps({"images": self.images})
+
+
+def count_of(profile: str) -> int | None:
+    """Return the number of images that an `Input.profile` states; None if it states none."""
+    try:
+        document = json.loads(profile)
+    except ValueError:
+        return None
+    count = document.get("images") if isinstance(document, dict) else None
+    return count if isinstance(count, int) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -213,7 +212,7 @@ class Recorder(Callback):
                 "context": item.context,
                 "digest": item.digest,
                 "source": item.source,
-                "profile": json.dumps({"images": item.images}),
+                "profile": item.profile,
             }
             for item in self.inputs
         ]

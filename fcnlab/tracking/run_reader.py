@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow.entities import Dataset, Run
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from fcnlab.core.errors import MissingError, RefusedError
 from fcnlab.core.identifiers import is_identifier
+from fcnlab.recording.inputs import count_of
 from fcnlab.recording.tags import JOURNAL_TAG, ROLE_TAG
 from fcnlab.tracking.connection import Connection
 
@@ -196,12 +197,19 @@ def is_empty(run: Run) -> bool:
 
 def digests_of(run: Run) -> dict[str, str]:
     """Return the digest of each data set of a run, by the context in which it was used."""
-    return {
-        tag.value: item.dataset.digest
-        for item in run.inputs.dataset_inputs
-        for tag in item.tags
-        if tag.key == MLFLOW_DATASET_CONTEXT
-    }
+    return {context: dataset.digest for context, dataset in _datasets(run)}
+
+
+def image_counts_of(run: Run) -> dict[str, int | None]:
+    """Return the number of images of each data set of a run, by the context in which it was used."""
+    return {context: count_of(dataset.profile or "") for context, dataset in _datasets(run)}
+
+
+def _datasets(run: Run) -> Iterator[tuple[str, Dataset]]:
+    for item in run.inputs.dataset_inputs:
+        for tag in item.tags:
+            if tag.key == MLFLOW_DATASET_CONTEXT:
+                yield tag.value, item.dataset
 
 
 def _as_logged(value: float) -> float:

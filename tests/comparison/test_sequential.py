@@ -1,11 +1,13 @@
 """A study that looks after each pair errs in 5 % at most, and needs fewer trainings."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from fcnlab.comparison import sequential
 from fcnlab.comparison.sequential import Design
 
 DESIGN = Design(max_pairs=12)
@@ -94,3 +96,13 @@ def test_what_cannot_be_decided_any_more_is_futile():
     assert (look.decision, look.hope < 0.1) == ("futile", True)
     patient = Design(12, least_hope=0.0)
     assert patient.look(random.normal(0, 1, 10), None).decision == "continue"
+
+
+def test_the_levels_of_many_looks_take_little_more_memory_than_their_differences(monkeypatch):
+    monkeypatch.setattr(sequential, "_PATHS", 2000)
+    tracemalloc.start()
+    try:
+        assert len(Design(max_pairs=100).levels) == 98
+        assert tracemalloc.get_traced_memory()[1] < 2 * 2000 * 100 * 8
+    finally:
+        tracemalloc.stop()

@@ -35,6 +35,7 @@ def test_both_sources_say_the_same(tmp_path, uri):
     assert here.parameters == there.parameters == 1234
     assert here.images_per_second == there.images_per_second == 15.0  # the median without the first step
     assert here.validation_digest == there.validation_digest == "0123"
+    assert here.training_images == there.training_images == 12
     assert here.run_id == there.run_id
     assert (here.status, here.value, here.seed) == (there.status, there.value, there.seed) == ("FINISHED", 0.6, "1")
     assert list(here.history) == list(there.history) == [(1, 0.4), (2, 0.6), (3, 0.5)]

@@ -32,6 +32,9 @@ def test_a_recipe_composes(recipe):
 def test_the_studies_sweep_what_they_say():
     strides = axes_of([], hydra_part("experiment=stride_study").sweeper.params)
     assert strides == {"arch": ["fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn2s"], "seed": ["1", "2", "3"]}
+    assert list(strides) == ["seed", "arch"]  # the last one varies fastest, so that each seed has whole tables
+    shares = axes_of(["dataset.train_share=0.5,1"], hydra_part("experiment=learning_curve").sweeper.params)
+    assert shares == {"dataset.train_share": ["0.5", "1"], "seed": ["1", "2", "3"]}
     optimizers = axes_of(["seed=5"], hydra_part("experiment=optimizer_study").sweeper.params)
     assert set(optimizers) == {"optimizer", "optimizer.lr"}  # a single seed is no axis
     assert set(optimizers["optimizer"]) == set(OPTIMIZERS.names())

@@ -59,6 +59,8 @@ def test_a_single_stack_is_split_into_blocks():
     drawn = splitting.assign(config("val_fraction=0.2", "test_fraction=0.3"), images(names, ["s.tif"] * 10))
     assert drawn.splits == {"train": names[:5], "val": names[5:7], "test": names[7:]}
     assert "neighbours" in drawn.notes[0]
+    assert "group_by" in drawn.notes[0]
+    assert set(drawn.groups) == {"stack s.tif"}  # so that no comparison takes neighbouring pages for independent images
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 9])
