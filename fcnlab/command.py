@@ -18,7 +18,7 @@ from rich import get_console
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
-from fcnlab.core import interrupts, launch, memory, output
+from fcnlab.core import interrupts, launch, memory, output, workers
 from fcnlab.core.errors import FcnlabError
 
 EXIT_ERROR = 1
@@ -150,4 +150,5 @@ def leave(code: int, reason: str) -> NoReturn:
     started = launch.current()
     if started is None or started.rank == 0:
         print(f"fcnlab: {reason}", file=sys.stderr)
+    workers.current().ends_with(code)
     sys.exit(code)

@@ -8,6 +8,7 @@ that the waiting process is gone, and the worker then stops as it does after SIG
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -17,9 +18,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+import psutil
+
 from fcnlab.core.launch import Launch
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_SIGNALS = 2.0
 _SECONDS_WITHOUT_WORKERS = 5.0
 _EXIT_ERROR = 1
 
@@ -70,12 +74,13 @@ def _wait(child: int, launch: Launch) -> NoReturn:
 
 def _launcher_watch(child: int, launch: Launch) -> Callable[[], None]:
     """Return a function that tells a worker to end once ``msrun``, which was to wait for it, is gone."""
-    told = False
+    told = -math.inf
 
     def look() -> None:
         nonlocal told
-        if launch.is_joined and not told and os.getppid() != launch.launcher:
-            told = True
+        # More than once, since a process that begins may lose a signal; a second one changes nothing.
+        if launch.is_joined and os.getppid() != launch.launcher and time.monotonic() - told > _SECONDS_BETWEEN_SIGNALS:
+            told = time.monotonic()
             _send(child, signal.SIGTERM)
 
     return look
@@ -86,31 +91,32 @@ def _worker_watch(child: int, launch: Launch) -> Callable[[], None]:
 
     The scheduler would wait for minutes for workers that have ended before they have registered.
     """
-    import psutil
-
-    seen, since = False, time.monotonic()
+    own, seen, since = psutil.Process(), set(), time.monotonic()
 
     def look() -> None:
-        nonlocal seen, since
+        nonlocal since
         with suppress(psutil.Error):
-            own = psutil.Process()
-            if own.ppid() == launch.launcher and _siblings(own):
-                seen, since = True, time.monotonic()
-        if seen and time.monotonic() - since > _SECONDS_WITHOUT_WORKERS:
+            if own.ppid() == launch.launcher:
+                seen.update(_workers_beside(own))
+        if any(_is_alive(worker) for worker in seen):
+            since = time.monotonic()
+        elif seen and time.monotonic() - since > _SECONDS_WITHOUT_WORKERS:
             _send(child, signal.SIGKILL)
 
     return look
 
 
-def _siblings(process: object) -> bool:
-    """Return whether a worker runs that ``msrun`` started from the command line with which it started the scheduler."""
-    import psutil
+def _workers_beside(scheduler: psutil.Process) -> list[psutil.Process]:
+    """Return the processes that ``msrun`` started from the command line from which it started the scheduler."""
+    words = scheduler.cmdline()
+    found = [other for other in scheduler.parent().children() if other.pid != scheduler.pid and _is_alive(other)]
+    return [other for other in found if other.cmdline() == words]
 
-    words = process.cmdline()
-    others = [other for other in process.parent().children() if other.pid != process.pid]
-    return any(
-        other.cmdline() == words and other.status() != psutil.STATUS_ZOMBIE for other in others if other.is_running()
-    )
+
+def _is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _leave(code: int, launch: Launch) -> NoReturn:
@@ -119,9 +125,10 @@ def _leave(code: int, launch: Launch) -> NoReturn:
     if code < 0:
         who = f"worker {launch.rank}" if launch.role == "worker" else "the scheduler"
         with suppress(OSError):
+            why = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
             print(
-                f"fcnlab: {who} was ended by {signal.Signals(-code).name}, as the system does with SIGKILL when memory "
-                "runs out; the same command with resume=auto goes on from the last state",
+                f"fcnlab: {who} was ended by {signal.Signals(-code).name}{why}; the same command with resume=auto goes "
+                "on from the last state",
                 file=sys.stderr,
                 flush=True,
             )

@@ -17,6 +17,7 @@ import secrets
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fcnlab.core import interrupts
+from fcnlab.core import interrupts, output
 from fcnlab.core.errors import ConfigError, TrainingError, first_line
 from fcnlab.core.launch import Launch
 
@@ -62,11 +63,13 @@ class Workers:
         rank: The number of this worker, from 0.
         count: The number of workers.
         is_stopped: Whether a worker had been told to end before the last exchange.
+        exit_code: The exit code of a worker that ends early; None while nothing has gone wrong.
     """
 
     rank = 0
     count = 1
     is_stopped = False
+    exit_code: int | None = None
 
     @property
     def is_first(self) -> bool:
@@ -103,9 +106,11 @@ class Workers:
         if self.is_stopped:
             interrupts.take()
 
-    def report(self, error: BaseException) -> bool:
-        """Tell worker 0 why this one ends, and return whether worker 0 has to print it in its place."""
-        return False
+    def report(self, error: BaseException) -> None:
+        """Tell worker 0 why this one ends early. Nothing is told if this is worker 0, or trains alone."""
+
+    def ends_with(self, code: int) -> None:
+        """Set the exit code of a worker that ends early."""
 
     def share(self, total: int) -> range:
         """Return the part of as many things that is this worker's; the parts differ by at most one thing."""
@@ -177,11 +182,9 @@ class ConnectedWorkers(Workers):
         self._links = links
         self._silence = silence
         self._locks = {other: threading.Lock() for other in links}
-        self._waiting: dict[int, list[bytes]] = {other: [] for other in links}
         self._closed = threading.Event()
         for link in links.values():
             link.settimeout(silence)
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=self._show_life, name="fcnlab-life", daemon=True).start()
         atexit.register(self.close)
 
@@ -200,20 +203,32 @@ class ConnectedWorkers(Workers):
         self.is_stopped = any(message.content[1] for message in messages)
         return [Message(message.content[0], message.arrays) for message in messages]
 
-    def report(self, error: BaseException) -> bool:
+    def report(self, error: BaseException) -> None:
+        self.exit_code = 1
         if self.is_first or self._closed.is_set():
-            return False
-        kind = _STOP if isinstance(error, KeyboardInterrupt) else _ERROR
+            return
+        kind, text = (_STOP, "") if isinstance(error, KeyboardInterrupt) else (_ERROR, first_line(error))
         with suppress(WorkerLostError):
-            self._send(0, _frame(kind, str(error).encode()), framed=True)
-        return True
+            self._send(0, _frame(kind, text.encode()), framed=True)
+
+    def ends_with(self, code: int) -> None:
+        self.exit_code = code
 
     def close(self) -> None:
-        """Close all connections, which tells the others that this worker has ended."""
+        """Close all connections, which tells the others that this worker has ended.
+
+        A worker that ends early ends here: MindSpore would wait for the others. It would also print lines of its own.
+        """
         self._closed.set()
         for link in self._links.values():
             with suppress(OSError):
                 link.close()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        if self.exit_code is not None:
+            os._exit(self.exit_code)
+        output.discard(sys.__stderr__.fileno())
 
     def _receive_all(self) -> dict[int, bytes]:
         """Return a text from each other worker, whichever comes first."""
@@ -313,6 +328,7 @@ def _meet(rank: int, count: int) -> tuple[dict[int, socket.socket]]:
     place = (socket.inet_ntoa(first[:4]), struct.unpack(">H", first[4:6])[0])
     try:
         link = socket.create_connection(place, _SECONDS_TO_CONNECT)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link.sendall(first[6:] + struct.pack(">I", rank))
     except OSError as error:
         raise TrainingError(
@@ -328,6 +344,7 @@ def _accept(server: socket.socket, count: int, token: bytes) -> dict[int, socket
         try:
             link, _ = server.accept()
             link.settimeout(_SECONDS_TO_CONNECT)
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             greeting = link.recv(_TOKEN_BYTES + 4, socket.MSG_WAITALL)
         except TimeoutError as error:
             raise WorkerLostError(f"only {len(links) + 1} of {count} workers have found each other") from error

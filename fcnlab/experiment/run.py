@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from fcnlab.config import MEDIAN_FREQUENCY, Config
 from fcnlab.core import interrupts, workers
 from fcnlab.core import launch as launching
 from fcnlab.core.credentials import redact
-from fcnlab.core.errors import ConfigError, FcnlabError
+from fcnlab.core.errors import ConfigError
+from fcnlab.core.workers import WorkerLostError
 from fcnlab.core.files import shortest
 from fcnlab.experiment import reproduce, resume
 from fcnlab.experiment.primary_config import AUTO
@@ -64,7 +66,7 @@ def train(
     with command.visible_log(), quiet_unless_first(launch):
         try:
             return _train(config, folder, overrides, callbacks, trial)
-        except (FcnlabError, KeyboardInterrupt, OSError, MemoryError) as error:
+        except BaseException as error:
             workers.current().report(error)
             raise
 
@@ -87,6 +89,8 @@ def _train(
     from fcnlab.training.console import ConsoleProgress
 
     group = _prepare_mindspore(config)
+    if group.count > 1 and group.is_first and config.tracking.name == "mlflow":
+        atexit.register(sending_client.shared().close)  # before the workers' own end, after which nothing runs
     point = _find_resume_point(config, folder)
     folder = _choose_folder(folder, point)
     group.exchange()  # worker 0 opens the journal once all have looked
@@ -233,6 +237,8 @@ def _fit(trainer: Trainer, config: Config, folder: Path) -> TrainResult:
     except KeyboardInterrupt as end:
         end.args = (_way_on(trainer, folder),)
         raise
+    except WorkerLostError as error:
+        raise WorkerLostError(f"{error}: the training ends {_way_on(trainer, folder)}") from error
 
 
 def _way_on(trainer: Trainer, folder: Path) -> str:
