@@ -18,8 +18,8 @@ from fcnlab.core import interrupts, workers
 from fcnlab.core import launch as launching
 from fcnlab.core.credentials import redact
 from fcnlab.core.errors import ConfigError
-from fcnlab.core.workers import WorkerLostError
 from fcnlab.core.files import shortest
+from fcnlab.core.workers import WorkerLostError
 from fcnlab.experiment import reproduce, resume
 from fcnlab.experiment.primary_config import AUTO
 from fcnlab.experiment.resume import ResumePoint

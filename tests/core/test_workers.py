@@ -1,42 +1,18 @@
 """Workers tell each other what they have to, and notice when one of them is gone."""
 
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from connected_workers import end
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fcnlab.core import interrupts, workers
 from fcnlab.core.errors import ConfigError, TrainingError
 from fcnlab.core.launch import Launch
-from fcnlab.core.workers import ALONE, ConnectedWorkers, WorkerLostError, Workers
-
-
-@pytest.fixture
-def connected(monkeypatch):
-    """Return a function that connects as many workers, all in this process."""
-    monkeypatch.setattr(workers.atexit, "register", lambda *_: None)
-    made = []
-
-    def make(count, silence=20.0):
-        pairs = {rank: socket.socketpair() for rank in range(1, count)}
-        first = ConnectedWorkers(0, count, {rank: pair[0] for rank, pair in pairs.items()}, silence)
-        group = [first, *(ConnectedWorkers(rank, count, {0: pair[1]}, silence) for rank, pair in pairs.items())]
-        made.extend(group)
-        return group
-
-    yield make
-    for one in made:
-        end(one)
-
-
-def end(worker):
-    worker._closed.set()
-    for link in worker._links.values():
-        link.close()
+from fcnlab.core.workers import ALONE, WorkerLostError, Workers
 
 
 def together(group, function):
