@@ -106,13 +106,14 @@ def exchange(width: float) -> None:
     group = workers.connect(started, 120)
     shapes = [parameter.shape for parameter in build_model("fcn8s", 2, width=width).trainable_params()]
     gradients = tuple(Tensor(np.ones(shape, np.float32)) for shape in shapes)
-    total, times = Sum(shapes), []
+    total, times, busy = Sum(shapes), [], []
     for _ in range(8):
         group.exchange()
-        began = time.perf_counter()
+        began, before = time.perf_counter(), time.process_time()
         for tensor in total(gradients)[-1:]:
             tensor.asnumpy()
         times.append(time.perf_counter() - began)
+        busy.append(time.process_time() - before)
     asked = time.perf_counter()
     for _ in range(20):
         group.exchange()
@@ -121,7 +122,8 @@ def exchange(width: float) -> None:
         size = 4 * sum(int(np.prod(shape)) for shape in shapes)
         median = statistics.median(times[2:])
         print(
-            f"{size / 1e6:.1f} MB of gradients in {1000 * median:.0f} ms ({size / median / 1e6:.0f} MB/s) with "
+            f"{size / 1e6:.1f} MB of gradients in {1000 * median:.0f} ms ({size / median / 1e6:.0f} MB/s), of which a "
+            f"worker computes {1000 * statistics.median(busy[2:]):.0f} ms, with "
             f"MindSpore {ms.__version__}; a round of messages between the workers in {1000 * waited:.2f} ms",
             flush=True,
         )

@@ -8,8 +8,10 @@ that the waiting process is gone, and the worker then stops as it does after SIG
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import platform
 import signal
 import sys
 import threading
@@ -26,6 +28,7 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_BETWEEN_SIGNALS = 2.0
 _SECONDS_WITHOUT_WORKERS = 5.0
 _EXIT_ERROR = 1
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 def fork(launch: Launch) -> None:
@@ -42,6 +45,7 @@ def fork(launch: Launch) -> None:
     if child == 0:
         os.close(held)
         os.setsid()
+        _continue_without_parent()
         if launch.role == "worker":
             threading.Thread(target=_end_with, args=(leash,), name="fcnlab-leash", daemon=True).start()
         return
@@ -49,8 +53,16 @@ def fork(launch: Launch) -> None:
     _wait(child, launch)
 
 
+def _continue_without_parent() -> None:
+    """Let the kernel continue this process when its parent has ended: one that is stopped could not end, either."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def _end_with(leash: int) -> None:
     """Send SIGTERM to this process once the other end of a pipe is closed."""
+    # Signals are for the thread that `fcnlab.core.interrupts` makes for them, which this one is older than.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     while os.read(leash, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fcnlab.data.loader import Batch
     from fcnlab.training.evaluation import Compiler
 
-PIECE = 8 * 2**20
-"""The largest number of gradients that are exchanged at a time, 32 MiB. Many small gradients are exchanged together,
+PIECE = 4 * 2**20
+"""The largest number of gradients that are exchanged at a time, 16 MiB. Many small gradients are exchanged together,
 since each exchange takes a few milliseconds; a large one goes in pieces, since MindSpore's collective on a CPU waits
 30 seconds for each."""
 

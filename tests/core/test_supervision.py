@@ -24,6 +24,22 @@ for _ in range(600):
     time.sleep(0.1)
 """
 
+WITH_INTERRUPTS = """
+import os, sys, time
+from fcnlab.core import interrupts, supervision
+from fcnlab.core.launch import Launch
+
+supervision.fork(Launch("worker", 1, 2, 2, False, os.getppid()))
+interrupts.install()
+try:
+    print(os.getpid(), os.getsid(0), flush=True)
+    for _ in range(600):
+        time.sleep(0.1)
+except interrupts.Terminated as end:
+    print("told", end.number, flush=True)
+    sys.exit(3)
+"""
+
 
 @pytest.fixture
 def start(tmp_path):
@@ -56,6 +72,13 @@ def test_the_worker_is_told_when_the_process_that_waits_for_it_is_killed(start):
     assert not psutil.pid_exists(child)
 
 
+def test_a_worker_that_is_stopped_ends_with_the_process_that_waits_for_it(start):
+    process, child = start()
+    os.kill(child, signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.stdout.read() == f"told {signal.SIGTERM.value}\n"
+
+
 def test_a_signal_reaches_the_worker_and_its_exit_code_comes_back(start):
     process, _ = start()
     process.send_signal(signal.SIGTERM)
@@ -65,6 +88,15 @@ def test_a_signal_reaches_the_worker_and_its_exit_code_comes_back(start):
 
 def test_the_worker_is_told_when_msrun_that_was_to_wait_for_it_is_gone(start):
     process, _ = start("joined", 2**22 + 1)  # no such process is the parent
+    assert process.wait(60) == 3
+    assert process.stdout.read() == f"told {signal.SIGTERM.value}\n"
+
+
+def test_a_signal_to_the_worker_reaches_the_thread_that_waits_for_signals(tmp_path, start):
+    (tmp_path / "program.py").write_text(WITH_INTERRUPTS)
+    process, child = start()
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
     assert process.wait(60) == 3
     assert process.stdout.read() == f"told {signal.SIGTERM.value}\n"
 

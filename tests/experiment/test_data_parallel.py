@@ -150,13 +150,9 @@ def test_whatever_ends_a_training_all_processes_end_and_it_is_resumed(tmp_path, 
         workers[1].suspend()
     else:
         workers[int(what[-1])].kill()
-    try:
-        began = time.monotonic()
-        _, alive = psutil.wait_procs([one for one in everything if one != workers[1]], timeout=180)
-        assert not alive, (what, time.monotonic() - began, [one.cmdline() for one in alive])
-    finally:
-        if what == "stop":
-            workers[1].kill()
+    began = time.monotonic()
+    _, alive = psutil.wait_procs(everything, timeout=180)
+    assert not alive, (what, time.monotonic() - began, [one.cmdline() for one in alive])
     process.communicate(timeout=180)
     log = (tmp_path / "run-logs" / "worker_0.log").read_text()
     said = [line for line in log.splitlines() if line.startswith("fcnlab: ")]
