@@ -245,10 +245,11 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep 
     if trainer.amp in SCALED_LEVELS:
         loss_scale = LossScale(trainer.loss_scale, trainer.loss_scale_window)
     step = TrainStep if trainer.accumulate == 1 else AccumulatedStep
-    if trainer.parallel == "data":
-        step = partial(ParallelStep, batch_size=trainer.batch_size, workers=workers.current())
     guarded = trainer.skip_nonfinite > 0 or loss_scale is not None
-    return step(network, build_loss(config), optimizer, trainer.clip_norm, guarded, frozen, loss_scale)
+    arguments = (network, build_loss(config), optimizer, trainer.clip_norm, guarded, frozen)
+    if trainer.parallel == "data":
+        return ParallelStep(*arguments, batch_size=trainer.batch_size, workers=workers.current())
+    return step(*arguments, loss_scale)
 
 
 def build_loss(config: Config) -> nn.Cell:

@@ -185,6 +185,9 @@ class ParallelStep:
         ConfigError: If the gradients of the loss cannot be added up.
     """
 
+    loss_scale = None
+    """The scale of the loss, as other steps have it: the loss of a worker's share is not scaled."""
+
     def __init__(
         self,
         network: nn.Cell,
