@@ -129,6 +129,11 @@ def take() -> NoReturn:
     _raise(interrupt)
 
 
+def take_no_more() -> None:
+    """Raise no signal from now on, since the process ends already; `limit_end` still bounds how long that takes."""
+    _taken.set()
+
+
 def seconds_left() -> float | None:
     """Return how much time is left until `limit_end` ends this process, in seconds; None if it does not."""
     if _since is None or not _has_limit:
@@ -214,6 +219,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
         # The signals were unblocked in the main thread, as multiprocessing does when it starts a resource tracker.
         signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
         os.kill(os.getpid(), number)
+        return
+    if _taken.is_set():  # by `take`, before any signal came
         return
     interrupt = KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
     if _depth == 0:

@@ -205,6 +205,7 @@ class ConnectedWorkers(Workers):
 
     def report(self, error: BaseException) -> None:
         self.exit_code = 1
+        interrupts.take_no_more()  # msrun ends the others when one worker has ended
         if self.is_first or self._closed.is_set():
             return
         kind, text = (_STOP, "") if isinstance(error, KeyboardInterrupt) else (_ERROR, first_line(error))

@@ -88,7 +88,8 @@ def test_a_silent_worker_is_given_up_and_a_late_one_is_not(connected, monkeypatc
         first.exchange()
 
 
-def test_worker_0_gets_the_error_of_another_one(connected):
+def test_worker_0_gets_the_error_of_another_one(connected, monkeypatch):
+    monkeypatch.setattr(interrupts, "_taken", interrupts.threading.Event())
     group = connected(2)
     group[1].report(ConfigError("dataset.root=x: is not there"))
     with pytest.raises(TrainingError, match=r"^worker 1: dataset.root=x: is not there$"):
