@@ -36,8 +36,10 @@ _SECONDS_BETWEEN_SIGNS = 5.0
 _SECONDS_TO_CONNECT = 60.0
 _TOKEN_BYTES = 16
 
-COMMAND = "msrun --worker_num=2 --local_worker_num=2 --join=True python -m fcnlab.train trainer.parallel=data"
-"""How two workers are started on one machine."""
+
+def command(count: int) -> str:
+    """Return the command that starts as many workers on one machine."""
+    return f"msrun --worker_num={count} --local_worker_num={count} --join=True python -m fcnlab.train"
 
 
 class WorkerLostError(TrainingError):
@@ -311,7 +313,10 @@ def check(parallel: str, launch: Launch | None) -> None:
             "give trainer.parallel=data, or start without msrun"
         )
     if parallel == "data" and launch is None:
-        raise ConfigError(f"trainer.parallel=data: start it by MindSpore's launcher, as in {COMMAND}")
+        raise ConfigError(
+            f"trainer.parallel=data: start it by MindSpore's launcher, as in {command(2)} trainer.parallel=data, or give "
+            "trainer.parallel=none for one process"
+        )
     if launch is not None and launch.rank is None:
         raise ConfigError("trainer.parallel=data: on several hosts, give msrun --node_rank=0, 1, ... on each of them")
 

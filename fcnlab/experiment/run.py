@@ -247,7 +247,8 @@ def _way_on(trainer: Trainer, folder: Path) -> str:
     if saved is None:
         return f"after step {made}, before a state was saved"
     what = "which is saved" if saved == made else f"and the last state is that of step {saved}"
-    return f"after step {made}, {what}; to go on: python -m fcnlab.train {command.word('resume', shortest(folder))}"
+    started = "python -m fcnlab.train" if trainer.workers.count == 1 else workers.command(trainer.workers.count)
+    return f"after step {made}, {what}; to go on: {started} {command.word('resume', shortest(folder))}"
 
 
 def _fit_and_send(trainer: Trainer, config: Config, folder: Path) -> TrainResult:

@@ -103,7 +103,7 @@ def test_a_repetition_gives_the_same_bits_and_any_number_resumes(tmp_path):
         state = load_file(folder / "checkpoints" / "state_00000004.safetensors")
         assert len(state["state.random_of_others"]) == 1
         words = ("arch.norm=sync_batch", "trainer.max_steps=8", f"resume={folder}")
-        train(folder, count, *words)
+        train(folder, count, *words, *(() if count else ("trainer.parallel=none",)))
         assert len(recorded(folder)[0]) == 8
 
 
