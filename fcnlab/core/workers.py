@@ -314,8 +314,8 @@ def check(parallel: str, launch: Launch | None) -> None:
         )
     if parallel == "data" and launch is None:
         raise ConfigError(
-            f"trainer.parallel=data: start it by MindSpore's launcher, as in {command(2)} trainer.parallel=data, or give "
-            "trainer.parallel=none for one process"
+            f"trainer.parallel=data: start it by MindSpore's launcher, as in {command(2)} trainer.parallel=data, or "
+            "give trainer.parallel=none for one process"
         )
     if launch is not None and launch.rank is None:
         raise ConfigError("trainer.parallel=data: on several hosts, give msrun --node_rank=0, 1, ... on each of them")
