@@ -18,7 +18,7 @@ from rich import get_console
 
 from fcnlab import config as configuration
 from fcnlab.config import Config
-from fcnlab.core import interrupts, memory, output
+from fcnlab.core import interrupts, launch, memory, output, workers
 from fcnlab.core.errors import FcnlabError
 
 EXIT_ERROR = 1
@@ -143,6 +143,12 @@ def word(key: str, value: str) -> str:
 
 
 def leave(code: int, reason: str) -> NoReturn:
-    """Print the reason as one line on standard error, and exit."""
-    print(f"fcnlab: {reason}", file=sys.stderr)
+    """Print the reason as one line on standard error, and exit.
+
+    Of several workers, the first one speaks: the others have the same reason, or have reported theirs to it.
+    """
+    started = launch.current()
+    if started is None or started.rank == 0:
+        print(f"fcnlab: {reason}", file=sys.stderr)
+    workers.current().ends_with(code)
     sys.exit(code)

@@ -5,6 +5,8 @@ A notebook calls the module itself: ``fcnlab.train(fcnlab.compose(["arch=fcn8s"]
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import sys
 import types
 from collections.abc import Sequence
@@ -18,12 +20,14 @@ from omegaconf import DictConfig
 
 from fcnlab import command
 from fcnlab import config as configuration
-from fcnlab.core.errors import FcnlabError, first_line
+from fcnlab.core import launch, owned_folder, supervision, workers
+from fcnlab.core.errors import ConfigError, FcnlabError, first_line
 from fcnlab.experiment import primary_config, resume
 from fcnlab.experiment.run import start_sending_process, train
 from fcnlab.sweeps import command_line
 
 if TYPE_CHECKING:
+    from fcnlab.core.launch import Launch
     from fcnlab.training.trainer import TrainResult
 
 _LAUNCHERS = ("joblib", "ray", "submitit")
@@ -33,11 +37,40 @@ _LAUNCHERS = ("joblib", "ray", "submitit")
 def _main() -> None:
     """Run one training, or a sweep."""
     overrides = sys.argv[1:]
+    if (started := launch.current()) is not None:
+        overrides = _join(started, overrides)
     if command_line.is_multirun(overrides):
         _sweep(overrides)
     else:
         resume.refuse_occupied(overrides)  # before Hydra writes into it
-        _hydra([*overrides, *resume.hydra_overrides(overrides)])
+        is_other = started is not None and started.rank != 0
+        _hydra(overrides if is_other else [*overrides, *resume.hydra_overrides(overrides)])
+
+
+def _join(started: Launch, overrides: list[str]) -> list[str]:
+    """Become the scheduler or a worker of a data-parallel training, and return the overrides of this worker.
+
+    Raises:
+        ConfigError: If the command line asks for several trainings.
+    """
+    if started.role == "scheduler":
+        workers.serve()
+        sys.exit(0)
+    if command_line.is_multirun(overrides):
+        raise ConfigError(
+            "-m: msrun starts the workers of one training; start a sweep without it, or several trainings one by one"
+        )
+    if started.rank == 0:
+        return overrides
+    # This worker writes nothing, so it has no folder, no log file and no .hydra of its own.
+    folder = owned_folder.make("fcnlab-worker-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return [
+        *(word for word in overrides if not word.startswith("hydra.run.dir=")),
+        configuration.override("hydra.run.dir", folder),
+        "hydra.output_subdir=null",
+        "hydra/job_logging=disabled",
+    ]
 
 
 def _sweep(overrides: Sequence[str]) -> None:
@@ -118,4 +151,6 @@ class _CallableModule(types.ModuleType):
 sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
+    if (_started := launch.current()) is not None:
+        supervision.fork(_started)
     command.run(_main)

@@ -246,3 +246,20 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return compose_tiny
+
+
+@pytest.fixture
+def connected():
+    """Return a function that connects as many workers, all in this process."""
+    import connected_workers
+
+    made = []
+
+    def make(count, silence=20.0):
+        group = connected_workers.connect(count, silence)
+        made.extend(group)
+        return group
+
+    yield make
+    for worker in made:
+        connected_workers.end(worker)

@@ -83,7 +83,7 @@ class FCNConfig(ArchConfig):
     """
 
     encoder: str = key("vgg16", _NETWORK)
-    norm: str = key("batch", _NETWORK, choices=("batch", "group", "none"))
+    norm: str = key("batch", _NETWORK, choices=("batch", "sync_batch", "group", "none"))
 
 
 @dataclass
@@ -91,7 +91,7 @@ class DilatedArchConfig(AnyArchConfig):
     """The keys of torchvision's networks: see `fcnlab.models.DilatedFCN`."""
 
     width: float = key(0.25, _NETWORK, above=0, maximum=4)
-    norm: str = key("batch", _NETWORK, choices=("batch", "group"))
+    norm: str = key("batch", _NETWORK, choices=("batch", "sync_batch", "group"))
     dropout: float = key(0.1, _NETWORK, minimum=0, below=1)
 
 
@@ -379,6 +379,8 @@ class TrainerConfig:
     max_steps: Optional[int] = key(None, Role.FREE, minimum=1)
     batch_size: int = key(8, _NETWORK, minimum=1)
     accumulate: int = key(1, _NETWORK, minimum=1)
+    parallel: str = key("none", Role.MACHINE | Role.SHAPES_GRAPH, choices=("none", "data"))
+    worker_timeout: float = key(120.0, Role.MACHINE, minimum=10)
     eval_every: int = key(5, Role.FREE, minimum=1)
     mode: str = key("graph", Role.SHAPES_GRAPH, choices=("graph", "pynative"))
     device: str = key("auto", Role.SHAPES_GRAPH, choices=("auto", "cpu", "ascend"))

@@ -107,6 +107,8 @@ def _check_relations(config: Config) -> None:
         )
     if isinstance(arch, FCNConfig):
         ENCODERS.check(arch.encoder)
+    if config.trainer.parallel == "data":
+        _check_parallel(config)
     scale = config.augment.scale
     if len(scale) != 2 or scale[0] > scale[1]:
         raise ConfigError(f"augment.scale={scale}: give the smallest and the largest factor, as in [0.75,1.5]")
@@ -121,6 +123,21 @@ def _check_relations(config: Config) -> None:
         raise ConfigError(f"optimizer.freeze={freeze}: give a list of patterns of names, as in ['encoder.block1.*']")
     for index, group in enumerate(getattr(config.optimizer, "groups", [])):
         _check_group(f"optimizer.groups[{index}]", group)
+
+
+def _check_parallel(config: Config) -> None:
+    """Refuse what several workers cannot do together."""
+    trainer = config.trainer
+    if trainer.amp != "O0":
+        raise ConfigError(
+            f"trainer.amp={trainer.amp}: the workers of trainer.parallel=data compute in float32; leave one of the two "
+            "out"
+        )
+    if trainer.recompute == "blocks" and getattr(config.arch, "norm", None) == "sync_batch":
+        raise ConfigError(
+            "trainer.recompute=blocks: would exchange the statistics of arch.norm=sync_batch twice; take another "
+            "arch.norm, or leave trainer.recompute out"
+        )
 
 
 _GROUP = {"lr": {"minimum": 0}, "weight_decay": {"minimum": 0, "below": 1}}

@@ -32,6 +32,7 @@ _signals: set[signal.Signals] = set()
 _since: float | None = None  # the time of the first signal
 _has_limit = False
 _saving = False
+_is_silent = False
 _at_forced_exit: Callable[[], object] | None = None
 _at_first_signal: Callable[[], object] | None = None
 
@@ -102,6 +103,35 @@ def saving() -> Iterator[None]:
         yield
     finally:
         _saving = False
+
+
+def be_silent() -> None:
+    """Let this process end without a word, since another one speaks for it."""
+    global _is_silent
+    _is_silent = True
+
+
+def is_pending() -> bool:
+    """Return whether a signal waits for the end of a `deferred` block."""
+    return _pending is not None
+
+
+def take() -> NoReturn:
+    """Raise the signal that waits for the end of a `deferred` block, or `Terminated` if there is none, at once.
+
+    Workers that train together stop at one step, also those that no signal was sent to.
+
+    Raises:
+        KeyboardInterrupt: Always.
+    """
+    global _pending
+    interrupt, _pending = _pending or Terminated(), None
+    _raise(interrupt)
+
+
+def take_no_more() -> None:
+    """Raise no signal from now on, since the process ends already; `limit_end` still bounds how long that takes."""
+    _taken.set()
 
 
 def seconds_left() -> float | None:
@@ -178,7 +208,7 @@ def _exit_at_limit(number: int) -> None:
 
 def _exit(reason: str, number: int) -> None:
     with suppress(OSError, ValueError):  # nobody reads it any more
-        if select.select([], [2], [], 0)[1]:  # nor is a reader waited for that has stopped
+        if not _is_silent and select.select([], [2], [], 0)[1]:  # nor is a reader waited for that has stopped
             os.write(2, f"fcnlab: {reason}\n".encode())
     os._exit(128 + number)
 
@@ -189,6 +219,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
         # The signals were unblocked in the main thread, as multiprocessing does when it starts a resource tracker.
         signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
         os.kill(os.getpid(), number)
+        return
+    if _taken.is_set():  # by `take`, before any signal came
         return
     interrupt = KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
     if _depth == 0:

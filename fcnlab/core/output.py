@@ -40,11 +40,12 @@ class _Output(io.FileIO):
             return super().write(data)
         except OSError as error:
             if error.errno in _NO_READER:
-                _discard(self.fileno())  # for libraries that write by themselves, too
+                discard(self.fileno())  # for libraries that write by themselves, too
             return len(data)
 
 
-def _discard(descriptor: int) -> None:
+def discard(descriptor: int) -> None:
+    """Drop what anything in this process writes to a file descriptor from now on."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)

@@ -9,16 +9,18 @@ from collections.abc import Collection
 from pathlib import Path
 
 from fcnlab.core.cgroups import processor_quota
+from fcnlab.core.launch import workers_here
 
 
 def usable_processors() -> int:
     """Return how many threads of this process can run at a time, at least 1.
 
     It is the number of processors that the process may run on, or fewer where a container limits its processor time. A
-    part of a processor counts as a whole one.
+    part of a processor counts as a whole one. The workers of one training on this machine have equal shares of them.
     """
     processors, quota = _processors(), processor_quota()
-    return processors if quota is None else max(1, min(processors, math.ceil(quota)))
+    usable = processors if quota is None else max(1, min(processors, math.ceil(quota)))
+    return max(1, usable // workers_here())
 
 
 def thread_limit() -> int | None:

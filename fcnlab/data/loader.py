@@ -70,6 +70,8 @@ class TrainLoader:
         repeats: How much more often each sample is drawn than one of factor 1; if None, all are drawn equally often.
         batches_per_step: The number of batches that a step takes. Together they hold the samples, in the same order, of
             the one batch of a loader with a batch as large as all of them.
+        share: The positions in each batch whose crops this loader makes, where several workers share each batch; None
+            for all.
 
     Raises:
         DataError: If the data set is empty.
@@ -89,6 +91,7 @@ class TrainLoader:
         prefetch: int = 4,
         repeats: np.ndarray | None = None,
         batches_per_step: int = 1,
+        share: range | None = None,
     ) -> None:
         if len(dataset) == 0:
             raise DataError("the training split is empty: there is nothing to make batches of")
@@ -96,6 +99,7 @@ class TrainLoader:
         self._transform = transform
         self.batch_size = batch_size
         self._batches_per_step = batches_per_step
+        self._share = range(batch_size) if share is None else share
         self._crops_per_image = crops_per_image
         self._mean = tuple(mean)
         self._std = tuple(std)
@@ -110,7 +114,7 @@ class TrainLoader:
         return max(1, len(self._dataset) * self._crops_per_image // (self._batches_per_step * self.batch_size))
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch.
+        """Yield the batches of one epoch, or this loader's share of each.
 
         Each sample comes ``crops_per_image`` times, or with ``repeats`` on average by its share. Crops that do not fill
         the batches of a last step are dropped, those of other samples in each epoch. Closing or dropping the iterator
@@ -126,7 +130,7 @@ class TrainLoader:
         items = self._order(number)
 
         def make(index: int) -> Batch:
-            positions = range(index * self.batch_size, (index + 1) * self.batch_size)
+            positions = [index * self.batch_size + position for position in self._share]
             crops = (
                 self._transform(self._dataset[int(items[position])], self._generator(number, position))
                 for position in positions
@@ -158,16 +162,27 @@ class EvalLoader:
         mean: The mean of each channel, on the scale 0 to 1.
         std: The standard deviation of each channel, on the scale 0 to 1.
         prefetch: The number of batches that a background thread makes ahead.
+        indices: The samples that this loader makes batches of, where several workers share the images; None for all.
 
     Attributes:
+        indices: The samples that batches are made of.
         groups: The group of each image, in order. A file that states groups is read here, before anything is trained.
 
     Raises:
         DataError: If that file is damaged.
     """
 
-    def __init__(self, dataset: Dataset, *, mean: Sequence[float], std: Sequence[float], prefetch: int = 2) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        prefetch: int = 2,
+        indices: range | None = None,
+    ) -> None:
         self._dataset = dataset
+        self.indices = range(len(dataset)) if indices is None else indices
         self.groups = dataset.groups
         self._mean = tuple(mean)
         self._std = tuple(std)
@@ -177,7 +192,7 @@ class EvalLoader:
         return len(self._dataset)
 
     def __iter__(self) -> Iterator[Batch]:
-        return map_ahead(self._make, range(len(self)), workers=1, ahead=self._prefetch)
+        return map_ahead(self._make, self.indices, workers=1, ahead=self._prefetch)
 
     def raw(self, index: int) -> Sample:
         """Return sample ``index`` as it is in the data set, for pictures."""

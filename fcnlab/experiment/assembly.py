@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -18,6 +19,7 @@ from fcnlab import kernels
 from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import ArchConfig, FCNConfig, FolderConfig
+from fcnlab.core import workers
 from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.core.processor import describe_cpu
 from fcnlab.data.cached_checks import CachedChecks
@@ -38,10 +40,11 @@ from fcnlab.recording.inputs import Input
 from fcnlab.registry import ARCHITECTURES, DATASETS, ENCODERS, LOSSES, OPTIMIZERS, SCHEDULES, Registry
 from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import Callback
-from fcnlab.training.evaluation import Compiler, Evaluator
+from fcnlab.training.evaluation import Compiler, Evaluation, Evaluator
 from fcnlab.training.freezing import freeze
 from fcnlab.training.loss_scaling import LossScale
 from fcnlab.training.mixed_precision import SCALED_LEVELS, MixedPrecision, with_parameters_of
+from fcnlab.training.parallel import ParallelStep
 from fcnlab.training.recomputation import recompute_blocks
 from fcnlab.training.step import TrainStep
 from fcnlab.training.trainer import Trainer
@@ -210,7 +213,7 @@ def architecture(config: Config) -> dict[str, Any]:
     return {"name": config.arch.name, "num_classes": config.dataset.num_classes, **own, **channels}
 
 
-def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep:
+def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep | ParallelStep:
     """Build the training step from the loss, the optimizer and the network, part of which it may freeze.
 
     With ``trainer.amp``, the step has a network of its own with the same parameters, so that the given one goes on
@@ -218,7 +221,7 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep:
 
     Raises:
         ConfigError: If a pattern of ``optimizer.freeze`` or ``optimizer.groups`` does not fit the network, the
-            optimizer takes no groups, the gradients of the loss cannot be accumulated, or blocks of the network cannot
+            optimizer takes no groups, the gradients of the loss cannot be added up, or blocks of the network cannot
             be recomputed.
     """
     trainer = config.trainer
@@ -243,7 +246,10 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep:
         loss_scale = LossScale(trainer.loss_scale, trainer.loss_scale_window)
     step = TrainStep if trainer.accumulate == 1 else AccumulatedStep
     guarded = trainer.skip_nonfinite > 0 or loss_scale is not None
-    return step(network, build_loss(config), optimizer, trainer.clip_norm, guarded, frozen, loss_scale)
+    arguments = (network, build_loss(config), optimizer, trainer.clip_norm, guarded, frozen)
+    if trainer.parallel == "data":
+        return ParallelStep(*arguments, batch_size=trainer.batch_size, workers=workers.current())
+    return step(*arguments, loss_scale)
 
 
 def build_loss(config: Config) -> nn.Cell:
@@ -296,7 +302,7 @@ def build_trainer(
         test: The images to evaluate once at the end.
     """
     compiler = graph_compiler(config)
-    dataset = config.dataset
+    dataset, group = config.dataset, workers.current()
     pixels = {"mean": dataset.mean, "std": dataset.std}
     loader = TrainLoader(
         data.train,
@@ -307,19 +313,21 @@ def build_trainer(
         num_workers=dataset.num_workers,
         repeats=_repeats(config, data),
         batches_per_step=config.trainer.accumulate,
+        share=group.share(config.trainer.batch_size),
         **pixels,
     )
     names = class_names(dataset.class_names, dataset.num_classes)
     evaluator = Evaluator(
         network,
         build_loss(config),
-        EvalLoader(data.val, **pixels),
+        EvalLoader(data.val, indices=range(group.rank, len(data.val), group.count), **pixels),
         channels=dataset.channels,
         num_classes=dataset.num_classes,
         ignore_index=dataset.ignore_index,
         class_names=names,
         keep=config.tracking.overlays,
         compiler=compiler,
+        workers=group,
     )
     schedule = partial(SCHEDULES.get(config.schedule.name), **options(config.schedule))
     metadata = {
@@ -334,6 +342,7 @@ def build_trainer(
         "versions": {"fcnlab": fcnlab.__version__, "mindspore": ms.__version__},
         "cpu": describe_cpu(),
         "kernels": kernels.describe(),
+        **({"workers": group.count} if group.count > 1 else {}),
     }
     return Trainer(
         build_step(config, network),
@@ -345,8 +354,18 @@ def build_trainer(
         metadata,
         callbacks,
         compiler,
-        partial(evaluator.over, EvalLoader(test, **pixels), TEST) if test is not None else None,
+        _test(evaluator, test, pixels),
+        group,
     )
+
+
+def _test(evaluator: Evaluator, test: Dataset | None, pixels: dict[str, Any]) -> Callable[[], Evaluation] | None:
+    """Return what evaluates the test images, which the workers share as they do the validation images."""
+    if test is None:
+        return None
+    group = evaluator.workers
+    loader = EvalLoader(test, indices=range(group.rank, len(test), group.count), **pixels)
+    return partial(evaluator.over, loader, TEST)
 
 
 def _repeats(config: Config, data: Data) -> np.ndarray | None:

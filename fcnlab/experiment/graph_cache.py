@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from fcnlab.core import owned_folder
+from fcnlab.core import launch, owned_folder, workers
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.kept_sys import kept_sys
 from fcnlab.data.digests import digest_of
@@ -212,16 +212,21 @@ class _MindSporeFolder:
         if self._root is None or not self._root.is_dir():
             self._root = owned_folder.make("fcnlab-graphs-")
             atexit.register(shutil.rmtree, self._root, ignore_errors=True)
-        folder = self._root / "rank_0" / "graph_cache"
+        folder = self._root / f"rank_{workers.current().rank}" / "graph_cache"
         folder.mkdir(parents=True, exist_ok=True)
         if found is not None:
-            if not (folder / _SCRIPT).exists():
-                (folder / _SCRIPT).write_bytes(found.script)
-            (folder / f"compile_cache_{self._next}.mindir").write_bytes(found.graph)
+            if not (folder / f"{_prefix()}{_SCRIPT}").exists():
+                (folder / f"{_prefix()}{_SCRIPT}").write_bytes(found.script)
+            (folder / f"{_prefix()}compile_cache_{self._next}.mindir").write_bytes(found.graph)
         return folder
 
 
 _mindspore_folder = _MindSporeFolder()
+
+
+def _prefix() -> str:
+    """Return what MindSpore puts before the names of its files: the role of a process that ``msrun`` has started."""
+    return "" if launch.current() is None else os.environ["MS_ROLE"]
 
 
 def _name(cell: nn.Cell) -> str:
@@ -230,12 +235,16 @@ def _name(cell: nn.Cell) -> str:
 
 def _times(folder: Path) -> dict[Path, int]:
     """Return the times at which the graphs in a folder were written."""
-    return {path: path.stat().st_mtime_ns for path in folder.glob("compile_cache_*.mindir")}
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*compile_cache_*.mindir")}
 
 
 def _read(graph: Path | None) -> _Stored | None:
     try:
-        return None if graph is None else _Stored(graph.read_bytes(), graph.with_name(_SCRIPT).read_bytes())
+        return (
+            None
+            if graph is None
+            else _Stored(graph.read_bytes(), graph.with_name(f"{_prefix()}{_SCRIPT}").read_bytes())
+        )
     except OSError:
         return None
 

@@ -22,10 +22,13 @@ from mindspore.ops import Primitive
 
 import fcnlab
 from fcnlab import kernels
+from fcnlab.core import workers
 from fcnlab.registry import Origin
 
 _CONTEXT = ("mode", "device_target", "deterministic", "enable_graph_kernel", "graph_kernel_flags", "max_call_depth")
 _VARIABLES = ("MS_", "MINDSPORE_", "GRAPH_")
+_OF_A_START = {"MS_ROLE", "MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "MS_TOPO_TIMEOUT"}
+"""The variables by which the workers of ``msrun`` find each other, which shape no graph."""
 
 
 class UndescribedError(Exception):
@@ -58,7 +61,12 @@ def describe_machine() -> dict[str, Any]:
     return {
         "mindspore": [version("mindspore"), commit.read_text(encoding="utf-8") if commit.is_file() else None],
         "context": {key: repr(ms.get_context(key)) for key in _CONTEXT},
-        "environment": {key: value for key, value in sorted(os.environ.items()) if key.startswith(_VARIABLES)},
+        "environment": {
+            key: value
+            for key, value in sorted(os.environ.items())
+            if key.startswith(_VARIABLES) and key not in _OF_A_START
+        },
+        "worker": [workers.current().rank, workers.current().count],
         "python": platform.python_version(),
         "machine": platform.machine(),
         "operators": str(kernels.library()),

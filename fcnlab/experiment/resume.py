@@ -14,6 +14,7 @@ from fcnlab.config import Config
 from fcnlab.config.composition import MEAN
 from fcnlab.config.roles import Role
 from fcnlab.config.schema import flatten, leaves, role_of
+from fcnlab.core import workers
 from fcnlab.core.errors import CheckpointError, ConfigError, DataError, first_line
 from fcnlab.experiment import recorded
 from fcnlab.experiment.primary_config import AUTO, compose
@@ -162,6 +163,21 @@ def find(config: Config, folder: Path | None) -> ResumePoint | None:
     return ResumePoint(folder, state)
 
 
+def found_elsewhere(folder: Path, state: str | None) -> ResumePoint:
+    """Return the point that another worker has found.
+
+    Args:
+        folder: The training's output folder.
+        state: The file of its state, if there is one.
+
+    Raises:
+        CheckpointError: If the file is not here, or damaged.
+    """
+    from fcnlab.training.state import read_state
+
+    return ResumePoint(folder, None if state is None else read_state(Path(state)))
+
+
 def newest_training(config: Config, roots: Sequence[str] = ("outputs",), finished: bool = False) -> Path | None:
     """Return the folder of a configuration's newest training that can be resumed; None if there is none.
 
@@ -213,6 +229,13 @@ def _check_version(state: TrainingState) -> None:
         raise CheckpointError(
             f"{state.path}: was written with MindSpore {then}, and {ms.__version__} computes other numbers: use that "
             f"version, or start a new training from its weights with init_from={state.path}"
+        )
+    count, before = workers.current().count, state.document.get("workers", 1)
+    if count != before:
+        log.warning(
+            "the state is of a training by %d worker%s: it is resumed by %d, but not bit for bit, and arch.norm=batch "
+            "then normalises other shares of a batch",
+            *(before, "s" if before > 1 else "", count),
         )
     now = {"cpu": describe_cpu(), "kernels": kernels.describe()}
     for key, what in (("cpu", "on another processor"), ("kernels", "with other operators")):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,18 +14,22 @@ from typing import TYPE_CHECKING
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.config import MEDIAN_FREQUENCY, Config
-from fcnlab.core import interrupts
+from fcnlab.core import interrupts, workers
+from fcnlab.core import launch as launching
 from fcnlab.core.credentials import redact
 from fcnlab.core.errors import ConfigError
 from fcnlab.core.files import shortest
+from fcnlab.core.workers import WorkerLostError
 from fcnlab.experiment import reproduce, resume
 from fcnlab.experiment.primary_config import AUTO
 from fcnlab.experiment.resume import ResumePoint
 from fcnlab.recording import journal
-from fcnlab.recording.tags import WEIGHTS_TAG
+from fcnlab.recording.tags import WEIGHTS_TAG, WORKERS_TAG
 from fcnlab.tracking import sending_client
 
 if TYPE_CHECKING:
+    from fcnlab.core.launch import Launch
+    from fcnlab.core.workers import Workers
     from fcnlab.models.foreign import Initialisation
     from fcnlab.recording.inputs import Input
     from fcnlab.training.callbacks import Callback
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@command.visible_log()
 def train(
     config: Config,
     folder: Path | str | None = None,
@@ -56,6 +61,23 @@ def train(
     Raises:
         FcnlabError: For everything that the user can mend.
     """
+    launch = launching.current()
+    workers.check(config.trainer.parallel, launch)
+    with command.visible_log(), quiet_unless_first(launch):
+        try:
+            return _train(config, folder, overrides, callbacks, trial)
+        except BaseException as error:
+            workers.current().report(error)
+            raise
+
+
+def _train(
+    config: Config,
+    folder: Path | str | None,
+    overrides: Sequence[str],
+    callbacks: Sequence[Callback],
+    trial: int | None,
+) -> TrainResult:
     configuration.validate(config)
     interrupts.limit_end()
     start_sending_process(config)
@@ -66,18 +88,24 @@ def train(
     from fcnlab.recording.recorder import Recorder
     from fcnlab.training.console import ConsoleProgress
 
-    _prepare_mindspore(config)
+    group = _prepare_mindspore(config)
+    if group.count > 1 and group.is_first and config.tracking.name == "mlflow":
+        atexit.register(sending_client.shared().close)  # before the workers' own end, after which nothing runs
     point = _find_resume_point(config, folder)
     folder = _choose_folder(folder, point)
+    group.exchange()  # worker 0 opens the journal once all have looked
     source, config = config.resume, replace(config, resume=None)  # `resume` is no part of what is recorded
 
-    data = assembly.build_data(config)
-    test = assembly.build_test(config, data)
+    with in_turn(group):  # what worker 0 has found good, the others do not check again
+        data = assembly.build_data(config)
+        test = assembly.build_test(config, data)
     computed = getattr(config.loss, "class_weights", None) == MEDIAN_FREQUENCY
     tags = {WEIGHTS_TAG: MEDIAN_FREQUENCY} if computed else {}
+    tags |= {WORKERS_TAG: str(group.count)} if group.count > 1 else {}
     config = assembly.settle_class_weights(config, data)
     inputs = assembly.describe_inputs(config, data, test)
-    network = assembly.build_network(config)
+    with in_turn(group):  # nor do they compile the operators again
+        network = assembly.build_network(config)
     has_state = point is not None and point.state is not None
     if has_state:
         config, initialisation = point.with_recorded_mean(config), None
@@ -88,7 +116,7 @@ def train(
     draw = sending_client.draw if config.tracking.name == "mlflow" else None
     resumed = point is not None
     recorder = Recorder(config, folder, inputs, parameters, overrides, resumed, trial, draw, initialisation, tags)
-    watching = [ConsoleProgress(get_console()), recorder, *callbacks]
+    watching = [ConsoleProgress(get_console()), recorder, *callbacks] if group.is_first else []
     trainer = assembly.build_trainer(config, network, data, folder, watching, test)
     _compare_with_recorded(config, inputs, initialisation, point)
     if has_state:
@@ -110,29 +138,70 @@ def train(
 
 def start_sending_process(config: Config) -> None:
     """Start the process that sends to MLflow, which imports MLflow while this one imports MindSpore."""
-    if config.tracking.name == "mlflow":
+    launch = launching.current()
+    if config.tracking.name == "mlflow" and (launch is None or launch.rank == 0):
         sending_client.shared()
 
 
-def _prepare_mindspore(config: Config) -> None:
+def _prepare_mindspore(config: Config) -> Workers:
+    """Select the device, and connect the workers, if there are several."""
     import mindspore as ms
 
     from fcnlab.core import device
 
     device.configure(config.trainer.device, config.trainer.mode)
+    launch = launching.current()
+    group = workers.ALONE if launch is None else workers.connect(launch, config.trainer.worker_timeout)
+    if config.trainer.batch_size < group.count:
+        raise ConfigError(
+            f"trainer.batch_size={config.trainer.batch_size}: is the batch of all {group.count} workers, so that some "
+            "would have no image; raise it, or start fewer workers"
+        )
     ms.set_seed(config.seed)  # for networks of other packages; ours, the data and dropout have generators of their own
+    return group
 
 
 def _find_resume_point(config: Config, folder: Path | str | None) -> ResumePoint | None:
-    return None if config.resume is None else resume.find(config, Path(folder) if folder else None)
+    """Find the training to resume; the other workers take what worker 0 has found."""
+    group, found = workers.current(), None
+    if config.resume is None:
+        return None
+    if group.is_first:
+        found = resume.find(config, Path(folder) if folder else None)
+    place = found and [str(found.folder.absolute()), found.state and str(found.state.path.absolute())]
+    place = group.of_first(place)
+    return found if group.is_first or place is None else resume.found_elsewhere(Path(place[0]), place[1])
 
 
 def _choose_folder(folder: Path | str | None, point: ResumePoint | None) -> Path:
     if point is not None:
         return point.folder
+    group = workers.current()
     folder = Path(folder) if folder else Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    journal.refuse_occupied(folder)
-    return folder
+    if group.is_first:
+        journal.refuse_occupied(folder)
+    return folder if group.count == 1 else Path(group.of_first(str(folder.absolute())))
+
+
+@contextmanager
+def quiet_unless_first(launch: Launch | None) -> Iterator[None]:
+    """Print and log nothing within the block in any worker but the first, which speaks for all."""
+    if launch is None or launch.rank == 0:
+        yield
+        return
+    interrupts.be_silent()
+    logging.disable(logging.CRITICAL)
+    yield
+
+
+@contextmanager
+def in_turn(group: Workers) -> Iterator[None]:
+    """Run the block in worker 0 first, and then in all others."""
+    if not group.is_first:
+        group.exchange()
+    yield
+    if group.is_first:
+        group.exchange()
 
 
 def _compare_with_recorded(
@@ -168,6 +237,8 @@ def _fit(trainer: Trainer, config: Config, folder: Path) -> TrainResult:
     except KeyboardInterrupt as end:
         end.args = (_way_on(trainer, folder),)
         raise
+    except WorkerLostError as error:
+        raise WorkerLostError(f"{error}: the training ends {_way_on(trainer, folder)}") from error
 
 
 def _way_on(trainer: Trainer, folder: Path) -> str:
@@ -176,11 +247,12 @@ def _way_on(trainer: Trainer, folder: Path) -> str:
     if saved is None:
         return f"after step {made}, before a state was saved"
     what = "which is saved" if saved == made else f"and the last state is that of step {saved}"
-    return f"after step {made}, {what}; to go on: python -m fcnlab.train {command.word('resume', shortest(folder))}"
+    started = "python -m fcnlab.train" if trainer.workers.count == 1 else workers.command(trainer.workers.count)
+    return f"after step {made}, {what}; to go on: {started} {command.word('resume', shortest(folder))}"
 
 
 def _fit_and_send(trainer: Trainer, config: Config, folder: Path) -> TrainResult:
-    if config.tracking.name != "mlflow":
+    if config.tracking.name != "mlflow" or not workers.current().is_first:
         return trainer.fit()
     from fcnlab.tracking.callback import MLflowCallback
 

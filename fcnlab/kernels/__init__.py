@@ -7,7 +7,14 @@ timed shape by shape in ``experiments/benchmarks``.
 
 from __future__ import annotations
 
-from fcnlab.kernels.operators import NormReluOperators, convolution3x3, direct_convolution, norm_relu, upsampling
+from fcnlab.kernels.operators import (
+    NormReluOperators,
+    convolution3x3,
+    direct_convolution,
+    norm_relu,
+    norm_relu_of_workers,
+    upsampling,
+)
 from fcnlab.kernels.selection import describe, library, stock_operators
 
 __all__ = [
@@ -17,6 +24,7 @@ __all__ = [
     "direct_convolution",
     "library",
     "norm_relu",
+    "norm_relu_of_workers",
     "stock_operators",
     "upsampling",
 ]

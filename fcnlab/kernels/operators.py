@@ -126,6 +126,35 @@ def _norm_relu(path: Path, name: str) -> NormReluOperators:
     )
 
 
+def norm_relu_of_workers(pool: bool) -> Primitive | None:
+    """Return the operator `NormReluOperators.by_batch` for statistics over the batches of all workers, or None.
+
+    The gradient with respect to the images of this worker includes that of the statistics of all workers.
+    """
+    path = library()
+    return path and _norm_relu_of_workers(path, "norm_relu_pool" if pool else "norm_relu")
+
+
+@cache
+def _norm_relu_of_workers(path: Path, name: str) -> Primitive:
+    gradient_sums = _operator(path, f"{name}_sums", 5)
+    input_gradient = _operator(path, f"{name}_input_gradient", 6)
+    rows = ops.Unstack(axis=0, num=2)
+    all_reduce = ops.AllReduce()
+
+    def backward(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
+        sums = gradient_sums(images, gradient, statistics, gamma, beta)
+        own = images.shape[0] * images.shape[2] * images.shape[3]
+        total = all_reduce(ops.concat((sums.reshape(-1), ops.fill(sums.dtype, (1,), own))))
+        # The operator divides by the pixels of this worker, and the mean is that over the pixels of all workers.
+        means = total[:-1].reshape(sums.shape) * (own / total[-1])
+        of_images = input_gradient(images, gradient, statistics, gamma, beta, means)
+        of_beta, of_gamma = rows(sums)
+        return of_images, ops.zeros_like(statistics), of_gamma, of_beta
+
+    return _operator(path, name, 4, backward)
+
+
 def _operator(path: Path, function: str, inputs: int, backward: Callable | None = None) -> Primitive:
     """Return a function of the library over float32 tensors, with one output, as a primitive.
 

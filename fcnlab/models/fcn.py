@@ -22,7 +22,7 @@ from fcnlab.models.vgg import VGG16Encoder, scaled
 STRIDES = (32, 16, 8, 4, 2)
 """The prediction strides: 32 to 8 are the paper's, 4 and 2 continue its fusions with pool2 and pool1."""
 
-NORMS = ("batch", "group", "none")
+NORMS = ("batch", "sync_batch", "group", "none")
 
 GRID = 32
 """The distance between two cells of the coarsest map, in pixels."""

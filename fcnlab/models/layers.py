@@ -8,6 +8,7 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import initializer
 
 from fcnlab import kernels
+from fcnlab.core import workers
 
 
 class Conv3x3(nn.Conv2d):
@@ -189,14 +190,127 @@ class GroupNormRelu(GroupNorm):
         return features if self.pool is None else self.pool(features)
 
 
+SYNCHRONISED = "sync_batch"
+"""The normalisation whose statistics are those of the batches of all workers; that of one process is ``"batch"``."""
+
+
 def norm_relu(norm: str, channels: int, pool: bool = False) -> nn.Cell:
-    """Return a normalisation, ``"batch"`` or ``"group"``, with ReLU and perhaps 2x2 max-pooling."""
-    return NormRelu(channels, pool) if norm == "batch" else GroupNormRelu(channels, pool)
+    """Return a normalisation, ``"batch"``, ``"sync_batch"`` or ``"group"``, with ReLU and perhaps 2x2 max-pooling."""
+    if norm == SYNCHRONISED and workers.current().count > 1:
+        return SynchronisedNormRelu(channels, pool)
+    return GroupNormRelu(channels, pool) if norm == "group" else NormRelu(channels, pool)
 
 
 def norm_alone(norm: str, channels: int) -> nn.Cell:
-    """Return a normalisation, ``"batch"`` or ``"group"``, without ReLU."""
-    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9) if norm == "batch" else GroupNorm(channels)
+    """Return a normalisation, ``"batch"``, ``"sync_batch"`` or ``"group"``, without ReLU."""
+    if norm == SYNCHRONISED and workers.current().count > 1:
+        return SynchronisedNorm(channels)
+    return GroupNorm(channels) if norm == "group" else nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
+
+
+class _WorkersNorm(nn.Cell):
+    """Normalise by the mean and the variance of each channel over the batches of all workers.
+
+    Inputs:
+        N x C x H x W, float32, where N may differ between workers.
+
+    Outputs:
+        The normalised features; the mean and the biased variance of each channel, 2 x C; and the number of values that
+        each of them is of, a scalar. Automatic differentiation goes through the sums over the workers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all_reduce = ops.AllReduce()
+
+    def construct(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        own = features.shape[0] * features.shape[2] * features.shape[3]
+        sums = features.sum((0, 2, 3))
+        total = self.all_reduce(ops.concat((sums, ops.fill(sums.dtype, (1,), own))))
+        count = ops.stop_gradient(total[-1])
+        mean = total[:-1] / count
+        centred = features - mean.reshape(1, -1, 1, 1)
+        variance = self.all_reduce((centred * centred).sum((0, 2, 3))) / count
+        normal = centred * ops.rsqrt(variance + 1e-5).reshape(1, -1, 1, 1)
+        return normal, ops.stop_gradient(ops.stack((mean, variance))), count
+
+
+class SynchronisedNorm(nn.BatchNorm2d):
+    """Batch normalisation whose statistics in training are those of the batches of all workers.
+
+    Args:
+        channels: The number of channels C.
+
+    Inputs:
+        N x C x H x W, float32.
+
+    Outputs:
+        N x C x H x W, float32.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-5, momentum=0.9)
+        self.by_workers = _WorkersNorm()
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Normalise."""
+        if not self.training or self.use_batch_statistics is False:
+            return super().construct(features)
+        normal, statistics, count = self.by_workers(features)
+        ops.assign(self.moving_mean, 0.9 * self.moving_mean + 0.1 * statistics[0])
+        ops.assign(self.moving_variance, 0.9 * self.moving_variance + 0.1 * statistics[1] * (count / (count - 1)))
+        return normal * self.gamma.reshape(1, -1, 1, 1) + self.beta.reshape(1, -1, 1, 1)
+
+
+class SynchronisedNormRelu(NormRelu):
+    """A `NormRelu` whose statistics in training are those of the batches of all workers.
+
+    Args:
+        channels: The number of channels C.
+        pool: Whether to pool.
+
+    Inputs and outputs are those of `NormRelu`.
+    """
+
+    def __init__(self, channels: int, pool: bool) -> None:
+        super().__init__(channels, pool)
+        self.by_workers = _WorkersNorm() if self.stock else kernels.norm_relu_of_workers(pool)
+        self.all_gather = None if self.stock else ops.AllGather()
+        self.count = workers.current().count
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Normalise, rectify and, if asked for, pool."""
+        if not self.training or self.use_batch_statistics is False:
+            return super().construct(features)
+        if self.stock:
+            normal, statistics, total = self.by_workers(features)
+            output = self.relu(normal * self.gamma.reshape(1, -1, 1, 1) + self.beta.reshape(1, -1, 1, 1))
+            output = output if self.pool is None else self.pool(output)
+        else:
+            statistics, total = self.merged(features)
+            output = self.by_workers(features, statistics, self.gamma, self.beta)
+        ops.assign(self.moving_mean, 0.9 * self.moving_mean + 0.1 * statistics[0])
+        ops.assign(self.moving_variance, 0.9 * self.moving_variance + 0.1 * statistics[1] * (total / (total - 1)))
+        return output
+
+    def merged(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the statistics over all workers, 2 x C, from those of each (Chan et al. 1979), and their count."""
+        own = self.statistics(features)
+        pixels = features.shape[0] * features.shape[2] * features.shape[3]
+        row = ops.concat((own.reshape(-1), ops.fill(own.dtype, (1,), pixels)))
+        rows = ops.stop_gradient(self.all_gather(row)).reshape(self.count, -1)
+        channels = features.shape[1]
+        counts = rows[:, 2 * channels :]
+        total = counts.sum()
+        mean = (rows[:, :channels] * counts).sum(0) / total
+        apart = rows[:, :channels] - mean
+        variance = ((rows[:, channels : 2 * channels] + apart * apart) * counts).sum(0) / total
+        return ops.stack((mean, variance)), total
+
+
+def is_synchronised(cell: nn.Cell) -> bool:
+    """Return whether a cell's moving statistics are alike in all workers."""
+    return isinstance(cell, SynchronisedNorm | SynchronisedNormRelu)
 
 
 def zero_pad(before: int, after: int, channels: int = 0) -> ops.Pad:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from mindspore import Tensor
 
 from fcnlab.core import interrupts
 from fcnlab.core.errors import CheckpointError, TrainingError
+from fcnlab.core.workers import ALONE, Workers
 from fcnlab.models.checkpoint import read_weights, save_ckpt, save_weights
 from fcnlab.models.finite import first_nonfinite
 from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import CallbackList, CheckpointKind
 from fcnlab.training.nonfinite import refuse_nonfinite
+from fcnlab.training.parallel import ParallelStep
 from fcnlab.training.state import Progress, StateFolder, TrainingState
 from fcnlab.training.step import TrainStep
 
@@ -40,8 +43,10 @@ class Checkpoints:
         config: The keys ``save_every``, ``checkpoint_epochs``, ``checkpoint_minutes`` and ``ckpt`` are used.
         metadata: The document of every checkpoint, apart from its epoch, step and metrics.
         callbacks: The callbacks of the training.
+        workers: The workers that train together, of which the first one writes. All read the same folder.
 
     Attributes:
+        random_of_others: The state of MindSpore's random generator in each worker but the first one.
         best: The weights of the best evaluation.
         last: The weights of the end.
         state: The newest state of the whole training.
@@ -50,12 +55,15 @@ class Checkpoints:
     def __init__(
         self,
         folder: Path,
-        step: TrainStep | AccumulatedStep,
+        step: TrainStep | AccumulatedStep | ParallelStep,
         steps_per_epoch: int,
         config: TrainerConfig,
         metadata: Mapping[str, Any],
         callbacks: CallbackList,
+        workers: Workers = ALONE,
     ) -> None:
+        self.random_of_others: Sequence[np.ndarray] = ()
+        self._workers = workers
         self.best: Path | None = None
         self.last: Path | None = None
         self.state: Path | None = None
@@ -86,7 +94,8 @@ class Checkpoints:
     def start(self) -> None:
         """Begin: called once it is certain that no other process trains in this folder."""
         self._saved_time = time.monotonic()
-        self._states.clear_partial()
+        if self._workers.is_first:
+            self._states.clear_partial()
         if self.best is not None:
             self._callbacks.notify("on_checkpoint", "best", self.best)
 
@@ -116,7 +125,7 @@ class Checkpoints:
         if self._is_ahead_of_state(progress):
             self._save_state(progress)
         self.last = self._save_weights("last", "last", progress)
-        if not self._config.ckpt:
+        if not self._config.ckpt or not self._workers.is_first:
             return
         last = {name: parameter.asnumpy() for name, parameter in self._step.network.parameters_dict().items()}
         save_ckpt(self.last.with_suffix(".ckpt"), last)
@@ -187,15 +196,19 @@ class Checkpoints:
     ) -> Path:
         self.refuse_nonfinite(progress)
         path = self._folder / f"{name}.safetensors"
+        if not self._workers.is_first:
+            return path
         save_weights(path, self._step.network, {**self._document(progress), "metrics": dict(metrics or {})})
         self._callbacks.notify("on_checkpoint", kind, path)
         return path
 
     def _save_state(self, progress: Progress) -> None:
+        if not self._workers.is_first:
+            return
         with interrupts.deferred():
             self.refuse_nonfinite(progress)
             document = {**self._document(progress), "run": self._callbacks.before_state()}
-            self.state = self._states.save(progress, self._step.state(), document)
+            self.state = self._states.save(progress, self._step.state(), document, self.random_of_others)
             self._saved_time, self._saved_at = time.monotonic(), (progress.steps, progress.evaluated_at)
             self._callbacks.notify("on_checkpoint", "state", self.state)
 

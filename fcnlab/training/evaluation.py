@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from fcnlab.core.workers import ALONE, Message, Workers
 from fcnlab.losses import SummedLoss
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.metrics.image_counts import ImageCounts
 from fcnlab.metrics.names import IOU, SUMMARY, higher_is_better
-from fcnlab.training.ranking import RankedImage, Ranking
+from fcnlab.training.ranking import RankedImage, Ranking, reduced
 
 if TYPE_CHECKING:
     from fcnlab.data.dataset import Sample
-    from fcnlab.data.loader import EvalLoader
+    from fcnlab.data.loader import Batch, EvalLoader
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +114,10 @@ class _TotalLoss:
         self._total: np.ndarray | float = 0.0
         self._pixels = 0
 
-    def add(self, loss: Tensor, pixels: int) -> None:
+    def add(self, loss: np.ndarray, pixels: int) -> None:
         """Add the loss or the sums of an image with this number of pixels that are not void."""
         if pixels > 0:
-            self._total = self._total + loss.asnumpy().astype(np.float64) * (1 if self._is_summed else pixels)
+            self._total = self._total + loss.astype(np.float64) * (1 if self._is_summed else pixels)
             self._pixels += pixels
 
     @property
@@ -125,6 +126,46 @@ class _TotalLoss:
         if self._pixels == 0:
             return 0.0
         return self._loss.from_sums(self._total) if self._is_summed else float(self._total / self._pixels)
+
+
+class _Image(NamedTuple):
+    """What has been found of one image.
+
+    Attributes:
+        index: Its index in the data set.
+        name: Its name.
+        loss: The loss, or the sums that it follows from, float32.
+        pixels: The number of its pixels that are not void.
+        alone: Its confusion matrix.
+        prediction: The predicted class indices, H x W, or every so many of them if a worker told of them.
+    """
+
+    index: int
+    name: str
+    loss: np.ndarray
+    pixels: int
+    alone: ConfusionMatrix
+    prediction: np.ndarray
+
+    def told(self, keep: int) -> tuple[Any, ...]:
+        """Return what to tell the other workers, as `fcnlab.core.workers.Workers.exchange` takes it.
+
+        Args:
+            keep: The number of images whose whole prediction is kept; of others, a small one is.
+        """
+        prediction = self.prediction.astype(np.uint8) if keep else np.zeros((0, 0), np.uint8)
+        if keep and self.index >= keep:
+            prediction = reduced(prediction)
+        content = [self.index, self.name, self.pixels]
+        return content, np.asarray(self.loss), self.alone.counts, prediction
+
+    @classmethod
+    def of(cls, message: Message, num_classes: int, ignore_index: int) -> _Image:
+        """Return the image that a worker has told of."""
+        (index, name, pixels), (loss, counts, prediction) = message
+        alone = ConfusionMatrix(num_classes, ignore_index)
+        alone.counts += counts
+        return cls(index, name, loss, pixels, alone, prediction)
 
 
 class Evaluator:
@@ -146,6 +187,7 @@ class Evaluator:
             and the best image are found, too.
         channels: The number of the images' channels.
         compiler: Compiles the evaluation before the first image; None where nothing is compiled.
+        workers: The workers that share the images. Each has a loader of the images ``rank, rank + count, ...``.
     """
 
     def __init__(
@@ -160,7 +202,9 @@ class Evaluator:
         keep: int = 0,
         channels: int = 3,
         compiler: Compiler | None = None,
+        workers: Workers = ALONE,
     ) -> None:
+        self.workers = workers
         self.step = _EvaluationStep(network, loss)
         # Images may be of many sizes; a dynamic height and width compile once for all of them, and run as fast.
         self.step.set_inputs(
@@ -202,26 +246,44 @@ class Evaluator:
         counts = np.zeros(size, np.int64) if self._keeps_counts(loader) else None
         self.step.set_train(False)
         try:
-            for index, batch in enumerate(loader):
-                images, labels = Tensor(batch.images), Tensor(batch.labels)
-                if self._compiler is not None:
-                    self._compiler(self.step, images, labels)
-                    self._compiler = None
-                image_loss, prediction = self.step(images, labels)
-                prediction = prediction.asnumpy()
-                loss.add(image_loss, int(np.count_nonzero(batch.labels != self.ignore_index)))
-                alone = ConfusionMatrix(self.num_classes, self.ignore_index)
-                alone.update(batch.labels, prediction)
-                confusion.merge(alone)
-                names += batch.names
+            for image in self._measured(loader, keep):
+                loss.add(image.loss, image.pixels)
+                confusion.merge(image.alone)
+                names.append(image.name)
                 if counts is not None:
-                    counts[index] = alone.counts
+                    counts[image.index] = image.alone.counts
                 if keep:
-                    ranking.add(index, alone.mean_iou, prediction[0])
-                if index < keep:
-                    samples.append((loader.raw(index), prediction[0]))
+                    ranking.add(image.index, image.alone.mean_iou, image.prediction)
+                if image.index < keep:
+                    samples.append((loader.raw(image.index), image.prediction))
         finally:
             self.step.set_train(True)
         images = None if counts is None else ImageCounts(tuple(names), tuple(loader.groups), counts)
         ranked = [RankedImage(role, iou, loader.raw(index), shown) for role, iou, index, shown in ranking]
         return Evaluation(loss.value, confusion, self.class_names, samples, images, stage, ranked)
+
+    def _measured(self, loader: EvalLoader, keep: int) -> Iterator[_Image]:
+        """Yield every image in order; each worker computes its own, and tells the others of them one by one."""
+        batches, workers = iter(loader), self.workers
+        for start in range(0, len(loader), workers.count):
+            own = [self._measure(start + workers.rank, next(batches))] if start + workers.rank < len(loader) else []
+            if workers.count == 1:
+                yield from own
+                continue
+            messages = workers.exchange(*(own[0].told(keep) if own else ()))
+            workers.stop_together()
+            for message in messages:
+                if message.content is not None:
+                    yield _Image.of(message, self.num_classes, self.ignore_index)
+
+    def _measure(self, index: int, batch: Batch) -> _Image:
+        images, labels = Tensor(batch.images), Tensor(batch.labels)
+        if self._compiler is not None:
+            self._compiler(self.step, images, labels)
+            self._compiler = None
+        loss, prediction = self.step(images, labels)
+        prediction = prediction.asnumpy()
+        alone = ConfusionMatrix(self.num_classes, self.ignore_index)
+        alone.update(batch.labels, prediction)
+        pixels = int(np.count_nonzero(batch.labels != self.ignore_index))
+        return _Image(index, batch.names[0], loss.asnumpy(), pixels, alone, prediction[0])

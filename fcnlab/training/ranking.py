@@ -58,7 +58,7 @@ class Ranking:
         """
         if math.isnan(mean_iou):
             return
-        small = reduced(prediction.astype(np.uint8), _LARGEST)
+        small = reduced(prediction.astype(np.uint8))
         self._scored.append(_Scored(mean_iou, index, small.shape, zlib.compress(small.tobytes(), 1)))
 
     def __iter__(self) -> Iterator[tuple[str, float, int, np.ndarray]]:
@@ -75,7 +75,7 @@ class Ranking:
             yield role, mean_iou, index, np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
 
 
-def reduced(indices: np.ndarray, largest: int) -> np.ndarray:
+def reduced(indices: np.ndarray, largest: int = _LARGEST) -> np.ndarray:
     """Return class indices, H x W uint8, of which only every so many pixels are left if a side is longer than that."""
     height, width = indices.shape
     factor = min(largest / max(height, width), 1.0)

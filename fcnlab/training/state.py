@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 
+from fcnlab.core import workers
 from fcnlab.core.errors import CheckpointError
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.models.checkpoint import read_weights, save_parameters
@@ -28,6 +29,7 @@ KEPT = 2
 
 _NAME = re.compile(r"state_(\d{8,})\.safetensors")
 _LOSSES, _CONFUSION, _RANDOM = "state.losses", "state.best_confusion", "state.random"
+_OTHERS = "state.random_of_others"
 
 
 @dataclass
@@ -68,7 +70,8 @@ class TrainingState:
         path: The file of the state.
         progress: How far the training was.
         arrays: All parameters of the network and the optimizer, by name.
-        random: The state of MindSpore's random generator.
+        random: The state of MindSpore's random generator in each worker, W x K; one that has no state here gets that of
+            worker 0.
         document: The document that every checkpoint has and, as ``run``, what the callbacks gave.
     """
 
@@ -101,7 +104,8 @@ class TrainingState:
             )
         for name, parameter in parameters.items():
             parameter.set_data(Tensor(self.arrays[name]))
-        ms.set_rng_state(Tensor(self.random))
+        rank = workers.current().rank
+        ms.set_rng_state(Tensor(self.random[rank if rank < len(self.random) else 0]))
 
 
 class StateFolder:
@@ -121,8 +125,20 @@ class StateFolder:
         found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
         return sorted(found, key=_steps, reverse=True)
 
-    def save(self, progress: Progress, parameters: Mapping[str, Parameter], document: Mapping[str, Any]) -> Path:
+    def save(
+        self,
+        progress: Progress,
+        parameters: Mapping[str, Parameter],
+        document: Mapping[str, Any],
+        random_of_others: Sequence[np.ndarray] = (),
+    ) -> Path:
         """Write a state and, once it is whole on disk, remove all but the newest `KEPT`.
+
+        Args:
+            progress: How far the training is.
+            parameters: All parameters of the network and the optimizer, by name.
+            document: The document of the state.
+            random_of_others: The state of MindSpore's random generator in the workers after this one, the first.
 
         Raises:
             CheckpointError: If the state cannot be written; no other is removed then.
@@ -131,6 +147,7 @@ class StateFolder:
         arrays = {
             _LOSSES: np.array(progress.losses, np.float64),
             _RANDOM: ms.get_rng_state().asnumpy(),
+            **({_OTHERS: np.stack(random_of_others)} if len(random_of_others) else {}),
         }
         numbers = {name: getattr(progress, name) for name in _NUMBERS}
         if best is not None:
@@ -184,7 +201,8 @@ def read_state(path: Path) -> TrainingState:
         progress = Progress(**{name: numbers[name] for name in _NUMBERS}, losses=losses.tolist())
         if confusion is not None:
             progress.best = _best(numbers["best"], confusion, document)
-        state = TrainingState(path, progress, arrays, arrays.pop(_RANDOM), document)
+        random = [arrays.pop(_RANDOM), *arrays.pop(_OTHERS, ())]
+        state = TrainingState(path, progress, arrays, np.stack(random), document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: holds no whole state of a training ({error!r}); init_from=... starts from weights alone"

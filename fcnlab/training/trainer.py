@@ -1,6 +1,7 @@
 """The training loop.
 
-A step is one update of the parameters, from one batch or from ``trainer.accumulate`` batches.
+A step is one update of the parameters, from one batch or from ``trainer.accumulate`` batches, by one process or by
+several workers.
 
 No parameter that is not finite is kept as if it were good. The step detects what is not finite in the loss and in the
 gradients that flow backward. What does not flow, as in a layer whose ReLU turns NaN into 0, is found by looking at all
@@ -12,20 +13,26 @@ from __future__ import annotations
 import logging
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mindspore as ms
+import numpy as np
+
 from fcnlab.core import interrupts
-from fcnlab.core.errors import ConfigError
+from fcnlab.core.errors import ConfigError, TrainingError
+from fcnlab.core.workers import ALONE, WorkerLostError, Workers
 from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.callbacks import Callback, CallbackList, EvaluationEvent, Plan, Status, StepEvent
 from fcnlab.training.checkpoints import Checkpoints
 from fcnlab.training.dropout import DropoutMasks
 from fcnlab.training.evaluation import Compiler, Evaluation, Evaluator, is_better, metric_names
 from fcnlab.training.nonfinite import count_overflow, skip_step
+from fcnlab.training.parallel import ParallelStep, ParallelUpdates
 from fcnlab.training.result import TrainResult
 from fcnlab.training.state import Progress, TrainingState
 from fcnlab.training.step import TrainStep
@@ -52,6 +59,7 @@ class Trainer:
         callbacks: Callbacks, which hear of every event in this order.
         compiler: Compiles the update for `compile`; None where nothing is compiled.
         test: Evaluates the test images, once at the end with the best weights; None if there are none.
+        workers: The workers that train together. All of them take the same decisions; the first one writes.
 
     Raises:
         ConfigError: If ``trainer.monitor`` is not one of the evaluation's metrics.
@@ -59,7 +67,7 @@ class Trainer:
 
     def __init__(
         self,
-        step: TrainStep | AccumulatedStep,
+        step: TrainStep | AccumulatedStep | ParallelStep,
         loader: TrainLoader,
         evaluator: Evaluator,
         learning_rate: Callable[[int, int], float],
@@ -69,6 +77,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         compiler: Compiler | None = None,
         test: Callable[[], Evaluation] | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         known = metric_names(evaluator.class_names)
         if config.monitor not in known:
@@ -79,7 +88,8 @@ class Trainer:
         self.learning_rate = learning_rate
         self.config = config
         self.callbacks = CallbackList(callbacks)
-        self.checkpoints = Checkpoints(folder, step, loader.steps_per_epoch, config, metadata, self.callbacks)
+        self.workers = workers
+        self.checkpoints = Checkpoints(folder, step, loader.steps_per_epoch, config, metadata, self.callbacks, workers)
         self.updates = self._make_updates(metadata.get("seed", 0))
         self.progress = Progress()
         total_steps = config.max_steps or config.epochs * loader.steps_per_epoch
@@ -99,6 +109,8 @@ class Trainer:
         masks, ignore_index = DropoutMasks(self.step.network, seed), self.evaluator.ignore_index
         if isinstance(self.step, AccumulatedStep):
             return AccumulatedUpdates(self.step, masks, ignore_index)
+        if isinstance(self.step, ParallelStep):
+            return ParallelUpdates(self.step, masks, ignore_index)
         guarded = self.config.skip_nonfinite > 0 or self.step.loss_scale is not None
         return SingleUpdates(self.step, masks, ignore_index, guarded)
 
@@ -116,7 +128,9 @@ class Trainer:
         try:
             self.callbacks.notify("on_start", self.plan)
             self.checkpoints.start()  # only now is it certain that no other process trains in this folder
-            with interrupts.before_forced_exit(lambda: self.callbacks.end("killed")):
+            ends = interrupts.before_forced_exit(lambda: self.callbacks.end("killed"))
+            with ends, self._stopping_together():
+                self._compare_workers()
                 while not self.done:
                     epoch = self.progress.epochs + 1
                     self._train_epoch(epoch)
@@ -126,28 +140,63 @@ class Trainer:
                 self.checkpoints.finish(self.progress)
                 self._evaluate_test()
             status = "finished"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, WorkerLostError) as end:
             status = "killed"
             with interrupts.deferred():
-                if not self._in_step:
+                # Several workers stop where they wait for each other, and nothing is half updated there.
+                within_step = self._in_step and self.workers.count == 1
+                if not within_step:
                     self.updates.abandon()
-                self.checkpoints.save_interrupted(self.progress, within_step=self._in_step)
+                self.checkpoints.save_interrupted(self.progress, within_step)
+            if isinstance(end, KeyboardInterrupt):
+                self._await_first()
             raise
         finally:
             self.callbacks.end(status)
         return self.result()
+
+    @contextmanager
+    def _stopping_together(self) -> Iterator[None]:
+        """Let the workers raise a signal after one step or image, at which all know of it, rather than anywhere."""
+        with interrupts.deferred() if self.workers.count > 1 else nullcontext():
+            yield
+
+    def _compare_workers(self) -> None:
+        """Refuse to go on if the workers' parameters are not the same.
+
+        Raises:
+            TrainingError: It names the worker.
+        """
+        if self.workers.count == 1:
+            return
+        digest = 0
+        for _, parameter in sorted(self.step.state().items()):
+            digest = zlib.crc32(np.ascontiguousarray(parameter.asnumpy()), digest)
+        digests = [message.content for message in self.workers.exchange(digest)]
+        self.workers.stop_together()
+        others = [rank for rank, found in enumerate(digests) if found != digests[0]]
+        if others:
+            raise TrainingError(
+                f"after step {self.progress.steps}, worker {others[0]} does not have the parameters of worker 0: give "
+                "all hosts the same files and versions, and go on from the last state with resume=..."
+            )
+
+    def _await_first(self) -> None:
+        """Wait until worker 0 has saved the state, since `msrun` kills it when another worker has ended."""
+        if self.workers.count > 1:
+            with suppress(TrainingError, KeyboardInterrupt), interrupts.saving():
+                self.workers.exchange()
 
     def _train_epoch(self, epoch: int) -> None:
         progress, plan = self.progress, self.plan
         start_step = progress.steps - (epoch - 1) * plan.steps_per_epoch
         batches = self.loader.epoch(epoch - 1, start_step)
         for _ in range(min(plan.steps_per_epoch - start_step, plan.total_steps - progress.steps)):
-            began, waited, images = time.perf_counter(), 0.0, 0
+            began, waited = time.perf_counter(), 0.0
             for _ in range(self.config.accumulate):
                 asked = time.perf_counter()
                 batch = next(batches)
                 waited += time.perf_counter() - asked
-                images += len(batch.names)
                 with self._step_whole():
                     self.updates.add(batch, progress.steps)
             with interrupts.deferred():
@@ -158,17 +207,25 @@ class Trainer:
                     seconds = time.perf_counter() - began
                     progress.steps += 1
                     progress.losses.append(outcome.loss)
+                self._exchange_random_states()
                 event = StepEvent(
                     step=progress.steps,
                     epoch=epoch,
                     loss=outcome.loss,
                     learning_rate=learning_rate,
-                    images_per_second=images / seconds,
+                    images_per_second=self.config.accumulate * self.loader.batch_size / seconds,
                     data_wait_fraction=waited / seconds,
                     **scaling,
                 )
                 self.callbacks.notify("on_step", event)
                 self.checkpoints.after_step(progress)
+            self.workers.stop_together()
+
+    def _exchange_random_states(self) -> None:
+        """Give worker 0 the others' random states, which a state holds."""
+        if self.workers.count > 1:
+            messages = self.workers.exchange(None, ms.get_rng_state().asnumpy())
+            self.checkpoints.random_of_others = [message.arrays[0] for message in messages[1:]]
 
     def _settle(self, outcome: Outcome) -> dict[str, float]:
         """Count a step that made no update, adapt the scale of the loss, and return what to report of that."""
@@ -199,6 +256,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> bool:
         """Evaluate, keep the weights if they are the best so far, and return whether they are."""
         self.checkpoints.refuse_nonfinite(self.progress)
+        self._compare_workers()
         evaluation = self.evaluator()
         with interrupts.deferred():
             progress = self.progress
@@ -221,7 +279,7 @@ class Trainer:
             if self.config.patience and progress.evaluations_since_best >= self.config.patience:
                 progress.stopped_early = True
             self.callbacks.notify("on_evaluation", event)
-            if any(callback.wants_to_stop for callback in self.callbacks):
+            if self.workers.of_first(any(callback.wants_to_stop for callback in self.callbacks)):
                 progress.stopped_early = True
         return improved
 
@@ -237,6 +295,7 @@ class Trainer:
         if best is None:
             log.warning("no evaluation counts as best, so that the test images are not evaluated")
             return
+        self.workers.exchange()  # worker 0 has written the best weights, which all read
         with self.checkpoints.best_weights(self.progress):
             evaluation = self.test()
         with interrupts.deferred():

@@ -76,7 +76,7 @@ class SingleUpdates:
 
     def finish(self, learning_rate: float) -> Outcome:
         batch = self._batch
-        if _is_void(batch.labels, self._ignore_index):
+        if is_void(batch.labels, self._ignore_index):
             return Outcome(0.0, batch.names)
         statistics = self._step.statistics() if self._guarded else {}
         masks = self._masks(self._number, batch.images.shape)
@@ -93,7 +93,7 @@ class SingleUpdates:
         pass  # nothing has changed before `finish`
 
     def compile(self, compiler: Compiler, images: tuple[int, int, int, int]) -> None:
-        compiler(self._step, *_examples(images), Tensor(0.0, ms.float32), *self._masks(0, images))
+        compiler(self._step, *examples(images), Tensor(0.0, ms.float32), *self._masks(0, images))
 
 
 class AccumulatedUpdates:
@@ -128,7 +128,7 @@ class AccumulatedUpdates:
     def add(self, batch: Batch, number: int) -> None:
         part, self._batches = self._batches, self._batches + 1
         self._names += batch.names
-        if self._at_fault is not None or _is_void(batch.labels, self._ignore_index):
+        if self._at_fault is not None or is_void(batch.labels, self._ignore_index):
             return
         if self._statistics is None:
             self._statistics = self._step.statistics()
@@ -165,13 +165,15 @@ class AccumulatedUpdates:
         self._begin()
 
     def compile(self, compiler: Compiler, images: tuple[int, int, int, int]) -> None:
-        self._step.compile(compiler, *_examples(images), *self._masks(0, images))
+        self._step.compile(compiler, *examples(images), *self._masks(0, images))
 
 
-def _examples(images: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+def examples(images: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+    """Return images of a shape and their labels, to compile for."""
     batch, _, height, width = images
     return Tensor(np.zeros(images, np.float32)), Tensor(np.zeros((batch, height, width), np.int32))
 
 
-def _is_void(labels: np.ndarray, ignore_index: int) -> bool:
-    return labels.flat[0] == ignore_index and bool((labels == ignore_index).all())
+def is_void(labels: np.ndarray, ignore_index: int) -> bool:
+    """Return whether all labels are void."""
+    return bool(labels.flat[0] == ignore_index and (labels == ignore_index).all())

@@ -35,6 +35,11 @@ refusal = partial(refused, compose)
         (["arch.width=abc"], ["arch.width", "abc", "Float"]),
         (["trainer.epochs=1.5"], ["trainer.epochs", "1.5", "Integer"]),
         (["dataset.mean=[a,b,c]"], ["dataset.mean", "'a'"]),
+        (["trainer.parallel=data", "trainer.amp=O2"], ["trainer.amp=O2", "compute in float32"]),
+        (
+            ["trainer.parallel=data", "trainer.recompute=blocks", "arch.norm=sync_batch"],
+            ["trainer.recompute=blocks", "arch.norm=sync_batch twice"],
+        ),
         (["arch.width=0"], ["arch.width=0", "above 0"]),
         (["arch.width=nan"], ["arch.width=nan", "finite"]),
         (["trainer.epochs=0"], ["trainer.epochs=0", "at least 1"]),

@@ -62,6 +62,8 @@ def test_a_key_that_says_nothing_shapes_everything():
         ("loss.gamma", Role.SHAPES_GRAPH),
         ("loss.reduction", Role.SHAPES_GRAPH),
         ("trainer.accumulate", Role.SHAPES_GRAPH | Role.FIXED),
+        ("trainer.parallel", Role.MACHINE | Role.SHAPES_GRAPH),
+        ("trainer.worker_timeout", Role.MACHINE),
         ("loss.class_weights", Role.FREE),
         ("trainer.skip_nonfinite", Role.MACHINE | Role.SHAPES_GRAPH),
         ("tracking.uri", Role.MACHINE | Role.ANEW | Role.BESIDE_SWEEP),

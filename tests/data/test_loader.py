@@ -159,6 +159,34 @@ def test_start_step_skips_without_changing_the_rest(start):
     assert len(dataset.reads) == 3 * (7 - start)
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    count=st.integers(3, 12),
+    batch_size=st.integers(1, 7),
+    workers=st.integers(1, 7),
+    epoch=st.integers(0, 2),
+    batches=st.integers(1, 2),
+    start=st.integers(0, 1),
+)
+def test_the_shares_of_several_workers_are_the_batches_of_one(count, batch_size, workers, epoch, batches, start):
+    def corner(sample: Sample, rng: np.random.Generator) -> Sample:
+        x = int(rng.integers(0, 18))
+        return Sample(sample.image[:32, x : x + 32], sample.label[:32, x : x + 32], sample.name)
+
+    options = {"batch_size": batch_size, "transform": corner, "batches_per_step": batches}
+    whole = list(loader(Noise(count), **options).epoch(epoch, start))
+    shares = []
+    for rank in range(workers):
+        place = range(batch_size * rank // workers, batch_size * (rank + 1) // workers)
+        if len(place):
+            shares.append(list(loader(Noise(count), **options, share=place).epoch(epoch, start)))
+    assert all(len(share) == len(whole) for share in shares)
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert batch.names == tuple(name for part in parts for name in part.names)
+        np.testing.assert_array_equal(batch.images, np.concatenate([part.images for part in parts]))
+        np.testing.assert_array_equal(batch.labels, np.concatenate([part.labels for part in parts]))
+
+
 def test_seeds_and_epochs_give_other_orders_and_other_crops():
     runs = [list(loader(Noise(11), seed=seed).epoch(epoch)) for seed in (0, 1) for epoch in (0, 1)]
     assert len({tuple(name for batch in run for name in batch.names) for run in runs}) == 4

@@ -1,0 +1,153 @@
+"""Keeps a worker of a data-parallel training apart from ``msrun``, which kills its workers without a warning.
+
+On Ctrl-C, and when one worker has failed, ``msrun`` sends SIGKILL to the process group of every worker that it started.
+When it gets SIGTERM, it ends and leaves them behind. Neither lets a training save its state. So the process that
+``msrun`` starts only waits: it has forked the worker into a session of its own. A pipe between the two tells the worker
+that the waiting process is gone, and the worker then stops as it does after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+import psutil
+
+from fcnlab.core.launch import Launch
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_SIGNALS = 2.0
+_SECONDS_WITHOUT_WORKERS = 5.0
+_EXIT_ERROR = 1
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+
+
+def fork(launch: Launch) -> None:
+    """Return in a new process, which does the work. The process that called this waits for it and never returns.
+
+    The new process is told to end by SIGTERM when the waiting one is gone. The scheduler is not: it ends once no worker
+    needs it any more.
+
+    Args:
+        launch: How ``msrun`` started this process, in which no other thread may run yet.
+    """
+    leash, held = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(held)
+        os.setsid()
+        _continue_without_parent()
+        if launch.role == "worker":
+            threading.Thread(target=_end_with, args=(leash,), name="fcnlab-leash", daemon=True).start()
+        return
+    os.close(leash)
+    _wait(child, launch)
+
+
+def _continue_without_parent() -> None:
+    """Let the kernel continue this process when its parent has ended: one that is stopped could not end, either."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
+def _end_with(leash: int) -> None:
+    """Send SIGTERM to this process once the other end of a pipe is closed."""
+    # Signals are for the thread that `fcnlab.core.interrupts` makes for them, which this one is older than.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    while os.read(leash, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _wait(child: int, launch: Launch) -> NoReturn:
+    """Hand signals on to a process until it ends, and end like it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if launch.role == "worker":
+            signal.signal(number, lambda number, _: _send(child, number))
+        elif number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the scheduler, whom the workers still need
+    is_over = _launcher_watch(child, launch) if launch.role == "worker" else _worker_watch(child, launch)
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            _leave(os.waitstatus_to_exitcode(status), launch)
+        is_over()
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _launcher_watch(child: int, launch: Launch) -> Callable[[], None]:
+    """Return a function that tells a worker to end once ``msrun``, which was to wait for it, is gone."""
+    told = -math.inf
+
+    def look() -> None:
+        nonlocal told
+        # More than once, since a process that begins may lose a signal; a second one changes nothing.
+        if launch.is_joined and os.getppid() != launch.launcher and time.monotonic() - told > _SECONDS_BETWEEN_SIGNALS:
+            told = time.monotonic()
+            _send(child, signal.SIGTERM)
+
+    return look
+
+
+def _worker_watch(child: int, launch: Launch) -> Callable[[], None]:
+    """Return a function that ends the scheduler once the workers beside it have all ended.
+
+    The scheduler would wait for minutes for workers that have ended before they have registered.
+    """
+    own, seen, since = psutil.Process(), set(), time.monotonic()
+
+    def look() -> None:
+        nonlocal since
+        with suppress(psutil.Error):
+            if own.ppid() == launch.launcher:
+                seen.update(_workers_beside(own))
+        if any(_is_alive(worker) for worker in seen):
+            since = time.monotonic()
+        elif seen and time.monotonic() - since > _SECONDS_WITHOUT_WORKERS:
+            _send(child, signal.SIGKILL)
+
+    return look
+
+
+def _workers_beside(scheduler: psutil.Process) -> list[psutil.Process]:
+    """Return the processes that ``msrun`` started from the command line from which it started the scheduler."""
+    words = scheduler.cmdline()
+    found = [other for other in scheduler.parent().children() if other.pid != scheduler.pid and _is_alive(other)]
+    return [other for other in found if other.cmdline() == words]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _leave(code: int, launch: Launch) -> NoReturn:
+    if code == -signal.SIGKILL and launch.role == "scheduler":
+        os._exit(_EXIT_ERROR)
+    if code < 0:
+        who = f"worker {launch.rank}" if launch.role == "worker" else "the scheduler"
+        with suppress(OSError):
+            why = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+            print(
+                f"fcnlab: {who} was ended by {signal.Signals(-code).name}{why}; the same command with resume=auto goes "
+                "on from the last state",
+                file=sys.stderr,
+                flush=True,
+            )
+        code = _EXIT_ERROR
+    os._exit(code)
+
+
+def _send(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)

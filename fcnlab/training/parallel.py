@@ -1,0 +1,386 @@
+"""Updates of several workers, each from its share of a batch, as if one process had the whole batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from fcnlab.core import interrupts
+from fcnlab.core.errors import ConfigError, TrainingError
+from fcnlab.core.workers import Workers
+from fcnlab.losses import AccumulatedLoss
+from fcnlab.models.layers import is_synchronised
+from fcnlab.training.dropout import DropoutMasks
+from fcnlab.training.step import GradientCheck, Update, moving_statistics, set_moving_statistics, trained_state
+from fcnlab.training.updates import Outcome, examples, is_void
+
+if TYPE_CHECKING:
+    from fcnlab.data.loader import Batch
+    from fcnlab.training.evaluation import Compiler
+
+PIECE = 4 * 2**20
+"""The largest number of gradients that are exchanged at a time, 16 MiB. Many small gradients are exchanged together,
+since each exchange takes a few milliseconds; a large one goes in pieces, since MindSpore's collective on a CPU waits
+30 seconds for each."""
+
+
+def bundles(sizes: Sequence[int], largest: int = PIECE) -> list[list[int]]:
+    """Divide tensors, in their order, into bundles that are exchanged together.
+
+    Args:
+        sizes: The number of elements of each tensor.
+        largest: The number of elements that a bundle has at most, unless it is a single tensor.
+
+    Returns:
+        The indices of the tensors in each bundle.
+    """
+    found: list[list[int]] = []
+    total = 0
+    for index, size in enumerate(sizes):
+        if not found or total + size > largest:
+            found.append([])
+            total = 0
+        found[-1].append(index)
+        total += size
+    return found
+
+
+class Sum(nn.Cell):
+    """Add up tensors over all workers.
+
+    Args:
+        shapes: The shapes of the tensors.
+
+    Inputs:
+        - **tensors** - Tensors of these shapes, float32.
+
+    Outputs:
+        Tensors of these shapes, float32: the same in all workers, to the bit.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__(auto_prefix=False)
+        self.shapes = tuple(tuple(shape) for shape in shapes)
+        self.sizes = tuple(math.prod(shape) for shape in self.shapes)
+        self.bundles = tuple(tuple(bundle) for bundle in bundles(self.sizes))
+        self.piece = PIECE
+        self.reduce = ops.AllReduce()
+
+    def construct(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        results = ()
+        last = None
+        for bundle in self.bundles:
+            flat = tensors[bundle[0]].reshape(-1)
+            if len(bundle) > 1:
+                parts = ()
+                for index in bundle:
+                    parts += (tensors[index].reshape(-1),)
+                flat = ops.concat(parts)
+            size = 0
+            for index in bundle:
+                size += self.sizes[index]
+            sums = ()
+            for begin in range(0, size, self.piece):
+                part = flat[begin : min(begin + self.piece, size)]
+                if last is not None:
+                    part = ops.depend(part, last)  # all workers exchange in one order
+                last = self.reduce(part)
+                sums += (last,)
+            whole = sums[0] if len(sums) == 1 else ops.concat(sums)
+            begin = 0
+            for index in bundle:
+                results += (whole[begin : begin + self.sizes[index]].reshape(self.shapes[index]),)
+                begin += self.sizes[index]
+        return results
+
+
+class _Share(nn.Cell):
+    """The loss of a worker's share of a batch, divided by the pixels of the whole batch, and the sums of its loss."""
+
+    def __init__(self, network: nn.Cell, loss: nn.Cell, batch_size: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.loss = loss
+        self.batch_size = batch_size
+
+    def construct(self, images: Tensor, labels: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        logits = self.network(images) if masks is None else self.network(images, masks)
+        sums = self.loss.sums(logits, labels)
+        # The same divisor in all workers: synchronised statistics mix what flows backward in different workers.
+        return sums[0] / (self.batch_size * labels.shape[1] * labels.shape[2]), sums
+
+
+class _Addition(nn.Cell):
+    """Add the gradients of a share to those before it, if these count, and return the sums of its loss."""
+
+    def __init__(self, share: _Share, parameters: ParameterTuple, gradients: ParameterTuple, guarded: bool) -> None:
+        super().__init__(auto_prefix=False)
+        self.share = share
+        self.gradients = gradients
+        self.check = GradientCheck(parameters, guarded)
+        self.value_and_gradients = ms.value_and_grad(share, None, parameters, has_aux=True)
+        self.set_train(True)
+
+    def construct(self, images: Tensor, labels: Tensor, kept: Tensor, masks: Tensor | None = None) -> Tensor:
+        if masks is None:
+            (_, sums), gradients = self.value_and_gradients(images, labels)
+        else:
+            (_, sums), gradients = self.value_and_gradients(images, labels, masks)
+        for index in range(len(self.gradients)):
+            ops.assign(self.gradients[index], self.gradients[index] * kept + gradients[index])
+        return sums + self.check(gradients)
+
+
+class _Application(nn.Cell):
+    """Add up the gradients of all workers, and update the parameters from the sums.
+
+    The moving statistics of unsynchronised batch norm become the mean of the workers', weighted by their images.
+    """
+
+    def __init__(self, update: Update, gradients: ParameterTuple, statistics: Sequence[Parameter]) -> None:
+        super().__init__(auto_prefix=False)
+        self.update = update
+        self.gradients = gradients
+        self.statistics = ParameterTuple(statistics)
+        self.sum = Sum([item.shape for item in (*gradients, *statistics)])
+
+    def construct(self, loss: Tensor, learning_rate: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
+        tensors = ()
+        for gradient in self.gradients:
+            tensors += (gradient * scale,)
+        for statistic in self.statistics:
+            tensors += (statistic * weight,)
+        sums = self.sum(tensors)
+        count = len(self.gradients)
+        for index in range(len(self.statistics)):
+            ops.assign(self.statistics[index], sums[count + index])
+        return self.update(loss, sums[:count], learning_rate)
+
+
+class ParallelStep:
+    """Updates the parameters of all workers from their shares of one batch, or of several.
+
+    A worker adds up the gradients of the *sum* of its pixels' losses. The sums of all workers, divided by what the
+    labels of all of them give, are the gradient of the loss of the whole batch: see `fcnlab.losses.AccumulatedLoss`.
+    Every worker gets the same sums to the bit, so that the parameters of all workers stay the same.
+
+    In addition to what a `fcnlab.training.step.TrainStep` needs, this holds two copies of the gradients.
+
+    Args:
+        network: A cell from N x 3 x H x W images to N x C x H x W logits.
+        loss: A `fcnlab.losses.AccumulatedLoss`.
+        optimizer: A cell that takes the gradients, in the order of its ``parameters``, and the learning rate.
+        clip_norm: The largest global norm of the gradient of the whole batch; None does not clip.
+        guarded: Whether to make no update when the loss or any gradient is not finite.
+        frozen: The names of the parameters that `fcnlab.training.freezing.freeze` has excluded from training.
+        batch_size: The number of images of a whole batch.
+        workers: The workers that train together.
+
+    Raises:
+        ConfigError: If the gradients of the loss cannot be added up.
+    """
+
+    loss_scale = None
+    """The scale of the loss, as other steps have it: the loss of a worker's share is not scaled."""
+
+    def __init__(
+        self,
+        network: nn.Cell,
+        loss: nn.Cell,
+        optimizer: nn.Cell,
+        clip_norm: float | None = None,
+        guarded: bool = False,
+        frozen: Collection[str] = (),
+        *,
+        batch_size: int,
+        workers: Workers,
+    ) -> None:
+        if not isinstance(loss, AccumulatedLoss):
+            raise ConfigError(
+                f"trainer.parallel=data: the gradients of {type(loss).__name__} for the workers' shares do not add up "
+                "to that for the whole batch, since it is no mean or sum over pixels; take loss=cross_entropy or "
+                "loss=focal, or trainer.parallel=none"
+            )
+        self.network = network
+        self.loss = loss
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.workers = workers
+        self._frozen = tuple(frozen)
+        self._gradients = ParameterTuple(
+            Parameter(
+                Tensor.from_numpy(np.full(parameter.shape, 0, np.float32)),
+                name=f"accumulated.{parameter.name}",
+                requires_grad=False,
+            )
+            for parameter in optimizer.parameters
+        )
+        self.addition = _Addition(_Share(network, loss, batch_size), optimizer.parameters, self._gradients, guarded)
+        self.application = _Application(
+            Update(optimizer, clip_norm, guarded), self._gradients, _local_statistics(network, frozen)
+        )
+
+    def add(self, images: Tensor, labels: Tensor, is_first: bool, *masks: Tensor) -> np.ndarray:
+        """Add this worker's share of a batch.
+
+        Args:
+            images: N x 3 x H x W, float32.
+            labels: N x H x W, int32.
+            is_first: Whether it is the first batch of an update.
+            masks: The dropout masks of the share, if the network takes any.
+
+        Returns:
+            The sums of its loss, float64; NaN if a checked gradient is not finite.
+        """
+        sums = self.addition(images, labels, Tensor(0.0 if is_first else 1.0, ms.float32), *masks)
+        return sums.asnumpy().astype(np.float64)
+
+    def apply(self, sums: np.ndarray, learning_rate: float, pixels: int) -> float:
+        """Update the parameters; all workers have to call this alike.
+
+        Args:
+            sums: The total of what `add` returned in all workers.
+            learning_rate: The learning rate of the update.
+            pixels: The pixels of a whole batch, void ones included.
+
+        Returns:
+            The loss of all batches before the update; NaN if a checked gradient is not finite.
+        """
+        divisor = float(self.loss.divisor(Tensor(sums, ms.float32)).asnumpy())
+        weight = len(self.workers.share(self.batch_size)) / self.batch_size
+        numbers = (self.loss.from_sums(sums), learning_rate, pixels / divisor, weight)
+        return float(self.application(*(Tensor(number, ms.float32) for number in numbers)).asnumpy())
+
+    def compile(self, compiler: Callable[..., object], images: Tensor, labels: Tensor, *masks: Tensor) -> None:
+        """Compile everything for shares like these."""
+        compiler(self.addition, images, labels, Tensor(0.0, ms.float32), *masks)
+        compiler(self.application, *[Tensor(0.0, ms.float32)] * 4)
+
+    def forget(self) -> None:
+        """Forget the shares that were added, whose gradients may not be finite."""
+        for gradient in self._gradients:
+            gradient.set_data(Tensor(np.zeros(gradient.shape, np.float32)))
+
+    def state(self) -> dict[str, Parameter]:
+        """Return what `fcnlab.training.step.trained_state` does."""
+        return trained_state(self.addition.share, self.optimizer)
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Return what `fcnlab.training.step.moving_statistics` does."""
+        return moving_statistics(self.network, self._frozen)
+
+    def set_statistics(self, statistics: Mapping[str, np.ndarray]) -> None:
+        """Set the parameters that `statistics` has copied."""
+        set_moving_statistics(self.network, dict(statistics))
+
+
+class ParallelUpdates:
+    """Makes each update from the workers' shares of one batch, or of several.
+
+    All workers come to the same outcome. If the loss or the gradient of one share is not finite, there is no update.
+
+    Args:
+        step: The update of all workers.
+        masks: Draws the dropout masks of whole batches; a worker takes those of its share.
+        ignore_index: The label of void pixels.
+    """
+
+    def __init__(self, step: ParallelStep, masks: DropoutMasks, ignore_index: int) -> None:
+        self._step = step
+        self._masks = masks
+        self._ignore_index = ignore_index
+        self._begin()
+
+    def _begin(self) -> None:
+        self._statistics: dict[str, np.ndarray] | None = None
+        self._sums = np.zeros(2)
+        self._names: tuple[str, ...] = ()
+        self._batches = 0
+        self._added = False
+        self._at_fault: Outcome | None = None
+
+    def add(self, batch: Batch, number: int) -> None:
+        """Take this worker's share of a batch into the update; see `fcnlab.training.updates.Updates`."""
+        part, self._batches = self._batches, self._batches + 1
+        self._names += batch.names
+        self._pixels = self._step.batch_size * batch.labels[0].size
+        void = is_void(batch.labels, self._ignore_index)
+        # All workers compute a batch, or none does: synchronised statistics are those of all shares. They also begin
+        # it together, since MindSpore's collective waits for no worker that is half a minute late.
+        if all(message.content for message in self._step.workers.exchange(void)):
+            return
+        if self._statistics is None:
+            self._statistics = self._step.statistics()
+        masks = self._share_of_masks(number, batch.images.shape, part)
+        sums = self._step.add(Tensor(batch.images), Tensor(batch.labels), not self._added, *masks)
+        interrupts.halt_if_exiting()
+        self._added = True
+        if self._at_fault is None and not np.isfinite(sums).all():
+            self._at_fault = Outcome(float(sums[0]), batch.names)
+        self._sums += sums
+
+    def finish(self, learning_rate: float) -> Outcome:
+        """Make the update in all workers."""
+        fault = self._at_fault and [repr(self._at_fault.loss), *self._at_fault.names]
+        messages = self._step.workers.exchange([self._added, fault, self._names], self._sums)
+        faults = [message.content[1] for message in messages if message.content[1]]
+        names = tuple(name for message in messages for name in message.content[2])
+        if faults:
+            outcome = Outcome(float(faults[0][0]), tuple(faults[0][1:]))
+        elif not any(message.content[0] for message in messages):
+            outcome = Outcome(0.0, names)
+        else:
+            outcome = Outcome(self._apply(sum(message.arrays[0] for message in messages), learning_rate), names)
+            interrupts.halt_if_exiting()
+        if math.isfinite(outcome.loss):
+            self._begin()
+        else:
+            self.abandon()
+        return outcome
+
+    def _apply(self, sums: np.ndarray, learning_rate: float) -> float:
+        try:
+            return self._step.apply(sums, learning_rate, self._pixels)
+        except RuntimeError as error:
+            if "AllReduce" not in str(error) and "collective" not in str(error).lower():
+                raise
+            raise TrainingError(
+                "a worker has ended or is stopped, so that the gradients could not be added up; resume=... goes on "
+                "from the last state"
+            ) from error
+
+    def abandon(self) -> None:
+        """Leave the parameters as they were before the first batch of an update that is not finished."""
+        if self._statistics is not None:
+            self._step.set_statistics(self._statistics)
+            self._step.forget()
+        self._begin()
+
+    def compile(self, compiler: Compiler, images: tuple[int, int, int, int]) -> None:
+        """Compile everything for this worker's shares of batches of images of a shape."""
+        share = (len(self._step.workers.share(images[0])), *images[1:])
+        self._step.compile(compiler, *examples(share), *self._share_of_masks(0, share, 0))
+
+    def _share_of_masks(self, number: int, share: tuple[int, ...], part: int) -> tuple[Tensor, ...]:
+        """Draw the masks of the whole batch, and return those of this worker's images."""
+        whole = self._step.batch_size
+        masks = self._masks(number, (whole, *share[1:]), part)
+        place = self._step.workers.share(whole)
+        # The second axis of what `dropout_masks` draws counts the images.
+        return tuple(Tensor(np.ascontiguousarray(mask.asnumpy()[:, place.start : place.stop])) for mask in masks)
+
+
+def _local_statistics(network: nn.Cell, frozen: Collection[str]) -> list[Parameter]:
+    """Return the moving statistics that differ between workers, since each normalises by its own share."""
+    local = (
+        cell
+        for _, cell in network.cells_and_names()
+        if isinstance(cell, nn.BatchNorm1d | nn.BatchNorm2d) and not is_synchronised(cell)
+    )
+    moving = (parameter for cell in local for parameter in (cell.moving_mean, cell.moving_variance))
+    return [parameter for parameter in moving if parameter.name not in frozen]

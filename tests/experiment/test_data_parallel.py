@@ -1,0 +1,182 @@
+"""Trainings by MindSpore's launcher: as one process trains, in order when something ends them, and resumed."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).parents[2]
+WORDS = (
+    *("arch=fcn8s", "arch.width=0.03125", "dataset.crop_size=64", "dataset.cache_mib=64", "trainer.batch_size=7"),
+    *("trainer.eval_every=1", "trainer.max_steps=6", "tracking=none", "trainer.checkpoint_minutes=null"),
+    *("loss.class_weights=[3.0,1.0]", "optimizer.lr=0.003"),
+)
+SECONDS = 900  # the machine may be busy with other tests
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start(folder, workers, *words):
+    """Start a training of some workers in a folder; with 0, one process without the launcher."""
+    command = ["python", "-m", "fcnlab.train", *WORDS, f"hydra.run.dir={folder}", *words]
+    if workers:
+        options = [f"--worker_num={workers}", f"--local_worker_num={workers}", f"--master_port={free_port()}"]
+        msrun = [str(Path(sys.executable).with_name("msrun")), *options, "--join=True", f"--log_dir={folder}-logs"]
+        command = [*msrun, *command[:3], "trainer.parallel=data", *command[3:]]
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": search, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=folder.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def train(folder, workers, *words):
+    process = start(folder, workers, *words)
+    output = process.communicate(timeout=SECONDS)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def recorded(folder):
+    """Return the loss of each step, and the last metrics of the evaluation."""
+    events = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    values = [event["values"] for event in events if event["kind"] == "metrics"]
+    losses = [one["train/loss"] for one in values if "train/loss" in one]
+    return np.array(losses), [one for one in values if "val/loss" in one][-1]
+
+
+def weights(folder):
+    return load_file(folder / "checkpoints" / "last.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("norm", "workers", "words"),
+    [
+        ("none", (1, 2, 3), ()),
+        ("group", (2, 3), ()),
+        ("sync_batch", (2, 3), ("trainer.accumulate=2",)),
+        ("sync_batch", (2,), ("arch.encoder=resnet18", "arch.dropout=0", "trainer.max_steps=3")),
+    ],
+)
+def test_workers_train_as_one_process_does(tmp_path, norm, workers, words):
+    words = (f"arch.norm={norm}", *words)
+    train(tmp_path / "alone", 0, *words)
+    losses, metrics = recorded(tmp_path / "alone")
+    for count in workers:
+        folder = tmp_path / f"{count} workers"
+        output = train(folder, count, *words)
+        assert output.count("Best evaluation") == 1  # one worker speaks for all
+        found, evaluated = recorded(folder)
+        np.testing.assert_allclose(found, losses, rtol=1e-4)
+        assert evaluated.keys() == metrics.keys()
+        for name, value in metrics.items():
+            assert evaluated[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
+        assert {entry.name for entry in folder.iterdir()} == {entry.name for entry in (tmp_path / "alone").iterdir()}
+
+
+@pytest.mark.slow
+def test_a_repetition_gives_the_same_bits_and_any_number_resumes(tmp_path):
+    whole = tmp_path / "whole"
+    train(whole, 2, "arch.norm=sync_batch", "trainer.max_steps=8", "trainer.eval_every=1")
+    train(tmp_path / "again", 2, "arch.norm=sync_batch", "trainer.max_steps=8", "trainer.eval_every=1")
+    np.testing.assert_array_equal(recorded(whole)[0], recorded(tmp_path / "again")[0])
+    for name, value in weights(whole).items():
+        np.testing.assert_array_equal(value, weights(tmp_path / "again")[name])
+    for count in (2, 3, 0):
+        folder = tmp_path / f"then {count}"
+        train(folder, 2, "arch.norm=sync_batch", "trainer.max_steps=4", "trainer.eval_every=1")
+        state = load_file(folder / "checkpoints" / "state_00000004.safetensors")
+        assert len(state["state.random_of_others"]) == 1
+        words = ("arch.norm=sync_batch", "trainer.max_steps=8", f"resume={folder}")
+        train(folder, count, *words, *(() if count else ("trainer.parallel=none",)))
+        assert len(recorded(folder)[0]) == 8
+
+
+def workers_of(launcher):
+    """Return the processes that train, by rank; the launcher's own children wait for them."""
+    found = {}
+    for child in psutil.Process(launcher.pid).children():
+        if child.environ().get("MS_ROLE") == "MS_WORKER" and child.children():
+            found[int(child.environ()["MS_NODE_ID"])] = child.children()[0]
+    return found
+
+
+def await_state(folder, process):
+    limit = time.monotonic() + SECONDS
+    while not [*folder.glob("checkpoints/state_*.safetensors")]:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < limit
+        time.sleep(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["Ctrl-C", "SIGTERM", "SIGTERM to a worker", "kill 0", "kill 1", "stop"])
+def test_whatever_ends_a_training_all_processes_end_and_it_is_resumed(tmp_path, what):
+    folder = tmp_path / "run"
+    words = (
+        "arch.norm=none",
+        "trainer.max_steps=100000",
+        "trainer.checkpoint_minutes=0.02",
+        "trainer.worker_timeout=10",
+    )
+    process = start(folder, 2, *words)
+    await_state(folder, process)
+    workers = workers_of(process)
+    assert sorted(workers) == [0, 1]
+    everything = psutil.Process(process.pid).children(recursive=True)
+    time.sleep(random.uniform(0, 5))
+    if what == "Ctrl-C":
+        process.send_signal(signal.SIGINT)
+    elif what == "SIGTERM":
+        process.send_signal(signal.SIGTERM)
+    elif what == "SIGTERM to a worker":
+        workers[1].terminate()
+    elif what == "stop":
+        workers[1].suspend()
+    else:
+        workers[int(what[-1])].kill()
+    began = time.monotonic()
+    _, alive = psutil.wait_procs(everything, timeout=180)
+    assert not alive, (what, time.monotonic() - began, [one.cmdline() for one in alive])
+    process.communicate(timeout=180)
+    log = (tmp_path / "run-logs" / "worker_0.log").read_text()
+    said = [line for line in log.splitlines() if line.startswith("fcnlab: ")]
+    assert len(said) == 1, log
+    assert "Traceback" not in log
+    assert "fcnlab: " not in (tmp_path / "run-logs" / "worker_1.log").read_text() or what == "kill 1"
+    steps = max(int(path.stem.partition("_")[2]) for path in folder.glob("checkpoints/state_*.safetensors"))
+    if what != "kill 0":
+        assert f"after step {steps}, which is saved" in said[0] or what in ("kill 1", "stop"), said
+    train(folder, 2, "arch.norm=none", f"trainer.max_steps={steps + 2}", f"resume={folder}")
+    assert len(recorded(folder)[0]) == steps + 2
+
+
+@pytest.mark.slow
+def test_a_start_that_does_not_fit_ends_at_once_with_one_line(tmp_path):
+    for workers, words, text in (
+        (2, ("trainer.parallel=none",), "each of which would train the same"),
+        (3, ("trainer.batch_size=2",), "trainer.batch_size=2: is the batch of all 3 workers"),
+        (2, ("-m", "seed=1,2"), "-m: msrun starts the workers of one training"),
+    ):
+        process = start(tmp_path / "run", workers, *words)
+        output = process.communicate(timeout=SECONDS)[0]
+        assert process.returncode != 0
+        said = [line for line in output.splitlines() if line.startswith("fcnlab: ")]
+        assert len(said) == 1, output
+        assert text in said[0]
+        assert not (tmp_path / "run" / "journal.jsonl").exists()
