@@ -206,5 +206,10 @@ def _find(groups: Sequence[Group], baseline: str) -> Group:
     fitting = [group for group in groups if group.label == baseline or wanted.items() <= dict(group.settings).items()]
     if len(fitting) == 1:
         return fitting[0]
+    if len(groups) == 1:
+        raise ConfigError(
+            f"baseline={baseline}: there is only one group, as the trainings differ in their seed and fold alone, so "
+            "that there is nothing to compare it with; leave baseline out, or choose more trainings"
+        )
     known = "; ".join(",".join(f"{key}={value}" for key, value in group.settings.items()) for group in groups)
     raise ConfigError(f"baseline={baseline}: fits {len(fitting)} groups instead of one; there are: {known}")

@@ -37,6 +37,8 @@ def conclusion(comparison: Comparison) -> str:
     all_beaten = all(comparison.verdicts[group.label].word == "worse" for group in beaten)
     if word == "tied":
         return f"{best} and {second} are tied: they have the same {metric} in {_pairs(difference)}."
+    if not difference.pairs:
+        return f"It is undecided whether {best} is better than {second}. {what_would_settle(comparison, rival)}"
     lead = _amount(difference, comparison, metric)
     if word == "worse":
         others = "all others; the next one is" if len(beaten) > 1 and all_beaten else ""
@@ -133,8 +135,6 @@ def _nearest(comparison: Comparison) -> Group:
 
 
 def _amount(difference: Difference, comparison: Comparison, metric: str) -> str:
-    if math.isnan(difference.mean):
-        return f"an amount of {metric} that no common seed tells"
     interval = ""
     if not math.isnan(difference.low):
         low, high = sorted((difference.low, difference.high), key=lambda end: end * math.copysign(1, difference.mean))

@@ -110,7 +110,7 @@ def paired_difference(
     size = max(abs(value[seed]) for value in (values, reference) for seed in seeds)
     if len(seeds) > 1:
         spread = spread_over_seeds(differences, overlap or 0.0)
-        found = _with_seeds(found, spread, differences, size)
+        found = _with_seeds(found, spread, differences, size, margin)
         if found.is_tie or found.is_constant:
             return found
         found = replace(found, spread=spread)
@@ -128,14 +128,18 @@ def paired_difference(
     return replace(found, low=low, high=high, p=p, equivalence_p=_equivalence(mean, found.spread, margin))
 
 
-def _with_seeds(found: Difference, spread: Spread, differences: np.ndarray, size: float) -> Difference:
+def _with_seeds(
+    found: Difference, spread: Spread, differences: np.ndarray, size: float, margin: float | None
+) -> Difference:
     """Add what the seeds alone say: the t interval and test, and Wilcoxon's test."""
     if not differences.any():
         return replace(found, low=0.0, high=0.0, p=1.0, seeds_low=0.0, seeds_high=0.0, seeds_p=1.0, is_tie=True)
     if np.ptp(differences) <= ROUNDING * size or spread.error == 0:
         # A t-test would divide by the rounding. That all signs agree by chance has this probability.
         sign = 2.0 ** (1 - len(differences))
-        return replace(found, p=sign, seeds_p=sign, wilcoxon_p=signed_rank_p(differences), is_constant=True)
+        found = replace(found, p=sign, seeds_p=sign, wilcoxon_p=signed_rank_p(differences), is_constant=True)
+        # That all are on the same side of the margin by chance has half of it.
+        return found if margin is None else replace(found, equivalence_p=sign / 2 if abs(found.mean) < margin else 1.0)
     low, high, p = _student(found.mean, spread)
     wilcoxon = math.nan if found.over_folds else signed_rank_p(differences)  # folds are not independent
     return replace(found, seeds_low=low, seeds_high=high, seeds_p=p, wilcoxon_p=wilcoxon)

@@ -12,6 +12,7 @@ import yaml
 
 from fcnlab.core.errors import DataError
 from fcnlab.core.foreign_files import LARGEST_YAML, read_text, require_small_yaml, shown
+from fcnlab.data.sample_lists import IN_ROOT
 from fcnlab.metrics.names import why_refused
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def read(root: Path, types: Mapping[str, str]) -> dict[str, Any]:
 def apply(config: FolderConfig, types: Mapping[str, str], defaults: Mapping[str, Any]) -> FolderConfig:
     """Return a folder's configuration in which its description sets every key that was left at its default.
 
+    Its lists are marked as those of the folder, so that the configuration is the same wherever the folder is, and no
+    list of the same name in the working directory is meant.
+
     Args:
         config: The configuration as composed.
         types: The keys that a description may set; see `read`.
@@ -72,9 +76,7 @@ def apply(config: FolderConfig, types: Mapping[str, str], defaults: Mapping[str,
     root = Path(config.root).expanduser()
     described = read(root, types).items()
     found = {key: value for key, value in described if key in defaults and getattr(config, key) == defaults[key]}
-    for key in ("train_list", "val_list"):
-        if key in found:
-            found[key] = str(root / found[key])  # A list of the same name in the working directory is not meant.
+    found |= {key: f"{IN_ROOT}{found[key]}" for key in ("train_list", "val_list") if key in found}
     return dataclasses.replace(config, **found)
 
 

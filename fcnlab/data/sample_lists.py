@@ -12,6 +12,9 @@ from pathlib import Path
 from fcnlab.core.errors import DataError
 from fcnlab.core.foreign_files import LARGEST_LIST, read_text, shown
 
+IN_ROOT = "{root}/"
+"""How a list begins that is in the data set's root, wherever that is, and never in the working directory."""
+
 _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also splits at characters that a name may have
 
 
@@ -55,7 +58,8 @@ def read_stems(location: str, key: str, root: Path, stems: Collection[str]) -> s
     quotes, and else its blanks at both ends do not count. So a name may begin with ``#`` or end with a blank.
 
     Args:
-        location: The list, relative to the working directory or, if it is not there, to the data set's root.
+        location: The list, relative to the working directory or, if it is not there, to the data set's root; after
+            `IN_ROOT`, to the root alone.
         key: The configuration key that names the list, for errors.
         root: The data set's root.
         stems: All stems of the data set.
@@ -63,13 +67,16 @@ def read_stems(location: str, key: str, root: Path, stems: Collection[str]) -> s
     Raises:
         DataError: If the list cannot be read, names no image, or names a path, a stem twice or one that is not there.
     """
+    in_root = location.startswith(IN_ROOT)
+    location = location.removeprefix(IN_ROOT)
     path = Path(location).expanduser()
-    if not path.exists():
+    if in_root or not path.exists():
         path = root / path
     try:
         lines = _LINE_END.split(read_text(path, LARGEST_LIST))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{key}: cannot read '{location}', here or in '{root}' ({_reason(error)})") from None
+        where = f"in '{root}'" if in_root else f"here or in '{root}'"
+        raise DataError(f"{key}: cannot read '{location}' {where} ({_reason(error)})") from None
     known = set(stems)
     named: set[str] = set()
     for number, line in enumerate(lines, start=1):

@@ -22,6 +22,9 @@ Status = Literal["agrees", "differs", "not checked"]
 _SAME_BITS = ("mindspore", "numpy", "cpu", "kernels", "platform")
 """What of the environment must be the same for the same bits. Another Python or MLflow computes no loss."""
 
+_DIGESTED = ("init_from", "dataset.train_list", "dataset.val_list")
+"""Keys that name files which may lie elsewhere here: whether they are the run's, the digests say."""
+
 FIRST = 5
 """The number of first steps whose losses must nearly be the same on any machine, as rounding has not grown yet."""
 
@@ -325,7 +328,7 @@ def require_same_training(recorded: Config, config: Config) -> None:
 
     before = {key: value for key, value, _ in leaves(recorded)}
     for key, value, metadata in leaves(config):
-        if value != before.get(key) and Role.MACHINE not in role_of(metadata) and key != "init_from":
+        if value != before.get(key) and Role.MACHINE not in role_of(metadata) and key not in _DIGESTED:
             raise ConfigError(
                 f"{key}={value}: the run has {key}={before.get(key)}, and with another value it is no longer the same "
                 "training; only keys of this machine may be set, such as dataset.root and init_from"

@@ -13,6 +13,7 @@ from fcnlab.comparison.resampling import Spread
 from fcnlab.comparison.significance import Difference, adjusted, paired_difference
 from fcnlab.comparison.texts import remarks
 from fcnlab.comparison.verdict import judge
+from fcnlab.core.errors import ConfigError
 from fcnlab.metrics.image_counts import ImageCounts
 
 CLEAR = {"fcn16s": [0.60, 0.61, 0.605], "fcn8s": [0.70, 0.712, 0.704]}
@@ -67,6 +68,28 @@ def test_equivalent_needs_a_margin_and_enough_seeds():
 )  # fmt: skip
 def test_the_sentence_says_who_wins_by_how_much_and_how_sure_that_is(values, options, said):
     assert said in compare(by_arch(values), **options).conclusion
+
+
+@pytest.mark.parametrize(
+    ("seeds", "margin", "word"), [(7, 0.5, "equivalent"), (4, 0.5, "undecided"), (7, 0.1, "worse")]
+)
+def test_equal_differences_within_the_margin_are_equivalent_from_as_many_seeds_as_their_signs_take(seeds, margin, word):
+    values = [index / 16 for index in range(seeds)]
+    compared = compare(by_arch({"fcn8s": [value + 0.25 for value in values], "fcn16s": values}), margin=margin)
+    assert compared.verdicts["fcn16s"].word == word
+    assert compared.differences["fcn16s"].equivalence_p == (2.0**-seeds if margin > 0.25 else 1)
+
+
+def test_groups_without_a_common_seed_have_no_lead():
+    compared = compare(by_seed({"fcn8s": {1: 0.7, 2: 0.7}, "fcn16s": {3: 0.6, 4: 0.6}}))
+    undecided, way_out = compared.conclusion.split(". ")
+    assert undecided == "It is undecided whether fcn8s is better than fcn16s"
+    assert way_out == "They have no seed in common; train both with the same seeds."
+
+
+def test_a_baseline_of_a_single_group_is_refused_with_the_way_out():
+    with pytest.raises(ConfigError, match=r"baseline=fcn8s: there is only one group, .*; leave baseline out"):
+        compare(by_seed({"fcn8s": {1: 0.7, 2: 0.7}}), baseline="fcn8s")
 
 
 def test_a_baseline_is_better_than_every_other_group_only_if_none_is_undecided():

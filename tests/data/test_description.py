@@ -1,5 +1,8 @@
 """A folder's description takes the place of keys that were left at their defaults."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from fcnlab import compose
 from fcnlab.config import to_yaml
 from fcnlab.core.errors import DataError
+from fcnlab.data.sample_lists import read_stems
 from fcnlab.registry import DATASETS
 
 TEXT = """
@@ -39,7 +43,7 @@ def test_it_takes_the_place_of_the_defaults(root):
     assert (found.num_classes, found.class_names, found.ignore_index) == (3, ["sky", "Erde", "tree"], 250)
     assert (found.label_values, found.mean, found.std) == ([0, 10, 20], [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     assert found.palette == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-    assert found.val_list == str(root / "val.txt")
+    assert found.val_list == "{root}/val.txt"
 
 
 def test_a_word_on_the_command_line_wins(root):
@@ -63,6 +67,27 @@ def test_a_reproduction_takes_what_was_recorded_and_not_what_the_file_says_today
     assert compose([f"from_run={recorded}"]).dataset == composed_then.dataset
     other = compose([f"from_run={recorded}", "dataset=folder", f"dataset.root={root}"]).dataset
     assert other == composed(root)
+
+
+def test_a_folder_that_moved_is_the_same_but_for_its_root(root, tmp_path_factory):
+    recorded, moved = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("new") / "place"
+    (recorded / "config.yaml").write_text(to_yaml(compose(["dataset=folder", f"dataset.root={root}"])))
+    before = composed(root)
+    root.rename(moved)
+    again = compose([f"from_run={recorded}", f"dataset.root={moved}"]).dataset
+    assert again == composed(moved) == replace(before, root=str(moved))
+
+
+def test_a_list_that_is_given_is_looked_for_here_first_and_then_in_the_root(root, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+    for place, name in ((root, "val.txt"), (root, "other.txt"), (Path(), "val.txt"), (root, "train.txt")):
+        (place / name).write_text("here" if place == Path() else name)
+    found = composed(root, "dataset.val_list=val.txt", "dataset.train_list=other.txt")
+    stems = {"here", "other.txt", "val.txt", "train.txt"}
+    assert read_stems(found.val_list, "dataset.val_list", root, stems) == {"here"}
+    assert read_stems(found.train_list, "dataset.train_list", root, stems) == {"other.txt"}
+    # A list of the same name in the working directory is not what the folder's description means.
+    assert read_stems(composed(root).val_list, "dataset.val_list", root, stems) == {"val.txt"}
 
 
 def test_other_data_sets_and_folders_without_one_stay(tmp_path):

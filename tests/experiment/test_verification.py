@@ -215,6 +215,9 @@ def test_a_wrong_command_line_is_one_line(tmp_path, monkeypatch, words, said):
 def test_only_keys_of_the_machine_may_be_set():
     config = fcnlab.compose(["seed=1"])
     require_same_training(config, fcnlab.compose(["seed=1", "dataset.root=elsewhere", "dataset.num_workers=2"]))
+    # Whether a list names the same images, their digest says.
+    lists = fcnlab.compose(["dataset=folder", "dataset.root=here", "dataset.val_list=/there/val.txt"])
+    require_same_training(fcnlab.compose(["dataset=folder", "dataset.root=here"]), lists)
     with pytest.raises(ConfigError, match=r"^optimizer\.lr=0\.5: the run has optimizer\.lr="):
         require_same_training(config, fcnlab.compose(["seed=1", "optimizer.lr=0.5"]))
 
