@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from remembered_composition import remembered_composition
 
 import fcnlab
@@ -18,6 +19,10 @@ from fcnlab import compose
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.errors import CheckpointError, ConfigError
 from fcnlab.core.locks import waited_for
+
+# The machine may be shared: no test fails because an example, or drawing it, took long.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # MindSpore, once imported, reads this file when it stores a graph, and a worker's program is called "-c".

@@ -140,14 +140,28 @@ def initial_weights_digest(source: str, uri: str | None = None) -> str | None:
     """
     from fcnlab.recording.tags import INITIALISED_TAG
 
-    if is_identifier(source):
-        text = _open_store(uri).tag(source, INITIALISED_TAG)
-    else:
-        entries = journal.read(Path(source).expanduser() / journal.FILE)
-        tags = next((entry.fields.get("tags", {}) for entry in entries if entry.kind == "run"), {})
-        text = tags.get(INITIALISED_TAG)
-    found = re.search(r"sha256:([0-9a-f]{64})$", str(text))
+    found = re.search(r"sha256:([0-9a-f]{64})$", str(_tag(source, uri, INITIALISED_TAG)))
     return found[1] if found else None
+
+
+def workers(source: str, uri: str | None = None) -> int:
+    """Return how many workers trained a run id or an output folder together; 1 for one process.
+
+    Raises:
+        TrackingError: If it cannot be read.
+    """
+    from fcnlab.recording.tags import WORKERS_TAG
+
+    text = str(_tag(source, uri, WORKERS_TAG))
+    return int(text) if text.isdecimal() else 1
+
+
+def _tag(source: str, uri: str | None, name: str) -> str | None:
+    if is_identifier(source):
+        return _open_store(uri).tag(source, name)
+    entries = journal.read(Path(source).expanduser() / journal.FILE)
+    tags = next((entry.fields.get("tags", {}) for entry in entries if entry.kind == "run"), {})
+    return tags.get(name)
 
 
 def _resumed_folder_of_run(run_id: str, uri: str | None) -> Path:

@@ -60,3 +60,27 @@ def compare_weights(config: Config, initialisation: Initialisation | None) -> No
             "from_run=%s: init_from=%s is not the file that that run started from (SHA-256 %s, then %s)",
             *(config.from_run, config.init_from, initialisation.sha256, digest),
         )
+
+
+def compare_workers(config: Config, count: int) -> None:
+    """Warn if another number of workers trained the run that is reproduced, which gave other bits.
+
+    Args:
+        config: A configuration with ``from_run``.
+        count: The number of workers of the new training.
+    """
+    try:
+        then = recorded.workers(str(config.from_run), config.tracking.uri)
+    except TrackingError as error:
+        log.warning("from_run=%s: how many workers trained it is unknown (%s)", config.from_run, error)
+        return
+    if then != count:
+        log.warning(
+            "from_run=%s: that run was trained by %s, and this one is by %s: it is not the same bit for bit, and "
+            "arch.norm=batch normalises other shares of a batch",
+            *(config.from_run, _in_words(then), _in_words(count)),
+        )
+
+
+def _in_words(count: int) -> str:
+    return "one process" if count == 1 else f"{count} workers"

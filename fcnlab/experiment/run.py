@@ -213,6 +213,7 @@ def _compare_with_recorded(
     elif config.from_run is not None:
         reproduce.compare_inputs(config, inputs)
         reproduce.compare_weights(config, initialisation)
+        reproduce.compare_workers(config, workers.current().count)
 
 
 def _finished(trainer: Trainer, source: str, folder: Path) -> TrainResult:

@@ -20,6 +20,7 @@ from fcnlab.experiment import recorded
 from fcnlab.metrics.names import read_all
 from fcnlab.recording import journal
 from fcnlab.recording.provenance import DIFF_FILE
+from fcnlab.recording.tags import WORKERS_TAG
 
 if TYPE_CHECKING:
     from fcnlab.tracking.store import Store
@@ -29,7 +30,10 @@ LOCK = "versions.txt"
 README = "README.txt"
 """The names of the files in a bundle, beside the configuration and the changes that were not committed."""
 
-ENVIRONMENT = ("fcnlab", "git.commit", "git.dirty", "mindspore", "numpy", "python", "cpu", "kernels", "platform")
+ENVIRONMENT = (
+    *("fcnlab", "git.commit", "git.dirty", "mindspore", "numpy", "python", "cpu", "kernels", "platform"),
+    WORKERS_TAG,
+)
 """The tags of a run that say what it was made with."""
 
 _UNREADABLE = (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fcnlab.config import Config
 from fcnlab.experiment.run_record import RunRecord
+from fcnlab.recording.tags import WORKERS_TAG
 from fcnlab.training.callbacks import Callback, EvaluationEvent, StepEvent
 
 if TYPE_CHECKING:
@@ -62,13 +63,19 @@ class Finding:
 
 @dataclass
 class Replayed:
-    """What the training gave this time; the attributes are those of `RunRecord`."""
+    """What the training gave this time; the attributes are those of `RunRecord`, and one more.
+
+    Attributes:
+        has_local_statistics: Whether workers would each normalise their share of a batch by itself, which one process
+            cannot repeat.
+    """
 
     losses: dict[int, float] = field(default_factory=dict)
     evaluations: dict[int, Mapping[str, float]] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     initial_weights: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    has_local_statistics: bool = False
 
 
 def compare(record: RunRecord, replayed: Replayed, steps: int, tolerance: float) -> list[Finding]:
@@ -88,10 +95,14 @@ def compare(record: RunRecord, replayed: Replayed, steps: int, tolerance: float)
     findings = [_code(record, replayed), *_inputs(record, replayed)]
     others = [key for key in _SAME_BITS if record.environment.get(key) != replayed.environment.get(key)]
     findings.append(_machine(record, replayed, others))
+    reason = None
     if any(finding.status == "differs" for finding in findings):
-        reason = "cannot agree, since the training did not start from the same images and weights"
+        reason = "They cannot agree, since the training did not start from the same images and weights."
+    elif _is_of_local_statistics(record, replayed):
+        reason = "They cannot agree, since each worker normalised its share of a batch by itself (batch normalisation)."
+    if reason is not None:
         return [*findings, Finding("losses", "not checked", reason), Finding("metrics", "not checked", reason)]
-    allowed = tolerance if others else 0.0
+    allowed = tolerance if others or WORKERS_TAG in record.environment else 0.0
     metrics = _metrics(record, replayed, steps, METRICS_SHARE * allowed)
     return [*findings, _losses(record, replayed, steps, allowed), metrics]
 
@@ -141,12 +152,20 @@ def _inputs(record: RunRecord, replayed: Replayed) -> list[Finding]:
 
 
 def _machine(record: RunRecord, replayed: Replayed, others: Sequence[str]) -> Finding:
+    parts = [f"{key} {record.environment.get(key)}, here {replayed.environment.get(key)}" for key in others]
+    if count := record.environment.get(WORKERS_TAG):
+        further = f", and the machine is another one ({'; '.join(parts)})" if parts else ""
+        text = f"{count} workers trained the run, and one process does here{further}, so that bits cannot be checked, "
+        return Finding("machine", "not checked", f"{text}but a tolerance can.")
     if not others:
         text = "Processor, operators, MindSpore and numpy are the same, so that losses must agree bit for bit."
         return Finding("machine", "agrees", text)
-    parts = [f"{key} {record.environment.get(key)}, here {replayed.environment.get(key)}" for key in others]
     text = f"It is another one ({'; '.join(parts)}), so that bits cannot be checked, but a tolerance can."
     return Finding("machine", "not checked", text)
+
+
+def _is_of_local_statistics(record: RunRecord, replayed: Replayed) -> bool:
+    return replayed.has_local_statistics and WORKERS_TAG in record.environment
 
 
 def _losses(record: RunRecord, replayed: Replayed, steps: int, tolerance: float) -> Finding:
@@ -253,7 +272,9 @@ class _Watcher(Callback):
 def replay(
     config: Config, record: RunRecord, steps: int | None, advance: Callable[[int], None]
 ) -> tuple[Replayed, int]:
-    """Train the first steps of a configuration, and record nothing.
+    """Train the first steps of a configuration in this process, and record nothing.
+
+    What several workers have trained is trained as one process would, unless each of them normalised by itself.
 
     Args:
         config: The recorded configuration, with paths of this machine.
@@ -271,12 +292,15 @@ def replay(
 
     from fcnlab.core import device
     from fcnlab.experiment import assembly
+    from fcnlab.models.layers import SYNCHRONISED
+    from fcnlab.training.parallel import local_statistics
 
     device.configure(config.trainer.device, config.trainer.mode)
     ms.set_seed(config.seed)
     # What a training keeps for later is not needed; how long it is stays, since the learning rate follows from that.
     kept = {"ckpt": False, "checkpoint_minutes": None, "checkpoint_epochs": None, "save_every": None}
-    config = replace(config, trainer=replace(config.trainer, **kept), resume=None, from_run=None)
+    trainer_config = replace(config.trainer, **kept, parallel="none")
+    config = replace(config, trainer=trainer_config, resume=None, from_run=None)
     data = assembly.build_data(config)
     config = assembly.settle_class_weights(config, data)
     inputs: list[Input] = assembly.describe_inputs(config, data)
@@ -293,6 +317,10 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="fcnlab-verify-") as folder:
         callbacks: list[Callback] = []
         trainer = assembly.build_trainer(config, network, data, Path(folder), callbacks)
+        is_synchronised = getattr(config.arch, "norm", None) == SYNCHRONISED
+        replayed.has_local_statistics = not is_synchronised and bool(local_statistics(trainer.step.network))
+        if _is_of_local_statistics(record, replayed):
+            return replayed, 0
         total = trainer.plan.total_steps
         steps = total if steps is None else min(steps, total)
         trainer.callbacks.append(_Watcher(replayed, steps, steps in record.evaluations, advance))

@@ -12,7 +12,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from fcnlab.core import interrupts
 from fcnlab.core.errors import ConfigError, TrainingError
-from fcnlab.core.workers import Workers
+from fcnlab.core.workers import WorkerLostError, Workers
 from fcnlab.losses import AccumulatedLoss
 from fcnlab.models.layers import is_synchronised
 from fcnlab.training.dropout import DropoutMasks
@@ -222,7 +222,7 @@ class ParallelStep:
         )
         self.addition = _Addition(_Share(network, loss, batch_size), optimizer.parameters, self._gradients, guarded)
         self.application = _Application(
-            Update(optimizer, clip_norm, guarded), self._gradients, _local_statistics(network, frozen)
+            Update(optimizer, clip_norm, guarded), self._gradients, local_statistics(network, frozen)
         )
 
     def add(self, images: Tensor, labels: Tensor, is_first: bool, *masks: Tensor) -> np.ndarray:
@@ -317,7 +317,14 @@ class ParallelUpdates:
         if self._statistics is None:
             self._statistics = self._step.statistics()
         masks = self._share_of_masks(number, batch.images.shape, part)
-        sums = self._step.add(Tensor(batch.images), Tensor(batch.labels), not self._added, *masks)
+        try:
+            sums = self._step.add(Tensor(batch.images), Tensor(batch.labels), not self._added, *masks)
+        except RuntimeError as error:
+            if not _is_of_exchange(error):
+                raise
+            raise WorkerLostError(  # no parameter has changed yet, so that the last whole step is saved
+                "a worker has ended or is stopped, so that the statistics of arch.norm=sync_batch could not be added up"
+            ) from error
         interrupts.halt_if_exiting()
         self._added = True
         if self._at_fault is None and not np.isfinite(sums).all():
@@ -347,7 +354,7 @@ class ParallelUpdates:
         try:
             return self._step.apply(sums, learning_rate, self._pixels)
         except RuntimeError as error:
-            if "AllReduce" not in str(error) and "collective" not in str(error).lower():
+            if not _is_of_exchange(error):
                 raise
             raise TrainingError(
                 "a worker has ended or is stopped, so that the gradients could not be added up; resume=... goes on "
@@ -375,12 +382,24 @@ class ParallelUpdates:
         return tuple(Tensor(np.ascontiguousarray(mask.asnumpy()[:, place.start : place.stop])) for mask in masks)
 
 
-def _local_statistics(network: nn.Cell, frozen: Collection[str]) -> list[Parameter]:
-    """Return the moving statistics that differ between workers, since each normalises by its own share."""
+def _is_of_exchange(error: RuntimeError) -> bool:
+    """Whether a compiled step failed in one of MindSpore's collective operators."""
+    return any(name in str(error).lower() for name in ("allreduce", "allgather", "collective"))
+
+
+def local_statistics(network: nn.Cell, frozen: Collection[str] = ()) -> list[Parameter]:
+    """Return the moving statistics that differ between workers, since each normalises by its own share.
+
+    Args:
+        network: The network.
+        frozen: The names of the parameters that nothing changes.
+    """
     local = (
         cell
         for _, cell in network.cells_and_names()
-        if isinstance(cell, nn.BatchNorm1d | nn.BatchNorm2d) and not is_synchronised(cell)
+        if isinstance(cell, nn.BatchNorm1d | nn.BatchNorm2d)
+        and not is_synchronised(cell)
+        and cell.use_batch_statistics is not False
     )
     moving = (parameter for cell in local for parameter in (cell.moving_mean, cell.moving_variance))
     return [parameter for parameter in moving if parameter.name not in frozen]

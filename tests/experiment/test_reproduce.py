@@ -9,7 +9,7 @@ import fcnlab
 from fcnlab.experiment import reproduce
 from fcnlab.models.foreign import Initialisation
 from fcnlab.recording import journal
-from fcnlab.recording.tags import INITIALISED_TAG
+from fcnlab.recording.tags import INITIALISED_TAG, WORKERS_TAG
 
 THEN, NOW = "a" * 64, "b" * 64
 
@@ -32,3 +32,21 @@ def test_weights_that_have_changed_since_are_said(tmp_path, caplog, tags, digest
     reproduce.compare_weights(config, done)
     assert ("init_from=vgg16.pth is not the file that that run started from" in caplog.text) == warns
     assert (f"(SHA-256 {NOW}, then {THEN})" in caplog.text) == warns
+
+
+@pytest.mark.parametrize(
+    ("tags", "count", "said"),
+    [
+        ({WORKERS_TAG: "2"}, 1, "was trained by 2 workers, and this one is by one process"),
+        ({}, 3, "was trained by one process, and this one is by 3 workers"),
+        ({WORKERS_TAG: "2"}, 2, ""),
+        ({}, 1, ""),
+    ],
+)
+def test_another_number_of_workers_is_said(tmp_path, caplog, tags, count, said):
+    run = journal.Journal(tmp_path)
+    run.append("run", tags=tags)
+    run.close()
+    reproduce.compare_workers(replace(fcnlab.compose([]), from_run=str(tmp_path)), count)
+    assert said in caplog.text
+    assert bool(caplog.text) == bool(said)

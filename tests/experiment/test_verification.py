@@ -13,8 +13,9 @@ from fcnlab import verify as module
 from fcnlab.core.errors import ConfigError, FcnlabError
 from fcnlab.experiment import run_record
 from fcnlab.experiment.run_record import RunRecord
-from fcnlab.experiment.verification import Replayed, compare, require_same_training
+from fcnlab.experiment.verification import Replayed, compare, replay, require_same_training
 from fcnlab.recording.journal import Journal
+from fcnlab.recording.tags import WORKERS_TAG
 
 HERE = {"fcnlab": "0.2.0", "git.commit": "a" * 40, "git.dirty": "false", "mindspore": "2.8.0", "numpy": "1.26.4"}
 HERE |= {"cpu": "EPYC", "kernels": "compiled", "platform": "Linux"}
@@ -235,3 +236,42 @@ def test_a_real_run_is_verified_by_a_stranger(tmp_path, uri, capsys):
     text = capsys.readouterr().out
     assert "The losses of 4 steps agree bit for bit." in text
     assert "The run is verified" in text
+
+
+def by_workers(**changes):
+    """Return the findings of 50 steps that two workers have trained, and one process now."""
+    record = replace(RECORD, losses=MANY, environment={**HERE, WORKERS_TAG: "2"})
+    return found(record, **{"steps": 50, "losses": {step: loss * 1.0001 for step, loss in MANY.items()}, **changes})
+
+
+def test_what_workers_trained_is_compared_within_the_tolerance():
+    findings = by_workers()
+    assert (findings["machine"].status, findings["losses"].status) == ("not checked", "agrees")
+    assert findings["machine"].text == (
+        "2 workers trained the run, and one process does here, so that bits cannot be checked, but a tolerance can."
+    )
+    elsewhere = by_workers(environment={**HERE, "cpu": "another"})["machine"].text
+    assert "here, and the machine is another one (cpu EPYC, here another), so that" in elsewhere
+    assert by_workers(losses={step: loss * 1.1 for step, loss in MANY.items()})["losses"].status == "differs"
+
+
+def test_what_workers_normalised_each_by_itself_is_not_compared():
+    findings = by_workers(has_local_statistics=True)
+    assert (findings["losses"].status, findings["metrics"].status) == ("not checked", "not checked")
+    assert "each worker normalised its share of a batch by itself" in findings["losses"].text
+    assert status(has_local_statistics=True)["losses"] == "agrees"  # of one process, then and now
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (["arch.norm=sync_batch"], 1),
+        (["arch.norm=batch"], 0),
+        (["arch.norm=batch", "optimizer.freeze=['*.gamma','*.beta']"], 1),
+    ],
+)
+def test_one_process_trains_again_what_workers_trained(tiny, words, made):
+    record = replace(RECORD, environment={WORKERS_TAG: "2"}, digests={})
+    config = tiny("trainer.parallel=data", "tracking=none", *words)
+    replayed, steps = replay(config, record, 1, lambda step: None)
+    assert (steps, [*replayed.losses], replayed.has_local_statistics) == (made, [1] * made, not made)

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import mindspore as ms
 import numpy as np
@@ -12,7 +13,7 @@ from mindspore import Tensor, nn
 from small_network import small_network
 
 from fcnlab.core.errors import ConfigError
-from fcnlab.core.workers import Message, Workers
+from fcnlab.core.workers import Message, WorkerLostError, Workers
 from fcnlab.data import Dataset, EvalLoader, Sample
 from fcnlab.data.loader import Batch
 from fcnlab.losses import CrossEntropy, Dice, Focal
@@ -162,6 +163,31 @@ def test_a_loss_that_is_not_finite_in_another_worker_is_everybodys():
     assert outcome.names == ("x",)
     for name, parameter in step.state().items():
         np.testing.assert_array_equal(parameter.asnumpy(), before[name])
+
+
+@pytest.mark.parametrize("text", ["Launch kernel failed: AllReduce-op7", "The AllGather timed out"])
+def test_a_worker_that_is_gone_within_a_forward_pass_leaves_the_last_whole_step(monkeypatch, text):
+    updates, step, _ = updates_of(0, 2, LOSSES["mean"], "batch")
+    before = {name: parameter.asnumpy().copy() for name, parameter in step.state().items()}
+    add = step.add
+
+    def fail(*inputs):
+        add(*inputs)
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(step, "add", fail)
+    with pytest.raises(WorkerLostError, match=r"statistics of arch\.norm=sync_batch could not be added up"):
+        updates.add(share_of(whole_batch(), 0, 2), 0)
+    updates.abandon()
+    for name, parameter in step.state().items():
+        np.testing.assert_array_equal(parameter.asnumpy(), before[name])
+
+
+def test_another_error_of_a_forward_pass_stays_what_it_is(monkeypatch):
+    updates, step, _ = updates_of(0, 2, LOSSES["mean"])
+    monkeypatch.setattr(step, "add", Mock(side_effect=RuntimeError("out of memory")))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        updates.add(share_of(whole_batch(), 0, 2), 0)
 
 
 def test_every_worker_takes_its_images_of_the_masks_of_the_whole_batch():
