@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
@@ -23,6 +24,9 @@ from fcnlab.core.errors import FcnlabError
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+_SECONDS_FOR_FIRST = 5.0
+"""How long another worker leaves worker 0 to say why neither can begin, before `msrun` ends that one."""
 
 
 class ConsoleHandler(logging.Handler):
@@ -148,7 +152,10 @@ def leave(code: int, reason: str) -> NoReturn:
     Of several workers, the first one speaks: the others have the same reason, or have reported theirs to it.
     """
     started = launch.current()
-    if started is None or started.rank == 0:
+    if started is None or not started.rank:  # a rank that is not known may be any, and then all say it
         print(f"fcnlab: {reason}", file=sys.stderr)
+    elif code == EXIT_ERROR and workers.current() is workers.ALONE:  # they have not met, so that neither knows more
+        interrupts.take_no_more()
+        time.sleep(_SECONDS_FOR_FIRST)
     workers.current().ends_with(code)
     sys.exit(code)

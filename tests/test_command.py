@@ -1,11 +1,14 @@
 """Every command ends alike: with an exit code that says why, and one line."""
 
 import signal
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from fcnlab import command
 from fcnlab.core import interrupts, memory
+from fcnlab.core.launch import Launch
 
 
 @pytest.fixture
@@ -54,3 +57,28 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(interrupts, "install", lambda: None)
     with pytest.raises(RuntimeError, match="a bug"):
         command.run(bug)
+
+
+@pytest.mark.parametrize(("rank", "says", "waits"), [(0, True, 0), (None, True, 0), (1, False, 1)])
+def test_before_workers_have_met_the_first_one_speaks_and_the_others_end_after_it(
+    ended_by_leave, monkeypatch, rank, says, waits
+):
+    monkeypatch.setattr(command.launch, "current", lambda: Launch("worker", rank, 2, 2, True, 1))
+    line, slept = ended_by_leave("trainer.batch_size=0: must be at least 1")
+    assert line == ("fcnlab: trainer.batch_size=0: must be at least 1\n" if says else "")
+    assert slept == waits
+
+
+@pytest.fixture
+def ended_by_leave(monkeypatch, capsys):
+    """A function that leaves with a reason, and returns what was printed and how often was waited."""
+    wait = Mock()
+    monkeypatch.setattr(command, "time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr(interrupts, "take_no_more", lambda: None)
+
+    def leave(reason):
+        with pytest.raises(SystemExit):
+            command.leave(command.EXIT_ERROR, reason)
+        return capsys.readouterr().err, wait.call_count
+
+    return leave

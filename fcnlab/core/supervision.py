@@ -26,6 +26,7 @@ from fcnlab.core.launch import Launch
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_BETWEEN_SIGNALS = 2.0
+_SECONDS_BETWEEN_LISTS = 1.0  # of all processes beside this one, each of which takes milliseconds
 _SECONDS_WITHOUT_WORKERS = 5.0
 _EXIT_ERROR = 1
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
@@ -104,9 +105,13 @@ def _worker_watch(child: int, launch: Launch) -> Callable[[], None]:
     The scheduler would wait for minutes for workers that have ended before they have registered.
     """
     own, seen, since = psutil.Process(), set(), time.monotonic()
+    listed = -math.inf
 
     def look() -> None:
-        nonlocal since
+        nonlocal since, listed
+        if time.monotonic() - listed < _SECONDS_BETWEEN_LISTS:
+            return
+        listed = time.monotonic()
         with suppress(psutil.Error):
             if own.ppid() == launch.launcher:
                 seen.update(_workers_beside(own))

@@ -34,6 +34,8 @@ _HEADER = struct.Struct("<cQ")
 _DATA, _ALIVE, _ERROR, _STOP = b"d", b"a", b"e", b"s"
 _SECONDS_BETWEEN_SIGNS = 5.0
 _SECONDS_TO_CONNECT = 60.0
+_SECONDS_FOR_FIRST = 90.0
+"""How long worker 0 may take to end after an error: it may have to send to MLflow until then."""
 _TOKEN_BYTES = 16
 
 
@@ -110,6 +112,13 @@ class Workers:
 
     def report(self, error: BaseException) -> None:
         """Tell worker 0 why this one ends early. Nothing is told if this is worker 0, or trains alone."""
+
+    def outlast_first(self, error: BaseException) -> None:
+        """Wait until worker 0 has ended, after an error that was reported.
+
+        As soon as another worker has ended, `msrun` ends worker 0, which would then say that it was terminated rather
+        than what the error is. Nothing is waited for if this is worker 0, or trains alone.
+        """
 
     def ends_with(self, code: int) -> None:
         """Set the exit code of a worker that ends early."""
@@ -213,6 +222,14 @@ class ConnectedWorkers(Workers):
         kind, text = (_STOP, "") if isinstance(error, KeyboardInterrupt) else (_ERROR, first_line(error))
         with suppress(WorkerLostError):
             self._send(0, _frame(kind, text.encode()), framed=True)
+
+    def outlast_first(self, error: BaseException) -> None:
+        if self.is_first or self._closed.is_set() or isinstance(error, WorkerLostError):
+            return
+        limit = time.monotonic() + _SECONDS_FOR_FIRST
+        with suppress(TrainingError):  # it has ended; until then it shows signs of life
+            while time.monotonic() < limit:
+                self._read(0)
 
     def ends_with(self, code: int) -> None:
         self.exit_code = code

@@ -68,6 +68,7 @@ def train(
             return _train(config, folder, overrides, callbacks, trial)
         except BaseException as error:
             workers.current().report(error)
+            workers.current().outlast_first(error)
             raise
 
 

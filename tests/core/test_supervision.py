@@ -5,9 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
+
+from fcnlab.core import supervision
+from fcnlab.core.launch import Launch
 
 PROGRAM = """
 import os, signal, sys, time
@@ -111,3 +116,13 @@ def test_a_worker_that_is_killed_is_named_in_one_line(start):
         "fcnlab: worker 1 was ended by SIGKILL, as the system does when memory runs out; the same command with "
         "resume=auto goes on from the last state\n"
     )
+
+
+def test_the_scheduler_lists_the_processes_beside_it_once_a_second(monkeypatch):
+    clock, listed = Mock(return_value=0.0), []
+    monkeypatch.setattr(supervision, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(supervision, "_workers_beside", lambda own: listed.append(clock.return_value) or [])
+    look = supervision._worker_watch(0, Launch("scheduler", None, 2, 2, True, os.getppid()))
+    for clock.return_value in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 2.0):
+        look()
+    assert listed == [0.0, 1.0, 2.0]

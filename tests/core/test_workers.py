@@ -96,6 +96,26 @@ def test_worker_0_gets_the_error_of_another_one(connected, monkeypatch):
         group[0].exchange()
 
 
+def test_a_worker_with_an_error_ends_after_worker_0(connected):
+    group = connected(2)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(group[1].outlast_first, ConfigError("trainer.batch_size=1"))
+        group[0]._send(1, b"what worker 0 still tells")
+        time.sleep(0.2)
+        assert not waiting.done()
+        end(group[0])
+        waiting.result(timeout=60)
+
+
+def test_nobody_waits_for_itself_for_the_dead_or_for_ever(connected, monkeypatch):
+    group = connected(2)
+    group[0].outlast_first(ConfigError("trainer.batch_size=1"))
+    group[1].outlast_first(WorkerLostError("worker 0 of 2 has been silent for too long"))
+    monkeypatch.setattr(workers, "_SECONDS_FOR_FIRST", 0.0)
+    group[1].outlast_first(ConfigError("trainer.batch_size=1"))
+    ALONE.outlast_first(ConfigError("trainer.batch_size=1"))
+
+
 def test_all_workers_stop_after_one_exchange(connected, monkeypatch):
     group = connected(3)
     monkeypatch.setattr(interrupts, "_pending", interrupts.Terminated())
