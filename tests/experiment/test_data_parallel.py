@@ -180,3 +180,14 @@ def test_a_start_that_does_not_fit_ends_at_once_with_one_line(tmp_path):
         assert len(said) == 1, output
         assert text in said[0]
         assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_an_error_that_all_workers_find_is_said_as_what_it_is(tmp_path):
+    words = ("optimizer=sgd", "optimizer.lr=1e30", "arch.norm=none", "trainer.mode=pynative")
+    process = start(tmp_path / "run", 2, *words)
+    output = process.communicate(timeout=SECONDS)[0]
+    assert process.returncode != 0
+    said = [line for line in output.splitlines() if line.startswith("fcnlab: ")]
+    assert len(said) == 1, output
+    assert "lower optimizer.lr" in said[0]
