@@ -349,3 +349,10 @@ def test_what_is_cut_off(tmp_path, name):
     content = path.read_bytes()
     for length in range(20, len(content) - 1, max(1, len(content) // 40)):
         refusal(write(tmp_path / "cut", content[:length]))
+
+
+def test_a_folder_is_no_file_and_the_message_says_which_one_is_meant(tmp_path):
+    with pytest.raises(CheckpointError, match=r": is a folder; give the file of weights, such as checkpoints/best"):
+        read(tmp_path)
+    with pytest.raises(CheckpointError, match=r"none\.pth: no such file of weights"):
+        read(tmp_path / "none.pth")

@@ -45,6 +45,11 @@ def read(path: Path) -> WeightsFile:
             message is one line.
     """
     try:
+        if path.is_dir():
+            raise CheckpointError(
+                f"{path}: is a folder; give the file of weights, such as checkpoints/best.safetensors in the folder of "
+                "a training"
+            )
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file of weights")
         file = _read(path)
