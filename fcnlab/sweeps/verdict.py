@@ -118,7 +118,7 @@ class Study:
         if self.failed is not None:
             return f"It is undecided whether {one} is better than {other}: {self.failed}."
         if look.mean == 0:
-            return f"{one} and {other} are tied {after}: they have the same mean {metric}."
+            return f"{one} and {other} are tied {after}: on average, both have the same {metric}."
         if look.decision == "different":
             return f"{one} is better than {other} by {amount}, {after}; all looks together err in {ALPHA:.0%} at most."
         if look.decision == "equivalent":
