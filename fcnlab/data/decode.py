@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from contextlib import suppress
 from io import BytesIO
@@ -32,7 +33,10 @@ EXTENSIONS = (
 )
 """The extensions of image and label files, in lower case: every reader takes these."""
 
-PIL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+PIL_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError),
+    *(TypeError, LookupError, ArithmeticError, struct.error),  # of a TIFF whose tags have other types, or are missing
+)
 """What PIL raises for a damaged file, which depends on the format and on where the damage is."""
 
 _LARGEST_FILE = 4 * 2**30  # bytes

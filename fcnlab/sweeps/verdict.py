@@ -118,7 +118,7 @@ class Study:
         if self.failed is not None:
             return f"It is undecided whether {one} is better than {other}: {self.failed}."
         if look.mean == 0:
-            return f"{one} and {other} are tied {after}: they have the same mean {metric}."
+            return f"{one} and {other} are tied {after}: on average, both have the same {metric}."
         if look.decision == "different":
             return f"{one} is better than {other} by {amount}, {after}; all looks together err in {ALPHA:.0%} at most."
         if look.decision == "equivalent":
@@ -213,11 +213,15 @@ def design(sweeper: Mapping[str, Any]) -> tuple[Design, float | None]:
     Raises:
         ConfigError: If a value is out of its range.
     """
-    ranges = {"max_pairs": (2, _MOST_PAIRS), "min_pairs": (2, sweeper.get("max_pairs"))}
-    for key, (least, most) in ranges.items():
+    for key in ("max_pairs", "min_pairs"):
         value = sweeper.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ConfigError(f"hydra.sweeper.{key}={value}: must be a whole number from {least} to {most}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= _MOST_PAIRS:
+            raise ConfigError(f"hydra.sweeper.{key}={value}: must be a whole number from 2 to {_MOST_PAIRS}")
+    if sweeper["max_pairs"] < sweeper["min_pairs"]:
+        raise ConfigError(
+            f"max_pairs={sweeper['max_pairs']}: is below hydra.sweeper.min_pairs={sweeper['min_pairs']}, the pairs "
+            "before the first look; raise max_pairs or lower hydra.sweeper.min_pairs"
+        )
     margin, spending, hope = (sweeper.get(key) for key in ("margin", "spending", "least_hope"))
     if margin is not None and not (_is_number(margin) and 0 < margin < math.inf):
         raise ConfigError(f"margin={margin}: must be a number above 0, the largest difference that does not matter")

@@ -226,3 +226,22 @@ def test_a_smaller_copy_before_a_label_is_no_label(tmp_path):
     np.testing.assert_array_equal(read_label(tmp_path / "one.tif", white=1), labels[0])
     for number in range(2):
         np.testing.assert_array_equal(read_label(Page(tmp_path / "two.tif", number), white=1), labels[number])
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, b"\x01\xff"), (2, b"\x02\x00"), (2, b"\x0c\x00"), (4, b"\x01\x01"), (8, b"\xff\xff\xff\xff")],
+)
+def test_a_label_with_a_damaged_tag_is_read_or_refused_in_a_line(tmp_path, place, value):
+    path = tmp_path / "label.tif"
+    Image.fromarray(np.eye(40, dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    start = int.from_bytes(whole[4:8], "little")
+    tags, refused = int.from_bytes(whole[start : start + 2], "little"), 0
+    for at in range(start + 2, start + 2 + 12 * tags, 12):
+        path.write_bytes(whole[: at + place] + value + whole[at + place + len(value) :])
+        try:
+            read_label(path, white=255)
+        except DataError as error:
+            refused += "\n" not in str(error)
+    assert refused > 0

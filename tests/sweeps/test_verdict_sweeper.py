@@ -125,7 +125,7 @@ def test_a_recipe_may_state_the_first_seed(tmp_path):
         (["arch=fcn16s,fcn8s", "seed=1,2"], {}, "seed: hydra/sweeper=verdict chooses the seeds by itself"),
         (["optimizer.lr=interval(0.1,1)"], {}, "takes two values, and no range"),
         (["arch=fcn16s,fcn8s"], {"margin": 0}, "margin=0: must be a number above 0"),
-        (["arch=fcn16s,fcn8s"], {"min_pairs": 13}, r"min_pairs=13: must be a whole number from 2 to 12"),
+        (["arch=fcn16s,fcn8s"], {"min_pairs": 13}, r"^max_pairs=12: is below hydra\.sweeper\.min_pairs=13, "),
         (["arch=fcn16s,fcn8s"], {"max_pairs": 1}, "max_pairs=1: must be a whole number from 2 to 100"),
         (["arch=fcn16s,fcn8s"], {"least_hope": 1.0}, "least_hope=1.0: must be a number from 0 to below 1"),
     ],
