@@ -18,7 +18,7 @@ import fcnlab
 from fcnlab import kernels
 from fcnlab.config import MEDIAN_FREQUENCY, Config, keys_with, options
 from fcnlab.config.roles import Role
-from fcnlab.config.schema import ArchConfig, FCNConfig, FolderConfig
+from fcnlab.config.schema import ArchConfig, FCNConfig, FolderConfig, TrainerConfig
 from fcnlab.core import workers
 from fcnlab.core.errors import ConfigError, DataError
 from fcnlab.core.processor import describe_cpu
@@ -244,12 +244,29 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep 
         recompute_blocks(given)  # whose blocks now hold the cells of another precision, too
     if trainer.amp in SCALED_LEVELS:
         loss_scale = LossScale(trainer.loss_scale, trainer.loss_scale_window)
+    else:
+        _refuse_loss_scale(trainer)
     step = TrainStep if trainer.accumulate == 1 else AccumulatedStep
     guarded = trainer.skip_nonfinite > 0 or loss_scale is not None
     arguments = (network, build_loss(config), optimizer, trainer.clip_norm, guarded, frozen)
     if trainer.parallel == "data":
         return ParallelStep(*arguments, batch_size=trainer.batch_size, workers=workers.current())
     return step(*arguments, loss_scale)
+
+
+def _refuse_loss_scale(trainer: TrainerConfig) -> None:
+    """Refuse another scale of the loss than the default one where no loss is scaled.
+
+    Raises:
+        ConfigError: It names the key.
+    """
+    for key in ("loss_scale", "loss_scale_window"):
+        value = getattr(trainer, key)
+        if value != getattr(TrainerConfig, key):
+            raise ConfigError(
+                f"trainer.{key}={value:g}: trainer.amp={trainer.amp} scales no loss; leave the key out, or choose "
+                f"trainer.amp={', '.join(SCALED_LEVELS[:-1])} or {SCALED_LEVELS[-1]}"
+            )
 
 
 def build_loss(config: Config) -> nn.Cell:

@@ -10,8 +10,10 @@ from mindspore import Tensor
 from scripted_training import Scripted, Step, make
 from small_network import small_network
 
+from fcnlab.config import compose
 from fcnlab.core.errors import ConfigError, TrainingError
 from fcnlab.data.loader import Batch
+from fcnlab.experiment.assembly import build_network, build_step
 from fcnlab.losses import CrossEntropy
 from fcnlab.training.accumulation import AccumulatedStep
 from fcnlab.training.dropout import DropoutMasks
@@ -51,6 +53,15 @@ def test_the_scale_stays_between_its_bounds():
 def test_a_scale_that_would_round_or_is_out_of_range_is_refused(initial):
     with pytest.raises(ConfigError, match=r"trainer.loss_scale=.*: give a power of two"):
         LossScale(initial)
+
+
+@pytest.mark.parametrize("words", [["trainer.loss_scale=1024"], ["trainer.amp=bf16", "trainer.loss_scale_window=5"]])
+def test_a_scale_that_nothing_uses_is_refused(words):
+    config = compose(["arch=fcn32s", "arch.width=0.03125", *words])
+    with pytest.raises(
+        ConfigError, match=r"trainer\.loss_scale\w*=\d+: trainer\.amp=\w+ scales no loss; leave the key out"
+    ):
+        build_step(config, build_network(config))
 
 
 def test_a_state_holds_the_scale(tmp_path):
