@@ -19,6 +19,7 @@ from fcnlab import compose
 from fcnlab.core.cache_folder import cache_folder
 from fcnlab.core.errors import CheckpointError, ConfigError
 from fcnlab.core.locks import waited_for
+from fcnlab.core.processor import usable_processors
 
 # The machine may be shared: no test fails because an example, or drawing it, took long.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,6 +50,11 @@ TINY = [
     "trainer.batch_size=4",
     "trainer.eval_every=1",
 ]
+
+
+def pytest_xdist_auto_num_workers():
+    """Start one worker more than there are processors, since tests wait for their child processes and the disk."""
+    return usable_processors() + 1
 
 
 def made_once(tmp_path_factory, name, make):

@@ -19,6 +19,7 @@ GUARDED = {
     "core/locks.py": "fcntl is imported where there is one",
     "core/memory.py": "a limit is asked for where there is resource",
     "core/owned_folder.py": "the owner is asked where files have one",
+    "core/supervision.py": "workers are supervised where a process can fork",
     "core/processor.py": "sched_getaffinity is asked where there is one",
     "data/file_times.py": "no file system is known without device numbers",
     "data/mindrecord.py": "pread is used where there is one",

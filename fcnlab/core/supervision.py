@@ -41,6 +41,8 @@ def fork(launch: Launch) -> None:
     Args:
         launch: How ``msrun`` started this process, in which no other thread may run yet.
     """
+    if not hasattr(os, "fork"):  # nothing supervises the process then
+        return
     leash, held = os.pipe()
     child = os.fork()
     if child == 0:

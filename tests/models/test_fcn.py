@@ -232,7 +232,7 @@ def test_dropout_acts_in_training_only():
         ({"num_classes": 2.5}, "dataset.num_classes must be an integer of at least 2, not 2.5"),
         ({"width": 0}, "arch.width must be a number above 0, not 0"),
         ({"width": float("nan")}, "arch.width must be a number above 0, not nan"),
-        ({"norm": "layer"}, "arch.norm must be one of batch, group, none, not 'layer'"),
+        ({"norm": "layer"}, "arch.norm must be one of batch, sync_batch, group, none, not 'layer'"),
         ({"dropout": 1.0}, "arch.dropout must be a number from 0 to below 1, not 1.0"),
         ({"in_channels": 0}, "dataset.channels must be an integer of at least 1, not 0"),
         ({"seed": -1}, "seed must be an integer of at least 0, not -1"),
