@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore import ParameterTuple, Tensor, nn, ops
 
-from fcnlab.core.errors import ConfigError
-from fcnlab.losses import AccumulatedLoss
+from fcnlab.training.added_gradients import AddedGradients, require_sum
 from fcnlab.training.loss_scaling import LossScale
-from fcnlab.training.step import GradientCheck, Update, moving_statistics, set_moving_statistics, trained_state
+from fcnlab.training.step import GradientCheck, Update
 
 
 class _Share(nn.Cell):
@@ -82,7 +81,7 @@ class _Application(nn.Cell):
         return self.update(loss, self.gradients, learning_rate)
 
 
-class AccumulatedStep:
+class AccumulatedStep(AddedGradients):
     """Updates a network's parameters on several batches as if they were one, but for what batch norm makes of each.
 
     The gradient of a mean over the pixels of all batches is not the mean of the batches' gradients, since batches
@@ -115,25 +114,9 @@ class AccumulatedStep:
         frozen: Collection[str] = (),
         loss_scale: LossScale | None = None,
     ) -> None:
-        if not isinstance(loss, AccumulatedLoss):
-            raise ConfigError(
-                f"trainer.accumulate: the gradients of {type(loss).__name__} for several batches do not add up to that "
-                "for one large batch, since it is no mean or sum over pixels; take loss=cross_entropy or loss=focal, "
-                "or trainer.accumulate=1"
-            )
-        self.network = network
-        self.loss = loss
-        self.optimizer = optimizer
+        require_sum(loss, "trainer.accumulate", "several batches", "one large batch", "trainer.accumulate=1")
+        super().__init__(network, loss, optimizer, frozen)
         self.loss_scale = loss_scale
-        self._frozen = tuple(frozen)
-        self._gradients = ParameterTuple(
-            Parameter(
-                Tensor.from_numpy(np.full(parameter.shape, 0, np.float32)),
-                name=f"accumulated.{parameter.name}",
-                requires_grad=False,
-            )
-            for parameter in optimizer.parameters
-        )
         self.addition = _Addition(_Share(network, loss, loss_scale), optimizer.parameters, self._gradients, guarded)
         self.application = _Application(Update(optimizer, clip_norm, guarded), self._gradients)
 
@@ -174,23 +157,6 @@ class AccumulatedStep:
         """Compile everything for batches like these."""
         compiler(self.addition, images, labels, *_history(None), *masks)
         compiler(self.application, Tensor(0.0, ms.float32), Tensor(0.0, ms.float32))
-
-    def forget(self) -> None:
-        """Forget the batches that were added, whose gradients may not be finite."""
-        for gradient in self._gradients:
-            gradient.set_data(Tensor(np.zeros(gradient.shape, np.float32)))
-
-    def state(self) -> dict[str, Parameter]:
-        """Return what `fcnlab.training.step.trained_state` does."""
-        return trained_state(self.addition.share, self.optimizer)
-
-    def statistics(self) -> dict[str, np.ndarray]:
-        """Return what `fcnlab.training.step.moving_statistics` does."""
-        return moving_statistics(self.network, self._frozen)
-
-    def set_statistics(self, statistics: dict[str, np.ndarray]) -> None:
-        """Set the parameters that `statistics` has copied."""
-        set_moving_statistics(self.network, statistics)
 
 
 def _history(before: np.ndarray | None) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import mindspore as ms
@@ -11,13 +11,12 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from fcnlab.core import interrupts
-from fcnlab.core.errors import ConfigError, TrainingError
+from fcnlab.core.errors import TrainingError
 from fcnlab.core.workers import WorkerLostError, Workers
-from fcnlab.losses import AccumulatedLoss
 from fcnlab.models.layers import is_synchronised
-from fcnlab.training.dropout import DropoutMasks
-from fcnlab.training.step import GradientCheck, Update, moving_statistics, set_moving_statistics, trained_state
-from fcnlab.training.updates import Outcome, examples, is_void
+from fcnlab.training.added_gradients import AddedGradients, require_sum
+from fcnlab.training.step import GradientCheck, Update
+from fcnlab.training.updates import AddedUpdates, Outcome, examples, is_void
 
 if TYPE_CHECKING:
     from fcnlab.data.loader import Batch
@@ -162,7 +161,7 @@ class _Application(nn.Cell):
         return self.update(loss, sums[:count], learning_rate)
 
 
-class ParallelStep:
+class ParallelStep(AddedGradients):
     """Updates the parameters of all workers from their shares of one batch, or of several.
 
     A worker adds up the gradients of the *sum* of its pixels' losses. The sums of all workers, divided by what the
@@ -200,26 +199,10 @@ class ParallelStep:
         batch_size: int,
         workers: Workers,
     ) -> None:
-        if not isinstance(loss, AccumulatedLoss):
-            raise ConfigError(
-                f"trainer.parallel=data: the gradients of {type(loss).__name__} for the workers' shares do not add up "
-                "to that for the whole batch, since it is no mean or sum over pixels; take loss=cross_entropy or "
-                "loss=focal, or trainer.parallel=none"
-            )
-        self.network = network
-        self.loss = loss
-        self.optimizer = optimizer
+        require_sum(loss, "trainer.parallel=data", "the workers' shares", "the whole batch", "trainer.parallel=none")
+        super().__init__(network, loss, optimizer, frozen)
         self.batch_size = batch_size
         self.workers = workers
-        self._frozen = tuple(frozen)
-        self._gradients = ParameterTuple(
-            Parameter(
-                Tensor.from_numpy(np.full(parameter.shape, 0, np.float32)),
-                name=f"accumulated.{parameter.name}",
-                requires_grad=False,
-            )
-            for parameter in optimizer.parameters
-        )
         self.addition = _Addition(_Share(network, loss, batch_size), optimizer.parameters, self._gradients, guarded)
         self.application = _Application(
             Update(optimizer, clip_norm, guarded), self._gradients, local_statistics(network, frozen)
@@ -261,25 +244,8 @@ class ParallelStep:
         compiler(self.addition, images, labels, Tensor(0.0, ms.float32), *masks)
         compiler(self.application, *[Tensor(0.0, ms.float32)] * 4)
 
-    def forget(self) -> None:
-        """Forget the shares that were added, whose gradients may not be finite."""
-        for gradient in self._gradients:
-            gradient.set_data(Tensor(np.zeros(gradient.shape, np.float32)))
 
-    def state(self) -> dict[str, Parameter]:
-        """Return what `fcnlab.training.step.trained_state` does."""
-        return trained_state(self.addition.share, self.optimizer)
-
-    def statistics(self) -> dict[str, np.ndarray]:
-        """Return what `fcnlab.training.step.moving_statistics` does."""
-        return moving_statistics(self.network, self._frozen)
-
-    def set_statistics(self, statistics: Mapping[str, np.ndarray]) -> None:
-        """Set the parameters that `statistics` has copied."""
-        set_moving_statistics(self.network, dict(statistics))
-
-
-class ParallelUpdates:
+class ParallelUpdates(AddedUpdates):
     """Makes each update from the workers' shares of one batch, or of several.
 
     All workers come to the same outcome. If the loss or the gradient of one share is not finite, there is no update.
@@ -290,32 +256,23 @@ class ParallelUpdates:
         ignore_index: The label of void pixels.
     """
 
-    def __init__(self, step: ParallelStep, masks: DropoutMasks, ignore_index: int) -> None:
-        self._step = step
-        self._masks = masks
-        self._ignore_index = ignore_index
-        self._begin()
+    _step: ParallelStep
 
     def _begin(self) -> None:
-        self._statistics: dict[str, np.ndarray] | None = None
+        super()._begin()
         self._sums = np.zeros(2)
-        self._names: tuple[str, ...] = ()
-        self._batches = 0
         self._added = False
-        self._at_fault: Outcome | None = None
 
     def add(self, batch: Batch, number: int) -> None:
         """Take this worker's share of a batch into the update; see `fcnlab.training.updates.Updates`."""
-        part, self._batches = self._batches, self._batches + 1
-        self._names += batch.names
+        part = self._count(batch)
         self._pixels = self._step.batch_size * batch.labels[0].size
         void = is_void(batch.labels, self._ignore_index)
         # All workers compute a batch, or none does: synchronised statistics are those of all shares. They also begin
         # it together, since MindSpore's collective waits for no worker that is half a minute late.
         if all(message.content for message in self._step.workers.exchange(void)):
             return
-        if self._statistics is None:
-            self._statistics = self._step.statistics()
+        self._keep_statistics()
         masks = self._share_of_masks(number, batch.images.shape, part)
         try:
             sums = self._step.add(Tensor(batch.images), Tensor(batch.labels), not self._added, *masks)
@@ -344,11 +301,7 @@ class ParallelUpdates:
         else:
             outcome = Outcome(self._apply(sum(message.arrays[0] for message in messages), learning_rate), names)
             interrupts.halt_if_exiting()
-        if math.isfinite(outcome.loss):
-            self._begin()
-        else:
-            self.abandon()
-        return outcome
+        return self._ended(outcome)
 
     def _apply(self, sums: np.ndarray, learning_rate: float) -> float:
         try:
@@ -360,13 +313,6 @@ class ParallelUpdates:
                 "a worker has ended or is stopped, so that the gradients could not be added up; resume=... goes on "
                 "from the last state"
             ) from error
-
-    def abandon(self) -> None:
-        """Leave the parameters as they were before the first batch of an update that is not finished."""
-        if self._statistics is not None:
-            self._step.set_statistics(self._statistics)
-            self._step.forget()
-        self._begin()
 
     def compile(self, compiler: Compiler, images: tuple[int, int, int, int]) -> None:
         """Compile everything for this worker's shares of batches of images of a shape."""

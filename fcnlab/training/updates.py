@@ -11,6 +11,7 @@ from mindspore import Tensor
 
 from fcnlab.core import interrupts
 from fcnlab.training.accumulation import AccumulatedStep
+from fcnlab.training.added_gradients import AddedGradients
 from fcnlab.training.dropout import DropoutMasks
 from fcnlab.training.step import TrainStep
 
@@ -96,7 +97,58 @@ class SingleUpdates:
         compiler(self._step, *examples(images), Tensor(0.0, ms.float32), *self._masks(0, images))
 
 
-class AccumulatedUpdates:
+class AddedUpdates:
+    """What updates have in common that add up the gradients of several batches, or of several workers' shares.
+
+    Args:
+        step: The step that adds them up.
+        masks: Draws the dropout masks.
+        ignore_index: The label of void pixels.
+    """
+
+    _step: AddedGradients
+
+    def __init__(self, step: AddedGradients, masks: DropoutMasks, ignore_index: int) -> None:
+        self._step = step
+        self._masks = masks
+        self._ignore_index = ignore_index
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin the next update."""
+        self._statistics: dict[str, np.ndarray] | None = None
+        self._names: tuple[str, ...] = ()
+        self._batches = 0
+        self._at_fault: Outcome | None = None
+
+    def _count(self, batch: Batch) -> int:
+        """Count a batch of the update and its images, and return the batch's number, from 0."""
+        self._names += batch.names
+        self._batches += 1
+        return self._batches - 1
+
+    def _keep_statistics(self) -> None:
+        """Keep the moving statistics of before the update, unless they are kept already."""
+        if self._statistics is None:
+            self._statistics = self._step.statistics()
+
+    def _ended(self, outcome: Outcome) -> Outcome:
+        """Begin the next update after an outcome, and undo what a step that was not made has changed."""
+        if math.isfinite(outcome.loss) and not outcome.overflow:
+            self._begin()
+        else:
+            self.abandon()
+        return outcome
+
+    def abandon(self) -> None:
+        """Leave the parameters as they were before the first batch of an update that is not finished."""
+        if self._statistics is not None:
+            self._step.set_statistics(self._statistics)
+            self._step.forget()
+        self._begin()
+
+
+class AccumulatedUpdates(AddedUpdates):
     """Makes each update from several batches, as if these were one.
 
     If the loss or the gradient of a batch is not finite, there is no update from the others either: that of the large
@@ -108,30 +160,21 @@ class AccumulatedUpdates:
         ignore_index: The label of void pixels.
     """
 
-    def __init__(self, step: AccumulatedStep, masks: DropoutMasks, ignore_index: int) -> None:
-        self._step = step
-        self._masks = masks
-        self._ignore_index = ignore_index
-        self._begin()
+    _step: AccumulatedStep
 
     def _begin(self) -> None:
-        self._statistics: dict[str, np.ndarray] | None = None
+        super()._begin()
         self._sums: np.ndarray | None = None
-        self._names: tuple[str, ...] = ()
-        self._batches = 0
-        self._at_fault: Outcome | None = None
 
     @property
     def _is_scaled(self) -> bool:
         return self._step.loss_scale is not None
 
     def add(self, batch: Batch, number: int) -> None:
-        part, self._batches = self._batches, self._batches + 1
-        self._names += batch.names
+        part = self._count(batch)
         if self._at_fault is not None or is_void(batch.labels, self._ignore_index):
             return
-        if self._statistics is None:
-            self._statistics = self._step.statistics()
+        self._keep_statistics()
         masks = self._masks(number, batch.images.shape, part)
         sums = self._step.add(Tensor(batch.images), Tensor(batch.labels), self._sums, *masks)
         interrupts.halt_if_exiting()
@@ -152,17 +195,7 @@ class AccumulatedUpdates:
                 outcome = Outcome(self._step.value(self._sums), self._names, overflow=True)
             else:
                 outcome = Outcome(loss, self._names)
-        if math.isfinite(outcome.loss) and not outcome.overflow:
-            self._begin()
-        else:
-            self.abandon()
-        return outcome
-
-    def abandon(self) -> None:
-        if self._statistics is not None:
-            self._step.set_statistics(self._statistics)
-            self._step.forget()
-        self._begin()
+        return self._ended(outcome)
 
     def compile(self, compiler: Compiler, images: tuple[int, int, int, int]) -> None:
         self._step.compile(compiler, *examples(images), *self._masks(0, images))

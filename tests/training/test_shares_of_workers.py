@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import mindspore as ms
 import numpy as np
 import pytest
+from added_losses import LOSSES, VOID, WEIGHTS
 from hypothesis import given
 from hypothesis import strategies as st
 from mindspore import Tensor, nn
@@ -16,21 +17,13 @@ from fcnlab.core.errors import ConfigError
 from fcnlab.core.workers import Message, WorkerLostError, Workers
 from fcnlab.data import Dataset, EvalLoader, Sample
 from fcnlab.data.loader import Batch
-from fcnlab.losses import CrossEntropy, Dice, Focal
+from fcnlab.losses import CrossEntropy, Dice
 from fcnlab.training import parallel
 from fcnlab.training.dropout import DropoutMasks
 from fcnlab.training.evaluation import Evaluator
 from fcnlab.training.optimizers import SGD
 from fcnlab.training.parallel import ParallelStep, ParallelUpdates, bundles
 from fcnlab.training.step import TrainStep
-
-VOID, WEIGHTS = 255, [1.0, 7.0]
-LOSSES = {
-    "mean": lambda: CrossEntropy(VOID, 2),
-    "weighted mean": lambda: CrossEntropy(VOID, 2, WEIGHTS),
-    "weighted sum": lambda: CrossEntropy(VOID, 2, WEIGHTS, "sum"),
-    "focal": lambda: Focal(VOID, 2, WEIGHTS, 2.0),
-}
 
 
 class Played(Workers):
