@@ -100,29 +100,19 @@ def norm_relu(pool: bool) -> NormReluOperators | None:
 
 @cache
 def _norm_relu(path: Path, name: str) -> NormReluOperators:
-    gradient_sums = _operator(path, f"{name}_sums", 5)
-    input_gradient = _operator(path, f"{name}_input_gradient", 6)
-    rows = ops.Unstack(axis=0, num=2)
+    def own(images: Any, sums: Any) -> Any:
+        return sums
 
-    def backward_by_batch(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
-        sums = gradient_sums(images, gradient, statistics, gamma, beta)
-        of_images = input_gradient(images, gradient, statistics, gamma, beta, sums)
-        of_beta, of_gamma = rows(sums)
-        return of_images, ops.zeros_like(statistics), of_gamma, of_beta
-
-    def backward_by_constants(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
-        sums = gradient_sums(images, gradient, statistics, gamma, beta)
-        of_images = input_gradient(images, gradient, statistics, gamma, beta, ops.zeros_like(sums))
-        of_beta, of_gamma = rows(sums)
-        return of_images, ops.zeros_like(statistics), of_gamma, of_beta
+    def none(images: Any, sums: Any) -> Any:
+        return ops.zeros_like(sums)
 
     def no_gradient(images: Any, output: Any, gradient: Any) -> tuple:
         return (ops.zeros_like(images),)
 
     return NormReluOperators(
         _operator(path, "channel_statistics", 1, no_gradient),
-        _operator(path, name, 4, backward_by_batch),
-        _operator(path, name, 4, backward_by_constants),
+        _operator(path, name, 4, _norm_relu_backward(path, name, own)),
+        _operator(path, name, 4, _norm_relu_backward(path, name, none)),
     )
 
 
@@ -137,22 +127,37 @@ def norm_relu_of_workers(pool: bool) -> Primitive | None:
 
 @cache
 def _norm_relu_of_workers(path: Path, name: str) -> Primitive:
-    gradient_sums = _operator(path, f"{name}_sums", 5)
-    input_gradient = _operator(path, f"{name}_input_gradient", 6)
-    rows = ops.Unstack(axis=0, num=2)
     all_reduce = ops.AllReduce()
 
-    def backward(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
-        sums = gradient_sums(images, gradient, statistics, gamma, beta)
+    def of_workers(images: Any, sums: Any) -> Any:
         own = images.shape[0] * images.shape[2] * images.shape[3]
         total = all_reduce(ops.concat((sums.reshape(-1), ops.fill(sums.dtype, (1,), own))))
         # The operator divides by the pixels of this worker, and the mean is that over the pixels of all workers.
-        means = total[:-1].reshape(sums.shape) * (own / total[-1])
-        of_images = input_gradient(images, gradient, statistics, gamma, beta, means)
+        return total[:-1].reshape(sums.shape) * (own / total[-1])
+
+    return _operator(path, name, 4, _norm_relu_backward(path, name, of_workers))
+
+
+def _norm_relu_backward(path: Path, name: str, through_statistics: Callable) -> Callable:
+    """Return the backward pass of the normalisation.
+
+    Args:
+        path: The library.
+        name: The operator's name.
+        through_statistics: From the images and the sums over the pixels that beta's and gamma's gradients are (2 x C)
+            to the sums that reach the images through the statistics.
+    """
+    gradient_sums = _operator(path, f"{name}_sums", 5)
+    input_gradient = _operator(path, f"{name}_input_gradient", 6)
+    rows = ops.Unstack(axis=0, num=2)
+
+    def backward(images: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
+        sums = gradient_sums(images, gradient, statistics, gamma, beta)
+        of_images = input_gradient(images, gradient, statistics, gamma, beta, through_statistics(images, sums))
         of_beta, of_gamma = rows(sums)
         return of_images, ops.zeros_like(statistics), of_gamma, of_beta
 
-    return _operator(path, name, 4, backward)
+    return backward
 
 
 def _operator(path: Path, function: str, inputs: int, backward: Callable | None = None) -> Primitive:
