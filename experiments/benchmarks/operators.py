@@ -89,6 +89,28 @@ def upsampling_layers(classes: list[int], size: int) -> Iterator[Layer]:
             yield Layer(f"{stride}-fold, {channels} classes, {side}²", upsampling, channels, side, operations)
 
 
+def losses(classes: list[int], size: int, batch: int) -> Iterator[Layer]:
+    """Yield the cross-entropy of logits as large as the images."""
+    import mindspore as ms
+    from mindspore import nn
+
+    from fcnlab.losses import CrossEntropy
+
+    class Labelled(nn.Cell):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.loss = CrossEntropy(255, channels)
+            labels = np.random.default_rng(0).integers(0, channels, (batch, size, size))
+            # A constant would be computed with when the graph is compiled.
+            self.labels = ms.Parameter(ms.Tensor(labels, ms.int32), requires_grad=False)
+
+        def construct(self, logits: ms.Tensor) -> ms.Tensor:
+            return self.loss(logits, self.labels)
+
+    for channels in classes:
+        yield Layer(f"cross-entropy, {channels} classes, {size}²", partial(Labelled, channels), channels, size, None)
+
+
 def by_turns(calls: list[Callable[[], Any]], rounds: int) -> list[float]:
     """Call each in turn, and return its median seconds."""
     import mindspore as ms
@@ -108,8 +130,8 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0, help="factor on the channels")
     parser.add_argument("--batch", type=int, default=2, help="images of a batch")
     parser.add_argument("--size", type=int, default=256, help="side of an image in pixels")
-    parser.add_argument("--classes", type=int, nargs="+", default=[2, 21], help="channels of the upsampling layers")
-    parser.add_argument("--only", choices=("encoder", "coarse", "upsampling"), help="time only these layers")
+    parser.add_argument("--classes", type=int, nargs="+", default=[2, 21], help="channels of upsampling and loss")
+    parser.add_argument("--only", choices=("encoder", "coarse", "upsampling", "loss"), help="time only these layers")
     parser.add_argument("--rounds", type=int, default=7, help="timed calls of each")
     arguments = parser.parse_args()
 
@@ -127,7 +149,7 @@ def main() -> None:
     def timed(cells: list[Any], images: ms.Tensor) -> list[float]:
         forward = [lambda cell=cell: cell(images) for cell in cells]
         # Not `ms.grad`, which leaves out a forward pass whose output no gradient needs.
-        gradients = [ms.value_and_grad(cell, 0, cell.trainable_params()) for cell in cells]
+        gradients = [ms.value_and_grad(cell, 0, cell.trainable_params() or None) for cell in cells]
         backward = [lambda gradient=gradient: gradient(images) for gradient in gradients]
         return [1000 * seconds for seconds in by_turns(forward + backward, arguments.rounds)]
 
@@ -135,6 +157,7 @@ def main() -> None:
         "encoder": encoder_layers(arguments.width, arguments.size),
         "coarse": coarse_layers(arguments.width, arguments.size),
         "upsampling": upsampling_layers(arguments.classes, arguments.size),
+        "loss": losses(arguments.classes, arguments.size, arguments.batch),
     }
     print("| layer | stock, forward | compiled | GFLOP/s | stock, forward and backward | compiled | ratio |")
     print("|---|---|---|---|---|---|---|")

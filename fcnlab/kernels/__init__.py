@@ -1,8 +1,8 @@
 """Operators in C++ where MindSpore's own are slow on a CPU, compiled by the machine's compiler on first use.
 
-`fcnlab.models` asks here for operators, and uses MindSpore's wherever it gets None: on Ascend, without a C++ compiler,
-on other systems than Linux, with ``FCNLAB_KERNELS=0`` in the environment, and within `stock_operators`. Both kinds are
-timed shape by shape in ``experiments/benchmarks``.
+`fcnlab.models` and `fcnlab.losses` ask here for operators, and use MindSpore's wherever they get None: on Ascend,
+without a C++ compiler, on other systems than Linux, with ``FCNLAB_KERNELS=0`` in the environment, and within
+`stock_operators`. Both kinds are timed shape by shape in ``experiments/benchmarks``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from fcnlab.kernels.operators import (
     NormReluOperators,
     convolution3x3,
+    cross_entropy,
     direct_convolution,
     norm_relu,
     norm_relu_of_workers,
@@ -20,6 +21,7 @@ from fcnlab.kernels.selection import describe, library, stock_operators
 __all__ = [
     "NormReluOperators",
     "convolution3x3",
+    "cross_entropy",
     "describe",
     "direct_convolution",
     "library",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,17 +160,41 @@ def _norm_relu_backward(path: Path, name: str, through_statistics: Callable) -> 
     return backward
 
 
-def _operator(path: Path, function: str, inputs: int, backward: Callable | None = None) -> Primitive:
-    """Return a function of the library over float32 tensors, with one output, as a primitive.
+def cross_entropy() -> Primitive | None:
+    """Return the softmax cross-entropy of each pixel, or None to use MindSpore's operators.
+
+    It takes logits (N x C x H x W, float32) and labels (N x H x W, int32), and returns N x H x W, float32. A label that
+    is not 0 to C - 1 has the loss 0 and the gradient 0.
+    """
+    path = library()
+    return path and _cross_entropy(path)
+
+
+@cache
+def _cross_entropy(path: Path) -> Primitive:
+    labelled = (DataType.F32_Default, DataType.I32_Default)
+    logits_gradient = _operator(path, "cross_entropy_logits_gradient", (*labelled, DataType.F32_Default))
+
+    def backward(logits: Any, labels: Any, output: Any, gradient: Any) -> tuple[Any, Any]:
+        return logits_gradient(logits, labels, gradient), ops.zeros_like(labels)
+
+    return _operator(path, "cross_entropy", labelled, backward)
+
+
+def _operator(path: Path, function: str, inputs: int | Sequence[Any], backward: Callable | None = None) -> Primitive:
+    """Return a function of the library with one output, which is float32, as a primitive.
+
+    The inputs are as many float32 tensors, or tensors of these types.
 
     The library infers the shape too (``<function>InferShape``), since MindSpore takes no Python function for a dynamic
     height and width. The registration has a name, since MindSpore confuses unnamed operators when it loads a compiled
     graph.
     """
     registration = CustomRegOp(function)
-    for index in range(inputs):
+    types = [DataType.F32_Default] * inputs if isinstance(inputs, int) else inputs
+    for index in range(len(types)):
         registration = registration.input(index, f"input{index}")
-    registration = registration.output(0, "output").dtype_format(*[DataType.F32_Default] * (inputs + 1)).target("CPU")
+    registration = registration.output(0, "output").dtype_format(*types, DataType.F32_Default).target("CPU")
     return ops.Custom(
         f"{path}:{function}",
         None,

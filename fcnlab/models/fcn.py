@@ -49,7 +49,7 @@ class DropoutNetwork(nn.Cell):
         return super().__call__(images) if masks is None else super().__call__(images, masks)
 
     def _drop(self, features: Tensor, masks: Tensor | None, layer: int) -> Tensor:
-        if masks is None and not self.training:
+        if masks is None and (not self.training or self.dropout == 0):
             return features
         if masks is None:
             # `nn.Dropout` would have a random seed of its own, even in a graph that draws nothing.

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from fcnlab import kernels
 from fcnlab.core.errors import ConfigError
 from fcnlab.losses import CrossEntropy
 
@@ -50,6 +51,18 @@ def test_value_and_gradient_follow_the_formula(mode, class_weights, ignore_index
     logits, labels = batch(ignore_index)
     value, gradient = value_and_gradient(CrossEntropy(ignore_index, 4, class_weights), logits, labels)
     expected_value, expected_gradient = by_formula(logits, labels, ignore_index, class_weights)
+    assert value == pytest.approx(expected_value, rel=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
+
+
+@CLASS_WEIGHTS
+def test_mindspores_operators_follow_the_formula(class_weights):
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    logits, labels = batch()
+    with kernels.stock_operators():
+        loss = CrossEntropy(VOID, 4, class_weights)
+    value, gradient = value_and_gradient(loss, logits, labels)
+    expected_value, expected_gradient = by_formula(logits, labels, VOID, class_weights)
     assert value == pytest.approx(expected_value, rel=1e-5)
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
 
