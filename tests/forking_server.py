@@ -14,6 +14,7 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 
 MODULES = (
     "fcnlab.train",
@@ -130,6 +131,7 @@ def run(request, kept):
     for name in set(os.environ) - set(environment):
         del os.environ[name]
     os.environ.update(environment)
+    tempfile.tempdir = None  # TMPDIR may be another one
     os.chdir(request["folder"])
     sys.path[:0] = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
     words = request["words"]

@@ -63,7 +63,7 @@ def test_bash_puts_the_candidates_in_the_place_of_what_readline_replaces(tmp_pat
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=1800,
     )
     assert done.stdout.splitlines() == ["[track ][train ]", "[optimizer.momentum=]", "[cpu ]", "[]", "[arch=fcn8s ]"]
     assert "-o default" in done.stderr  # where there is no candidate, the name of a file is completed
@@ -72,7 +72,7 @@ def test_bash_puts_the_candidates_in_the_place_of_what_readline_replaces(tmp_pat
 def test_nothing_large_is_imported():
     command = [sys.executable, "-X", "importtime", "-m", "fcnlab", "completion", "candidates", "--", "train", "arch="]
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=100, check=True
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=1800, check=True
     )
     assert "arch=paper/fcn8s\n" in done.stdout
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}

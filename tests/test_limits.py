@@ -72,7 +72,7 @@ def test_a_disk_that_fills_up_ends_a_training_in_one_line_and_keeps_its_last_sta
         capture_output=True,
         text=True,
         preexec_fn=limit,
-        timeout=170,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 1, done.stderr

@@ -48,7 +48,7 @@ def test_the_program_s_name_is_this_command():
 def test_a_command_gets_its_words(tmp_path):
     """Its mistakes are one line, and its exit code is the program's, as with ``python -m fcnlab.train``."""
     command = [sys.executable, "-m", "fcnlab", "train", "arch=fcn9s"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("fcnlab: arch=fcn9s: ")
     assert done.stderr.count("\n") == 1

@@ -161,7 +161,7 @@ def test_the_command_reports_by_its_exit_code(checkpoint, folder):
         env=user_environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1800,
     )
     assert done.returncode == 1
     assert done.stderr.strip() == (
@@ -180,7 +180,7 @@ def test_help_comes_at_once_and_names_the_keys(tmp_path, name):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     assert "checkpoint: null" in done.stdout

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("forked_python")
 
 def wait_for_steps(folder, process):
     """Return once a training has recorded a step."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 1800
     while not any(b'"train/loss"' in path.read_bytes() for path in folder.glob(f"outputs/*/*/{journal.FILE}")):
         assert time.monotonic() < deadline, "waited too long"
         assert process.poll() is None, process.communicate()

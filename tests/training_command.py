@@ -19,12 +19,12 @@ def start(folder, *overrides, **popen):
     )
 
 
-def finish(process, seconds=240):
+def finish(process, seconds=1800):
     """Wait for the end of a process, and return its exit code, its output and its errors."""
     out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err
 
 
-def run(folder, *overrides, seconds=240):
+def run(folder, *overrides, seconds=1800):
     """Train in a folder, and return the exit code, the output and the errors."""
     return finish(start(folder, *overrides), seconds)

@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import queue
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from fcnlab.core import owned_folder
 from fcnlab.core.errors import FcnlabError, TrackingError
 from fcnlab.core.imports import import_ahead, without_collection
 
@@ -30,6 +33,9 @@ _SECONDS_FOR_LOCK = 0.5
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_BETWEEN_SIGNS = 0.5
 """How often this process says that it is alive, by which the client notices one that hangs."""
+
+_temporary: Path | None = None
+"""The folder of this process's temporary files."""
 
 
 class _Worker(threading.Thread):
@@ -128,6 +134,7 @@ def main() -> None:
             output.flush()
 
     threading.Thread(target=_show_life, args=(write,), name="fcnlab-sending-life", daemon=True).start()
+    _keep_temporary_files_together()
     messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, messages), daemon=True).start()
     _import(write)
@@ -143,7 +150,22 @@ def main() -> None:
         ending.start()
     for ending in endings:
         ending.join()
-    os._exit(0)  # does not wait for a request that hangs
+    _leave()
+
+
+def _keep_temporary_files_together() -> None:
+    """Let MLflow write its temporary files into one folder, which this process removes, or a later one if it dies."""
+    global _temporary
+    with suppress(OSError):  # MLflow says what is wrong with the disk where that matters
+        _temporary = owned_folder.make("fcnlab-sending-")
+        tempfile.tempdir = str(_temporary)
+
+
+def _leave() -> None:
+    """End this process without waiting for a request that hangs."""
+    if _temporary is not None:
+        shutil.rmtree(_temporary, ignore_errors=True)
+    os._exit(0)
 
 
 def _show_life(write: Callable[..., None]) -> None:
@@ -159,7 +181,7 @@ def _receive(lines: IO[bytes], messages: queue.SimpleQueue[dict[str, Any] | None
             messages.put(json.loads(line))
             received = True
     if not received:  # there is nothing to send, so there is no need to finish the imports
-        os._exit(0)
+        _leave()
     messages.put(None)
 
 

@@ -91,4 +91,4 @@ def run(code, variable, folder):
     if variable is not None:
         variables[PROTOBUF] = variable
     script = [sys.executable, "-c", f"VARIABLE = {PROTOBUF!r}\n{code}"]
-    return subprocess.run(script, capture_output=True, text=True, env=variables, cwd=folder, timeout=120)
+    return subprocess.run(script, capture_output=True, text=True, env=variables, cwd=folder, timeout=1800)

@@ -104,7 +104,7 @@ def test_a_worker_with_an_error_ends_after_worker_0(connected):
         time.sleep(0.2)
         assert not waiting.done()
         end(group[0])
-        waiting.result(timeout=60)
+        waiting.result(timeout=1800)
 
 
 def test_nobody_waits_for_itself_for_the_dead_or_for_ever(connected, monkeypatch):

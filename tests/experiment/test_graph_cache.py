@@ -73,7 +73,7 @@ def train(folder, name, *overrides, without=True):
         (cache / "kernels").symlink_to(cache_folder("kernels"))
     command = [sys.executable, str(script), str(folder / name), "without" if without else "with", *overrides]
     variables = {"PYTHONPATH": os.pathsep.join(folders), "XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=os.environ | variables, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=os.environ | variables, timeout=1800)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -107,7 +107,7 @@ def test_a_warm_cache_computes_what_is_computed_without_it(warm):
 def in_a_process(folder, *words):
     """Return what `stored_cells` prints in a separate process."""
     command = [sys.executable, stored_cells.__file__, str(folder), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.strip().splitlines()[-1])
 

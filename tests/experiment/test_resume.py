@@ -193,7 +193,7 @@ def train_through_kills(folder, overrides, moments, chance):
         assert kill(process, folder / "out", moment, chance), f"it ended after {number} kills: {process.returncode}"
         torn += bool(partial(folder / "out"))
     process = start(folder, *overrides)
-    _, err = process.communicate(timeout=180)
+    _, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     assert not partial(folder / "out")
     return torn
@@ -224,7 +224,7 @@ def test_killed_thirty_times_it_ends_as_if_it_had_not_been(tmp_path):
         "dataset.crops_per_image=4",
     ]
     process = start(tmp_path, *overrides, "hydra.run.dir=whole")
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     moments = chance.choices(["steps", "writing", "starting"], [1, 2, 1], k=30)
     torn = train_through_kills(tmp_path, overrides, moments, chance)
@@ -268,7 +268,7 @@ def train_for(process, folder, steps):
 
 
 def assert_one_line(process, text):
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=1800)
     assert process.returncode == 1, err
     assert err.count("\n") == 1, err
     assert text in err
@@ -290,7 +290,7 @@ def test_after_a_full_disk_it_ends_as_if_it_had_not_been(whole, tmp_path, overri
             assert not partial(tmp_path / "out")
             assert_one_line(start(tmp_path, *overrides), "No space left on device")
         process = start(tmp_path, *overrides)
-        assert process.communicate(timeout=120)[1] == ""
+        assert process.communicate(timeout=1800)[1] == ""
         assert_same_end(tmp_path / "out", whole[1] / "whole")
         history = journal.history(tmp_path / "out" / journal.FILE)
         assert history["train/loss"] == list(enumerate(whole[2].losses, start=1))
@@ -318,7 +318,7 @@ def test_after_a_read_only_folder_it_ends_as_if_it_had_not_been(whole, tmp_path)
     finally:
         subprocess.run(["umount", "--lazy", str(out)], check=True)
     process = start(tmp_path, *overrides)
-    assert process.communicate(timeout=120)[1] == ""
+    assert process.communicate(timeout=1800)[1] == ""
     assert_same_end(out, whole[1] / "whole")
 
 
@@ -326,17 +326,17 @@ def test_after_a_read_only_folder_it_ends_as_if_it_had_not_been(whole, tmp_path)
 def test_a_sweep_resumes_where_it_was_interrupted(tmp_path):
     overrides = ["-m", *TINY, *MORE, "seed=0,1", "resume=auto", "hydra.sweep.dir=sweep"]
     whole = start(tmp_path, *overrides[:-1], "hydra.sweep.dir=whole", "tracking=none")
-    assert whole.communicate(timeout=120)[1] == ""
+    assert whole.communicate(timeout=1800)[1] == ""
     process = start(tmp_path, *overrides)
     train_for(process, tmp_path / "sweep" / "1", 11)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=1800)
     assert process.returncode == 130
     journals = [tmp_path / "sweep" / number / journal.FILE for number in "01"]
     first = journals[0].read_bytes()
     overrides[overrides.index("seed=0,1")] = "seed=0,1,2"
     process = start(tmp_path, *overrides)
-    assert process.communicate(timeout=120)[1] == ""
+    assert process.communicate(timeout=1800)[1] == ""
     assert journals[0].read_bytes() == first  # the trial was finished
     for number in "01":
         assert_same_end(tmp_path / "sweep" / number, tmp_path / "whole" / number)
@@ -346,7 +346,7 @@ def test_a_sweep_resumes_where_it_was_interrupted(tmp_path):
     assert sorted(ended) == [("FINISHED", "0"), ("FINISHED", "1"), ("FINISHED", "2")]
     overrides[overrides.index("seed=0,1,2")] = "seed=3,2"  # its folder 0 is the one of seed 0
     process = start(tmp_path, *overrides)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=1800)
     assert process.returncode == 1
     (line,) = err.splitlines()
     assert line.startswith("fcnlab: 1 of 3 trials failed: ")  # the third was finished by the earlier sweep

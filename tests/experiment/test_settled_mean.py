@@ -167,7 +167,7 @@ def test_trials_of_a_sweep_may_differ(vgg, tmp_path, tiny_overrides):
         env=user_environment(),
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=1800,
     )
     found = {path.parent for path in tmp_path.glob("multirun/*/*/*/config.yaml")}
     means = sorted(resume.recorded.config_values(folder)["dataset.mean"] for folder in found)

@@ -72,7 +72,7 @@ def sweep_folder(folder):
     return found
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=1800):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

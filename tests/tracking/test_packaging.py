@@ -93,7 +93,7 @@ def elsewhere(model, tmp_path_factory):
         text=True,
         cwd=folder,
         env=variables,
-        timeout=120,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -42,7 +42,7 @@ def begin_elsewhere(folder, uri, ending):
 
 
 def wait_for_end(sender):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300  # for a process that hangs, not for a slow machine
     while time.monotonic() < deadline:
         try:
             os.kill(sender, 0)
@@ -58,9 +58,21 @@ def test_a_training_that_does_not_say_how_it_ended_is_recorded_as_killed(tmp_pat
     process, run_id, sender = begin_elsewhere(folder, uri, ending)
     if ending == "killed":
         process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=1800)
     wait_for_end(sender)
     check_whole(MlflowClient(uri), run_id, "KILLED")
+
+
+def test_no_temporary_file_stays_of_a_request_that_the_end_cut_off(monkeypatch, tmp_path, uri):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    process, _, sender = begin_elsewhere(write_run(tmp_path / "run", end=None), uri, "killed")
+    (folder,) = (tmp_path / "temporary").glob("fcnlab-sending-*")
+    (folder / "of a request").mkdir()
+    process.kill()
+    process.communicate(timeout=600)
+    wait_for_end(sender)
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_a_training_that_is_being_resumed_already_is_not_ended(tmp_path, uri):
@@ -68,7 +80,7 @@ def test_a_training_that_is_being_resumed_already_is_not_ended(tmp_path, uri):
     process, run_id, sender = begin_elsewhere(folder, uri, "killed")
     resumed = Journal(folder, exist_ok=True)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=1800)
     wait_for_end(sender)
     assert MlflowClient(uri).get_run(run_id).info.status == "RUNNING"
     resumed.close()

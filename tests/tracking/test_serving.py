@@ -40,7 +40,7 @@ def invoke(address, body, kind="application/json"):
     """Return the status and the text of the answer."""
     request = urllib.request.Request(f"{address}/invocations", data=body.encode(), headers={"Content-Type": kind})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=1800) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -56,7 +56,7 @@ def test_several_processes_may_meet_at_a_new_database(tmp_path):
     other.stdin.write("\n")
     other.stdin.flush()
     here = Store(uri).open_experiment("study")
-    out, err = other.communicate(timeout=120)
+    out, err = other.communicate(timeout=1800)
     assert (here, out.strip()) == ("1", "1"), err
 
 

@@ -40,7 +40,7 @@ def sweep(tmp_path_factory):
     arguments = ["-m", "arch=fcn32s,fcn16s,fcn8s", "tracking.overlays=1", "tracking.register_as=strides", *TINY]
     command = [sys.executable, "-m", "fcnlab.train", *arguments]
     done = subprocess.run(
-        command, cwd=folder, env=user_environment(), capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, env=user_environment(), capture_output=True, text=True, timeout=1800, check=False
     )
     assert done.returncode == 0, done.stderr
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
