@@ -10,6 +10,7 @@ from __future__ import annotations
 from fcnlab.kernels.operators import (
     NormReluOperators,
     convolution3x3,
+    convolution3x3_norm_relu,
     cross_entropy,
     direct_convolution,
     norm_relu,
@@ -21,6 +22,7 @@ from fcnlab.kernels.selection import describe, library, stock_operators
 __all__ = [
     "NormReluOperators",
     "convolution3x3",
+    "convolution3x3_norm_relu",
     "cross_entropy",
     "describe",
     "direct_convolution",

@@ -7,6 +7,7 @@
 // vector register holds the channels of one pixel. How the work is divided does not depend on the number of threads, so
 // that results are the same to the bit on any number of threads.
 
+#include "affine.h"
 #include "buffer.h"
 #include "panels.h"
 #include "parallel.h"
@@ -29,7 +30,9 @@ constexpr int64_t kSmallSums = int64_t{3} << 19;  // bytes of sums that a thread
 struct Shape {
   int64_t images, channels, height, width;
 
-  explicit Shape(const int64_t* sizes) : images(sizes[0]), channels(sizes[1]), height(sizes[2]), width(sizes[3]) {}
+  explicit Shape(const int64_t* sizes) : Shape(sizes[0], sizes[1], sizes[2], sizes[3]) {}
+  Shape(int64_t images, int64_t channels, int64_t height, int64_t width)
+      : images(images), channels(channels), height(height), width(width) {}
   int64_t tile_rows() const { return divide_up(height, kTile); }
   int64_t tile_columns() const { return divide_up(width, kTile); }
   int64_t tiles() const { return images * tile_rows() * tile_columns(); }
@@ -184,28 +187,70 @@ void transform_tiles(const float* images, const Shape& shape, int64_t panel, con
   }
 }
 
-// Transforms tiles back, for one panel of output channels.
+// What is done to the output of a convolution before it is written: nothing, or normalisation with given statistics,
+// ReLU and perhaps 2x2 max-pooling.
+struct Finish {
+  int side = 1;  // of the windows that are pooled; 1 is no pooling
+  std::vector<float> scale{}, shift{};  // of each channel, up to a whole panel; empty for no normalisation
+
+  // Normalises and pools kTile rows of `width` pixels, whose panels become those of kTile / side rows.
+  void operator()(Panel* rows, int64_t width, int64_t panel) const {
+    if (scale.empty()) return;
+    constexpr int64_t kParts = kLanes / kWidth, kStep = kScratchStride * kParts;
+    for (int64_t part = 0; part < kParts; part++) {
+      const Vector factor = loaded(scale, panel * kLanes + part * kWidth);
+      const Vector summand = loaded(shift, panel * kLanes + part * kWidth);
+      Vector* const first = reinterpret_cast<Vector*>(rows) + part;
+      for (int row = 0; row < kTile; row++) {
+        for (int64_t pixel = 0; pixel < width; pixel++) {
+          Vector& value = first[row * kStep + pixel * kParts];
+          const Vector normal = value * factor + summand;
+          value = normal < 0 ? Vector{} : normal;  // NaN stays NaN
+        }
+      }
+      if (side == 1) continue;
+      for (int row = 0; row < kTile / 2; row++) {
+        for (int64_t pixel = 0; pixel < width / 2; pixel++) {
+          const Vector* window = first + 2 * row * kStep + 2 * pixel * kParts;
+          first[row * kStep + pixel * kParts] =
+              larger(larger(window[0], window[kParts]), larger(window[kStep], window[kStep + kParts]));
+        }
+      }
+    }
+  }
+
+ private:
+  static Vector loaded(const std::vector<float>& values, int64_t first) {
+    return *reinterpret_cast<const LooseVector*>(values.data() + first);
+  }
+  static Vector larger(const Vector& a, const Vector& b) { return a >= b ? a : b; }
+};
+
+// Transforms tiles back, for one panel of output channels, and writes what `finish` makes of them. `shape` is that of the
+// convolution's output.
 void restore_tiles(const Panel* products, int64_t plane, const std::vector<Run>& runs, float* images, const Shape& shape,
-                   int64_t panel, Panel* scratch) {
+                   int64_t panel, Panel* scratch, const Finish& finish) {
   const int64_t channels = std::min<int64_t>(kLanes, shape.channels - panel * kLanes);
+  const int64_t height = shape.height / finish.side, width = shape.width / finish.side, side = kTile / finish.side;
   for (const Run& run : runs) {
     for (int64_t tile = 0; tile < run.length; tile++) {
       transform_both<kPatch, kTile, transform_output>(products + run.first + tile, {kPatch * plane, plane},
                                                       scratch + tile * kTile, {kScratchStride, 1});
     }
-    float* target = images + (run.image * shape.channels + panel * kLanes) * shape.height * shape.width;
-    for (int row = 0; row < kTile; row++) {
-      const int64_t y = run.row * kTile + row, left = run.column * kTile;
-      if (y >= shape.height) break;
-      scatter_row(scratch + row * kScratchStride, std::min(run.length * kTile, shape.width - left), channels,
-                  target + y * shape.width + left, shape.height * shape.width);
+    finish(scratch, run.length * kTile, panel);
+    float* target = images + (run.image * shape.channels + panel * kLanes) * height * width;
+    for (int row = 0; row < side; row++) {
+      const int64_t y = run.row * side + row, left = run.column * side;
+      if (y >= height) break;
+      scatter_row(scratch + row * kScratchStride, std::min(run.length * side, width - left), channels,
+                  target + y * width + left, height * width);
     }
   }
 }
 
 // Convolves `input` with transformed kernels.
 void convolve(const float* input, const Shape& in, const Panel* kernels, float* output, const Shape& out,
-              const Threads& threads) {
+              const Finish& finish, const Threads& threads) {
   const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
   const int64_t depth = in_panels * kLanes, kernel_plane = out_panels * depth;
   // A block's patches and products should stay in the second-level cache, and a block should be large enough to pay for
@@ -230,18 +275,19 @@ void convolve(const float* input, const Shape& in, const Panel* kernels, float* 
                products + point * product_plane, block, round_up(end - begin, kRows), out_panels, in_panels);
     }
     for (int64_t panel = 0; panel < out_panels; panel++) {
-      restore_tiles(products + panel * block, product_plane, runs, output, out, panel, scratch);
+      restore_tiles(products + panel * block, product_plane, runs, output, out, panel, scratch, finish);
     }
   });
 }
 
-void convolution(const float* input, const int64_t* input_shape, const float* weight, const int64_t* weight_shape,
-                float* output, const int64_t* output_shape, bool flipped) {
-  const Shape in(input_shape), out(output_shape);
+void convolution(const float* input, const Shape& in, const float* weight, const int64_t* weight_shape, bool flipped,
+                 float* output, const Finish& finish = {}) {
+  const int64_t outputs = weight_shape[flipped ? 1 : 0];
+  const Shape out{in.images, outputs, in.height, in.width};
   const Threads threads;
   Buffer kernels(kPoints * divide_up(out.channels, kLanes) * round_up(in.channels, kLanes));
   transform_kernels(weight, weight_shape[0], weight_shape[1], flipped, kernels.data(), threads);
-  convolve(input, in, kernels.data(), output, out, threads);
+  convolve(input, in, kernels.data(), output, out, finish, threads);
 }
 
 // Adds up the products of input patches and output gradients over the tiles from `begin` to `end`, in the transform
@@ -320,28 +366,63 @@ void weight_gradient(const float* images, const Shape& in, const float* gradient
   });
 }
 
+inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
+
+// Normalises with the mean and the biased variance of each channel (2 x C), and rectifies.
+Finish normalisation(const float* statistics, const float* gamma, const float* beta, int64_t channels, bool pool) {
+  Finish finish{pool ? 2 : 1};
+  finish.scale.resize(round_up(channels, kLanes));
+  finish.shift.resize(round_up(channels, kLanes));
+  for (int64_t channel = 0; channel < channels; channel++) {
+    const Affine affine(statistics, gamma, beta, channels, channel);
+    finish.scale[channel] = affine.scale;
+    finish.shift[channel] = affine.shift;
+  }
+  return finish;
+}
+
+int normalised(void** data, int64_t** shapes, bool pool) {
+  return answer([&] {
+    const Finish finish = normalisation(at(data, 2), at(data, 3), at(data, 4), shapes[1][0], pool);
+    convolution(at(data, 0), Shape(shapes[0]), at(data, 1), shapes[1], false, at(data, 5), finish);
+  });
+}
+
 }  // namespace
 
 extern "C" {
 
 // images (N x I x H x W), weight (O x I x 3 x 3) -> N x O x H x W
 int conv3x3(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  return answer([&] {
-    convolution(static_cast<float*>(data[0]), shapes[0], static_cast<float*>(data[1]), shapes[1],
-                static_cast<float*>(data[2]), shapes[2], false);
-  });
+  return answer([&] { convolution(at(data, 0), Shape(shapes[0]), at(data, 1), shapes[1], false, at(data, 2)); });
 }
 
 std::vector<int64_t> conv3x3InferShape(int*, int64_t** shapes, void*) {
   return {shapes[0][0], shapes[1][0], shapes[0][2], shapes[0][3]};
 }
 
+// images (N x I x H x W), weight (O x I x 3 x 3), statistics (2 x O), gamma, beta -> relu(normalised), N x O x H x W
+int conv3x3_norm_relu(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  return normalised(data, shapes, false);
+}
+
+std::vector<int64_t> conv3x3_norm_reluInferShape(int* sizes, int64_t** shapes, void* attributes) {
+  return conv3x3InferShape(sizes, shapes, attributes);
+}
+
+// images, weight, statistics, gamma, beta -> relu(normalised), pooled to N x O x H/2 x W/2
+int conv3x3_norm_relu_pool(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
+  return normalised(data, shapes, true);
+}
+
+std::vector<int64_t> conv3x3_norm_relu_poolInferShape(int*, int64_t** shapes, void*) {
+  const auto half = [](int64_t size) { return size < 0 ? size : size / 2; };  // -1 is unknown
+  return {shapes[0][0], shapes[1][0], half(shapes[0][2]), half(shapes[0][3])};
+}
+
 // output gradient (N x O x H x W), weight (O x I x 3 x 3) -> N x I x H x W
 int conv3x3_input_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  return answer([&] {
-    convolution(static_cast<float*>(data[0]), shapes[0], static_cast<float*>(data[1]), shapes[1],
-                static_cast<float*>(data[2]), shapes[2], true);
-  });
+  return answer([&] { convolution(at(data, 0), Shape(shapes[0]), at(data, 1), shapes[1], true, at(data, 2)); });
 }
 
 std::vector<int64_t> conv3x3_input_gradientInferShape(int*, int64_t** shapes, void*) {
@@ -351,8 +432,7 @@ std::vector<int64_t> conv3x3_input_gradientInferShape(int*, int64_t** shapes, vo
 // images (N x I x H x W), output gradient (N x O x H x W) -> O x I x 3 x 3
 int conv3x3_weight_gradient(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
   return answer([&] {
-    weight_gradient(static_cast<float*>(data[0]), Shape(shapes[0]), static_cast<float*>(data[1]), Shape(shapes[1]),
-                    static_cast<float*>(data[2]));
+    weight_gradient(at(data, 0), Shape(shapes[0]), at(data, 1), Shape(shapes[1]), at(data, 2));
   });
 }
 

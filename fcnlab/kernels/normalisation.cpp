@@ -5,16 +5,15 @@
 // Tensors are float32, N x C x H x W. Statistics and sums are 2 x C. Each channel is computed by a single thread, so
 // that results do not depend on the number of threads.
 
+#include "affine.h"
 #include "panels.h"
 #include "parallel.h"
 
-#include <cmath>
 #include <cstdint>
 #include <vector>
 
 namespace {
 
-constexpr float kEpsilon = 1e-5f;  // the same as in `fcnlab.models.layers.NormRelu`
 constexpr int64_t kStretch = 4096; // the number of floats that are added up in single precision
 
 struct Planes {
@@ -22,15 +21,6 @@ struct Planes {
 
   explicit Planes(const int64_t* sizes) : images(sizes[0]), channels(sizes[1]), height(sizes[2]), width(sizes[3]) {}
   int64_t area() const { return height * width; }
-};
-
-// The normalised value is scale * x + shift, and x_hat is (x - mean) * inverse.
-struct Affine {
-  float mean, inverse, scale, shift;
-
-  Affine(const float* statistics, const float* gamma, const float* beta, int64_t channels, int64_t channel)
-      : mean(statistics[channel]), inverse(1.0f / std::sqrt(statistics[channels + channel] + kEpsilon)),
-        scale(gamma[channel] * inverse), shift(beta[channel] - mean * scale) {}
 };
 
 // Adds up the terms of all indices: in vectors of floats within a stretch, and in a double over the stretches.
@@ -50,7 +40,7 @@ inline double add_up(int64_t count, const Vectorised& vectorised, const Scalar& 
 
 inline Vector load(const float* values) { return *reinterpret_cast<const LooseVector*>(values); }
 
-inline float rectified(float value) { return value > 0 ? value : 0; }
+inline float rectified(float value) { return value < 0 ? 0 : value; }  // NaN stays NaN
 
 // Sends the gradient of each window in two rows to the first of its largest inputs, if that one has passed the ReLU.
 inline void unpool(const float* x, int64_t width, const Affine& affine, const float* pooled, float* out) {

@@ -24,13 +24,45 @@ def convolution3x3() -> Primitive | None:
 
 @cache
 def _convolution3x3(path: Path) -> Primitive:
+    return _operator(path, "conv3x3", 2, _convolution3x3_backward(path))
+
+
+def _convolution3x3_backward(path: Path) -> Callable:
     input_gradient = _operator(path, "conv3x3_input_gradient", 2)
     weight_gradient = _operator(path, "conv3x3_weight_gradient", 2)
 
     def backward(images: Any, weight: Any, output: Any, gradient: Any) -> tuple[Any, Any]:
         return input_gradient(gradient, weight), weight_gradient(images, gradient)
 
-    return _operator(path, "conv3x3", 2, backward)
+    return backward
+
+
+def convolution3x3_norm_relu(pool: bool) -> Primitive | None:
+    """Return a 3x3 convolution with the normalisation, the ReLU and perhaps the pooling that follow it, or None.
+
+    None means to use separate operators. It takes images (N x I x H x W), a weight (O x I x 3 x 3), the mean and the
+    variance of each output channel (2 x O), which are constants, gamma and beta (O), all float32. It returns
+    N x O x H x W, or N x O x H/2 x W/2 with 2x2 max-pooling, and never has the convolution's output in memory.
+    """
+    path = library()
+    return path and _convolution3x3_norm_relu(path, pool)
+
+
+@cache
+def _convolution3x3_norm_relu(path: Path, pool: bool) -> Primitive:
+    name = "norm_relu_pool" if pool else "norm_relu"
+    convolution, through_convolution = _convolution3x3(path), _convolution3x3_backward(path)
+    through_norm = _norm_relu_backward(path, name, _through_no_statistics)
+
+    def backward(images: Any, weight: Any, statistics: Any, gamma: Any, beta: Any, output: Any, gradient: Any) -> tuple:
+        features = convolution(images, weight)  # which the forward pass has not kept
+        of_features, of_statistics, of_gamma, of_beta = through_norm(
+            features, statistics, gamma, beta, output, gradient
+        )
+        of_images, of_weight = through_convolution(images, weight, features, of_features)
+        return of_images, of_weight, of_statistics, of_gamma, of_beta
+
+    return _operator(path, f"conv3x3_{name}", 5, backward)
 
 
 def direct_convolution() -> Primitive | None:
@@ -103,17 +135,19 @@ def _norm_relu(path: Path, name: str) -> NormReluOperators:
     def own(images: Any, sums: Any) -> Any:
         return sums
 
-    def none(images: Any, sums: Any) -> Any:
-        return ops.zeros_like(sums)
-
     def no_gradient(images: Any, output: Any, gradient: Any) -> tuple:
         return (ops.zeros_like(images),)
 
     return NormReluOperators(
         _operator(path, "channel_statistics", 1, no_gradient),
         _operator(path, name, 4, _norm_relu_backward(path, name, own)),
-        _operator(path, name, 4, _norm_relu_backward(path, name, none)),
+        _operator(path, name, 4, _norm_relu_backward(path, name, _through_no_statistics)),
     )
+
+
+def _through_no_statistics(images: Any, sums: Any) -> Any:
+    """Return the sums that reach the images through statistics that are constants: none."""
+    return ops.zeros_like(sums)
 
 
 def norm_relu_of_workers(pool: bool) -> Primitive | None:

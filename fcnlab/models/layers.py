@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
@@ -96,6 +98,7 @@ class NormRelu(nn.BatchNorm2d):
         self.stock = operators is None
         if operators is not None:
             self.statistics, self.by_batch, self.by_constants = operators
+            self.with_convolution = kernels.convolution3x3_norm_relu(pool)
 
     def construct(self, features: Tensor) -> Tensor:
         """Normalise, rectify and, if asked for, pool."""
@@ -103,8 +106,7 @@ class NormRelu(nn.BatchNorm2d):
             features = self.relu(super().construct(features))
             return features if self.pool is None else self.pool(features)
         if not self.training or self.use_batch_statistics is False:  # frozen layers have the latter
-            running = ops.stack((self.moving_mean, self.moving_variance))
-            return self.by_constants(features, running, self.gamma, self.beta)
+            return self.by_constants(features, self.running_statistics(), self.gamma, self.beta)
         statistics = ops.stop_gradient(self.statistics(features))
         batch, _, height, width = features.shape
         count = batch * height * width
@@ -112,6 +114,48 @@ class NormRelu(nn.BatchNorm2d):
         ops.assign(self.moving_mean, 0.9 * self.moving_mean + 0.1 * statistics[0])
         ops.assign(self.moving_variance, 0.9 * self.moving_variance + (0.1 * unbiased) * statistics[1])
         return self.by_batch(features, statistics, self.gamma, self.beta)
+
+    def of_convolution(self, features: Tensor, weight: Tensor) -> Tensor:
+        """Return what the cell makes of a 3x3 convolution's output in evaluation, by one operator of `fcnlab.kernels`.
+
+        Args:
+            features: The input of the convolution, N x I x H x W.
+            weight: The weight of the convolution, C x I x 3 x 3.
+        """
+        return self.with_convolution(features, weight, self.running_statistics(), self.gamma, self.beta)
+
+    def running_statistics(self) -> Tensor:
+        """Return the running mean and variance of each channel, 2 x C."""
+        return ops.stack((self.moving_mean, self.moving_variance))
+
+
+class ConvolutionBlock(nn.SequentialCell):
+    """Cells one after the other; in evaluation, a 3x3 convolution and the `NormRelu` after it are one operator.
+
+    That reads and writes each map once rather than twice. Other blocks and those of stock operators are computed
+    cell by cell.
+
+    Args:
+        cells: The cells by their names.
+
+    Inputs and outputs are those of the first and of the last cell.
+    """
+
+    def __init__(self, cells: OrderedDict[str, nn.Cell]) -> None:
+        super().__init__(cells)
+        members = list(cells.values())
+        self.is_of_pairs = len(members) % 2 == 0 and all(
+            isinstance(first, Conv3x3) and not first.has_bias and isinstance(second, NormRelu) and not second.stock
+            for first, second in zip(members[::2], members[1::2], strict=False)
+        )
+
+    def construct(self, features: Tensor) -> Tensor:
+        """Pass the features through all cells."""
+        if self.training or not self.is_of_pairs:
+            return super().construct(features)
+        for index in range(0, len(self.cell_list), 2):
+            features = self.cell_list[index + 1].of_convolution(features, self.cell_list[index].weight)
+        return features
 
 
 MAX_GROUPS = 32

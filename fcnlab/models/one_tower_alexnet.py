@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from mindspore import Tensor, nn
 
-from fcnlab.models.layers import Conv3x3, norm_relu, plain_convolution, zero_pad
+from fcnlab.models.layers import Conv3x3, ConvolutionBlock, norm_relu, plain_convolution, zero_pad
 from fcnlab.models.vgg import scaled
 
 
@@ -81,4 +81,4 @@ def layers(norm: str, convolutions: list[nn.Conv2d]) -> nn.SequentialCell:
             cells[f"relu{index}"] = nn.ReLU()
         else:
             cells[f"norm{index}"] = norm_relu(norm, layer.out_channels)
-    return nn.SequentialCell(cells)
+    return ConvolutionBlock(cells)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from mindspore import Tensor, nn
 
-from fcnlab.models.layers import CeilMaxPool2d, Conv3x3, norm_relu
+from fcnlab.models.layers import CeilMaxPool2d, Conv3x3, ConvolutionBlock, norm_relu
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """The number of VGG-16's 3x3 convolutions of each block, and the number of their output channels at width 1."""
@@ -37,7 +37,7 @@ def vgg_block(
         in_channels = out_channels
     if norm == "none":
         cells["pool"] = CeilMaxPool2d(2) if published else nn.MaxPool2d(kernel_size=2, stride=2)
-    return nn.SequentialCell(cells)
+    return ConvolutionBlock(cells)
 
 
 class VGGEncoder(nn.Cell):
