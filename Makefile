@@ -37,17 +37,9 @@ $(VENV)/installed-slow: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[test,slow]'
 	@touch $(VENV)/installed $(VENV)/installed-test $@
 
-# msrun keeps its log files in a temporary folder; Ctrl-C ends it before the workers have saved their state.
 WORKERS ?= 1
-PORT ?= 8118
 train: $(VENV)/installed ## train FCN-8s on generated images, about three minutes; WORKERS=2 for two processes
-ifeq ($(WORKERS),1)
-	$(BIN)/python -m fcnlab.train arch=fcn8s $(ARGS)
-else
-	@logs=$$(mktemp -d); echo "The log files of the $(WORKERS) workers are in $$logs"; PATH="$(CURDIR)/$(BIN):$$PATH" \
-		msrun --worker_num=$(WORKERS) --local_worker_num=$(WORKERS) --master_port=$(PORT) --join=True --log_dir=$$logs \
-		python -m fcnlab.train arch=fcn8s trainer.parallel=data $(ARGS)
-endif
+	$(BIN)/python -m fcnlab.train arch=fcn8s $(if $(filter-out 1,$(WORKERS)),trainer.parallel=data trainer.workers=$(WORKERS)) $(ARGS)
 
 sweep: $(VENV)/installed ## train FCN-32s, 16s and 8s, one after the other
 	$(BIN)/python -m fcnlab.train -m arch=fcn32s,fcn16s,fcn8s $(ARGS)

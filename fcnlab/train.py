@@ -11,22 +11,24 @@ import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fcnlab import command
 from fcnlab import config as configuration
 from fcnlab.core import launch, owned_folder, supervision, workers
 from fcnlab.core.errors import ConfigError, FcnlabError, first_line
-from fcnlab.experiment import primary_config, resume
+from fcnlab.experiment import primary_config, resume, starting
 from fcnlab.experiment.run import start_sending_process, train
+from fcnlab.experiment.starting import SingleTraining
 from fcnlab.sweeps import command_line
 
 if TYPE_CHECKING:
+    from fcnlab.config import Config
     from fcnlab.core.launch import Launch
     from fcnlab.training.trainer import TrainResult
 
@@ -58,7 +60,8 @@ def _join(started: Launch, overrides: list[str]) -> list[str]:
         sys.exit(0)
     if command_line.is_multirun(overrides):
         raise ConfigError(
-            "-m: msrun starts the workers of one training; start a sweep without it, or several trainings one by one"
+            "-m: msrun starts the workers of one training; start the sweep without msrun and give trainer.workers=..., "
+            "with which each trial starts its own workers"
         )
     if started.rank == 0:
         return overrides
@@ -131,6 +134,8 @@ def _command(node: DictConfig) -> float | None:
             node, [*hydra_config.overrides.hydra, *hydra_config.overrides.task], hydra_config.job.config_name
         )
         primary_config.check(config, hydra_config.job.config_name)
+        if starting.is_needed(config):
+            _start_workers(config, hydra_config)
         start_sending_process(config)
         result = train(config, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
     except FcnlabError as error:
@@ -139,6 +144,17 @@ def _command(node: DictConfig) -> float | None:
         command.leave_if_out_of_memory(error)
         raise
     return result.best.evaluation.metrics.get(config.trainer.monitor) if result.best else None
+
+
+def _start_workers(config: Config, hydra_config: DictConfig) -> NoReturn:
+    """Let workers train, and end as they do."""
+    folder = Path(hydra_config.runtime.output_dir)
+    settings = OmegaConf.to_container(hydra_config.job_logging, resolve=True)
+    overrides = list(hydra_config.overrides.task)
+    end = starting.start(config, folder, SingleTraining(config, folder, overrides, sys.argv[1:], settings))
+    if end.reason is not None:
+        command.leave(end.code, end.reason)
+    sys.exit(end.code)
 
 
 class _CallableModule(types.ModuleType):

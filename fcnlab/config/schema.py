@@ -380,6 +380,7 @@ class TrainerConfig:
     batch_size: int = key(8, _NETWORK, minimum=1)
     accumulate: int = key(1, _NETWORK, minimum=1)
     parallel: str = key("none", Role.MACHINE | Role.SHAPES_GRAPH, choices=("none", "data"))
+    workers: Optional[int] = key(None, Role.MACHINE, minimum=1)
     worker_timeout: float = key(120.0, Role.MACHINE, minimum=10)
     eval_every: int = key(5, Role.FREE, minimum=1)
     mode: str = key("graph", Role.SHAPES_GRAPH, choices=("graph", "pynative"))

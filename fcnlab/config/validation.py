@@ -109,6 +109,11 @@ def _check_relations(config: Config) -> None:
         ENCODERS.check(arch.encoder)
     if config.trainer.parallel == "data":
         _check_parallel(config)
+    elif config.trainer.workers is not None:
+        raise ConfigError(
+            f"trainer.workers={config.trainer.workers}: workers train one network with trainer.parallel=data; give it, "
+            "or trainer.workers=null for one process"
+        )
     scale = config.augment.scale
     if len(scale) != 2 or scale[0] > scale[1]:
         raise ConfigError(f"augment.scale={scale}: give the smallest and the largest factor, as in [0.75,1.5]")

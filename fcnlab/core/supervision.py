@@ -23,6 +23,7 @@ from typing import NoReturn
 import psutil
 
 from fcnlab.core.launch import Launch
+from fcnlab.core.starter import Link
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_BETWEEN_SIGNALS = 2.0
@@ -32,7 +33,7 @@ _EXIT_ERROR = 1
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
-def fork(launch: Launch) -> None:
+def fork(launch: Launch, link: Link | None = None) -> None:
     """Return in a new process, which does the work. The process that called this waits for it and never returns.
 
     The new process is told to end by SIGTERM when the waiting one is gone. The scheduler is not: it ends once no worker
@@ -40,6 +41,8 @@ def fork(launch: Launch) -> None:
 
     Args:
         launch: How ``msrun`` started this process, in which no other thread may run yet.
+        link: The connection to the process that started ``msrun``, if it is one of this package. The new process obeys
+            that one, which hears from the waiting process how the new one has ended.
     """
     if not hasattr(os, "fork"):  # nothing supervises the process then
         return
@@ -51,9 +54,11 @@ def fork(launch: Launch) -> None:
         _continue_without_parent()
         if launch.role == "worker":
             threading.Thread(target=_end_with, args=(leash,), name="fcnlab-leash", daemon=True).start()
+        if link is not None:
+            (link.obey if launch.role == "worker" else link.end_with_starter)()
         return
     os.close(leash)
-    _wait(child, launch)
+    _wait(child, launch, link)
 
 
 def _continue_without_parent() -> None:
@@ -71,7 +76,7 @@ def _end_with(leash: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _wait(child: int, launch: Launch) -> NoReturn:
+def _wait(child: int, launch: Launch, link: Link | None) -> NoReturn:
     """Hand signals on to a process until it ends, and end like it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if launch.role == "worker":
@@ -82,7 +87,7 @@ def _wait(child: int, launch: Launch) -> NoReturn:
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            _leave(os.waitstatus_to_exitcode(status), launch)
+            _leave(os.waitstatus_to_exitcode(status), launch, link)
         is_over()
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
@@ -138,7 +143,10 @@ def _is_alive(process: psutil.Process) -> bool:
     return False
 
 
-def _leave(code: int, launch: Launch) -> NoReturn:
+def _leave(code: int, launch: Launch, link: Link | None) -> NoReturn:
+    if link is not None:
+        link.say_end(code)
+        os._exit(_EXIT_ERROR if code < 0 else code)
     if code == -signal.SIGKILL and launch.role == "scheduler":
         os._exit(_EXIT_ERROR)
     if code < 0:

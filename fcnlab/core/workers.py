@@ -314,25 +314,47 @@ class ConnectedWorkers(Workers):
                     self._send(other, _frame(_ALIVE, b""), framed=True)
 
 
-def check(parallel: str, launch: Launch | None) -> None:
-    """Refuse a way to start that does not fit ``trainer.parallel``.
+def must_start(given: int | None, launch: Launch | None) -> bool:
+    """Return whether this process is to start the workers of a training rather than to train.
+
+    Args:
+        given: The value of ``trainer.workers``.
+        launch: How ``msrun`` started this process; None if it did not.
+    """
+    return given is not None and launch is None
+
+
+def check(parallel: str, given: int | None, launch: Launch | None) -> None:
+    """Refuse a way to start that does not fit ``trainer.parallel`` and ``trainer.workers``.
 
     Args:
         parallel: The value of ``trainer.parallel``.
+        given: The value of ``trainer.workers``.
         launch: How ``msrun`` started this process; None if it did not.
 
     Raises:
-        ConfigError: If there is one process for several workers, or several processes without a common training.
+        ConfigError: If there is one process for several workers, several processes without a common training, or
+            another number of workers than the one that is asked for.
     """
     if parallel == "none" and launch is not None:
         raise ConfigError(
             f"trainer.parallel=none: msrun has started {launch.workers} processes, each of which would train the same; "
             "give trainer.parallel=data, or start without msrun"
         )
-    if parallel == "data" and launch is None:
+    if launch is not None and given not in (None, launch.workers):
         raise ConfigError(
-            f"trainer.parallel=data: start it by MindSpore's launcher, as in {command(2)} trainer.parallel=data, or "
-            "give trainer.parallel=none for one process"
+            f"trainer.workers={given}: msrun has started {launch.workers} workers; give trainer.workers=null, or start "
+            "without msrun"
+        )
+    if parallel == "data" and launch is None:
+        if given is not None:
+            raise ConfigError(
+                f"trainer.workers={given}: python -m fcnlab.train starts workers, and fcnlab.train(...) trains in its "
+                "own process; start the command, or give trainer.parallel=none and trainer.workers=null"
+            )
+        raise ConfigError(
+            "trainer.parallel=data: say how many workers to start on this machine, as in trainer.workers=2, or give "
+            "trainer.parallel=none for one process"
         )
     if launch is not None and launch.rank is None:
         raise ConfigError("trainer.parallel=data: on several hosts, give msrun --node_rank=0, 1, ... on each of them")

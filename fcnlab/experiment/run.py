@@ -62,7 +62,7 @@ def train(
         FcnlabError: For everything that the user can mend.
     """
     launch = launching.current()
-    workers.check(config.trainer.parallel, launch)
+    workers.check(config.trainer.parallel, config.trainer.workers, launch)
     with command.visible_log(), quiet_unless_first(launch):
         try:
             return _train(config, folder, overrides, callbacks, trial)

@@ -299,7 +299,7 @@ def replay(
     ms.set_seed(config.seed)
     # What a training keeps for later is not needed; how long it is stays, since the learning rate follows from that.
     kept = {"ckpt": False, "checkpoint_minutes": None, "checkpoint_epochs": None, "save_every": None}
-    trainer_config = replace(config.trainer, **kept, parallel="none")
+    trainer_config = replace(config.trainer, **kept, parallel="none", workers=None)
     config = replace(config, trainer=trainer_config, resume=None, from_run=None)
     data = assembly.build_data(config)
     config = assembly.settle_class_weights(config, data)

@@ -295,6 +295,6 @@ def _main_module() -> str | None:
     """Return the module of this package that ``python -m`` runs; None if it runs none."""
     specification = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = getattr(specification, "name", "")
-    if name == "fcnlab.sweeps.process":  # started by the user's command
+    if name in ("fcnlab.sweeps.process", "fcnlab.experiment.worker"):  # started by the user's command
         return "fcnlab.train"
     return name if name.startswith("fcnlab.") else None

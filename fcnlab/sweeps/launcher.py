@@ -16,7 +16,15 @@ def is_sequential(hydra_config: DictConfig) -> bool:
 
 
 def threads(config: Config, hydra_config: DictConfig) -> int | None:
-    """Return how many threads a trial computes with; None if the trial may use all cores."""
+    """Return how many threads each process of a trial computes with; None if a trial may use all cores.
+
+    The workers of a trial, ``trainer.workers``, have equal shares of what the trial has.
+    """
+    given = _threads_of_trial(config, hydra_config)
+    return None if given is None else max(given // (config.trainer.workers or 1), 1)
+
+
+def _threads_of_trial(config: Config, hydra_config: DictConfig) -> int | None:
     launcher = hydra_config.launcher
     if config.sweep.threads is not None:
         return config.sweep.threads

@@ -131,18 +131,27 @@ def test_all_workers_stop_after_one_exchange(connected, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("parallel", "launch", "text"),
+    ("parallel", "given", "launch", "text"),
     [
-        ("data", None, r"trainer.parallel=data: start it by .* msrun --worker_num=2"),
-        ("none", Launch("worker", 0, 2, 2, True, 1), r"trainer.parallel=none: msrun has started 2 processes"),
-        ("data", Launch("worker", None, 2, 2, True, 1), r"give msrun --node_rank"),
+        ("data", None, None, r"trainer.parallel=data: say how many workers .* trainer.workers=2"),
+        ("data", 2, None, r"trainer.workers=2: python -m fcnlab.train starts workers"),
+        ("none", None, Launch("worker", 0, 2, 2, True, 1), r"trainer.parallel=none: msrun has started 2 processes"),
+        ("data", 3, Launch("worker", 0, 2, 2, True, 1), r"trainer.workers=3: msrun has started 2 workers"),
+        ("data", None, Launch("worker", None, 2, 2, True, 1), r"give msrun --node_rank"),
     ],
 )
-def test_a_start_that_does_not_fit_is_refused(parallel, launch, text):
+def test_a_start_that_does_not_fit_is_refused(parallel, given, launch, text):
     with pytest.raises(ConfigError, match=text):
-        workers.check(parallel, launch)
+        workers.check(parallel, given, launch)
 
 
 def test_a_start_that_fits_is_taken():
-    workers.check("none", None)
-    workers.check("data", Launch("worker", 1, 2, 2, True, 1))
+    workers.check("none", None, None)
+    workers.check("data", None, Launch("worker", 1, 2, 2, True, 1))
+    workers.check("data", 2, Launch("worker", 1, 2, 2, True, 1))
+
+
+def test_the_process_that_the_user_starts_is_to_start_the_workers():
+    assert workers.must_start(2, None)
+    assert not workers.must_start(2, Launch("worker", 1, 2, 2, True, 1))
+    assert not workers.must_start(None, None)

@@ -17,6 +17,15 @@ from fcnlab.sweeps import launcher as module
         ({"cpus_per_task": 6}, [], 6),
         ({"ray": {"remote": {"num_cpus": 2}}}, [], 2),
         ({"n_jobs": 2}, ["sweep.threads=3"], 3),
+        ({"n_jobs": 2}, ["trainer.parallel=data", "trainer.workers=2"], 2),
+        ({"cpus_per_task": 6}, ["trainer.parallel=data", "trainer.workers=4"], 1),
+        ({"cpus_per_task": 2}, ["trainer.parallel=data", "trainer.workers=3"], 1),
+        ({"n_jobs": 2}, ["trainer.parallel=data", "trainer.workers=3", "sweep.threads=6"], 2),
+        (
+            {"_target_": "BasicLauncher"},
+            ["trainer.parallel=data", "trainer.workers=2"],
+            None,
+        ),
     ],
 )
 def test_trials_that_run_at_once_share_the_cores(monkeypatch, launcher, words, expected):
