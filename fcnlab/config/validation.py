@@ -133,11 +133,6 @@ def _check_relations(config: Config) -> None:
 def _check_parallel(config: Config) -> None:
     """Refuse what several workers cannot do together."""
     trainer = config.trainer
-    if trainer.amp != "O0":
-        raise ConfigError(
-            f"trainer.amp={trainer.amp}: the workers of trainer.parallel=data compute in float32; leave one of the two "
-            "out"
-        )
     if trainer.recompute == "blocks" and getattr(config.arch, "norm", None) == "sync_batch":
         raise ConfigError(
             "trainer.recompute=blocks: would exchange the statistics of arch.norm=sync_batch twice; take another "

@@ -248,10 +248,10 @@ def build_step(config: Config, network: nn.Cell) -> TrainStep | AccumulatedStep 
         _refuse_loss_scale(trainer)
     step = TrainStep if trainer.accumulate == 1 else AccumulatedStep
     guarded = trainer.skip_nonfinite > 0 or loss_scale is not None
-    arguments = (network, build_loss(config), optimizer, trainer.clip_norm, guarded, frozen)
+    arguments = (network, build_loss(config), optimizer, trainer.clip_norm, guarded, frozen, loss_scale)
     if trainer.parallel == "data":
         return ParallelStep(*arguments, batch_size=trainer.batch_size, workers=workers.current())
-    return step(*arguments, loss_scale)
+    return step(*arguments)
 
 
 def _refuse_loss_scale(trainer: TrainerConfig) -> None:

@@ -9,6 +9,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn
 
 from fcnlab.core.errors import ConfigError
 from fcnlab.losses import AccumulatedLoss
+from fcnlab.training.loss_scaling import LossScale
 from fcnlab.training.step import moving_statistics, set_moving_statistics, trained_state
 
 
@@ -23,9 +24,11 @@ class AddedGradients:
 
     Attributes:
         addition: The cell that adds the gradients of a batch, whose ``share`` is the cell that is differentiated.
+        loss_scale: The scale of the loss; None if it is not scaled.
     """
 
     addition: nn.Cell
+    loss_scale: LossScale | None
 
     def __init__(self, network: nn.Cell, loss: nn.Cell, optimizer: nn.Cell, frozen: Collection[str]) -> None:
         self.network = network

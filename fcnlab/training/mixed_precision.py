@@ -21,7 +21,7 @@ from mindspore import dtype as mstype
 from mindspore.ops import Primitive
 
 from fcnlab.core.errors import ConfigError
-from fcnlab.models.layers import GroupNorm, NormRelu
+from fcnlab.models.layers import GroupNorm, NormRelu, SynchronisedNorm, SynchronisedNormRelu
 
 LEVELS = ("O0", "O2", "O3", "auto", "bf16")
 """The values of ``trainer.amp``."""
@@ -99,8 +99,12 @@ def _float16_but_norms(network: nn.Cell) -> nn.Cell:
 def _float16(network: nn.Cell) -> nn.Cell:
     # The compiled normalisation has no float16 of its own, and moving averages would stand still in it. So it takes and
     # gives float16 maps, and its scale, shift and statistics are float32, as those of MindSpore's BatchNorm stay, too.
+    # So are the statistics of several workers, whose counts of pixels go beyond float16.
+    kept = [SynchronisedNorm, SynchronisedNormRelu]
     if any(not norm.stock for norm in _cells(network, NormRelu)):
-        return amp.custom_mixed_precision(network, black_list=[NormRelu])
+        kept.append(NormRelu)
+    if _cells(network, tuple(kept)):
+        return amp.custom_mixed_precision(network, black_list=kept)
     return amp.auto_mixed_precision(network, "O3")
 
 

@@ -15,7 +15,8 @@ from fcnlab.core.errors import TrainingError
 from fcnlab.core.workers import WorkerLostError, Workers
 from fcnlab.models.layers import is_synchronised
 from fcnlab.training.added_gradients import AddedGradients, require_sum
-from fcnlab.training.step import GradientCheck, Update
+from fcnlab.training.loss_scaling import LossScale
+from fcnlab.training.step import GradientCheck, ScaledUpdate, Update
 from fcnlab.training.updates import AddedUpdates, Outcome, examples, is_void
 
 if TYPE_CHECKING:
@@ -101,21 +102,29 @@ class Sum(nn.Cell):
 class _Share(nn.Cell):
     """The loss of a worker's share of a batch, divided by the pixels of the whole batch, and the sums of its loss."""
 
-    def __init__(self, network: nn.Cell, loss: nn.Cell, batch_size: int) -> None:
+    def __init__(self, network: nn.Cell, loss: nn.Cell, batch_size: int, loss_scale: LossScale | None = None) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.loss = loss
         self.batch_size = batch_size
+        self.loss_scale = loss_scale
 
     def construct(self, images: Tensor, labels: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
         logits = self.network(images) if masks is None else self.network(images, masks)
         sums = self.loss.sums(logits, labels)
         # The same divisor in all workers: synchronised statistics mix what flows backward in different workers.
-        return sums[0] / (self.batch_size * labels.shape[1] * labels.shape[2]), sums
+        share = sums[0] / (self.batch_size * labels.shape[1] * labels.shape[2])
+        if self.loss_scale is not None:
+            share = self.loss_scale(share)
+        return share, sums
 
 
 class _Addition(nn.Cell):
-    """Add the gradients of a share to those before it, if these count, and return the sums of its loss."""
+    """Add the gradients of a share to those before it, if these count, and return the sums of its loss.
+
+    With a scaled loss, the gradients stay scaled, and a third number is returned beside the two sums: 0, which is NaN
+    if a gradient is not finite.
+    """
 
     def __init__(self, share: _Share, parameters: ParameterTuple, gradients: ParameterTuple, guarded: bool) -> None:
         super().__init__(auto_prefix=False)
@@ -132,6 +141,8 @@ class _Addition(nn.Cell):
             (_, sums), gradients = self.value_and_gradients(images, labels, masks)
         for index in range(len(self.gradients)):
             ops.assign(self.gradients[index], self.gradients[index] * kept + gradients[index])
+        if self.share.loss_scale is not None:
+            return ops.concat((sums, self.check(gradients).reshape(1)))
         return sums + self.check(gradients)
 
 
@@ -139,11 +150,21 @@ class _Application(nn.Cell):
     """Add up the gradients of all workers, and update the parameters from the sums.
 
     The moving statistics of unsynchronised batch norm become the mean of the workers', weighted by their images.
+
+    With a scaled loss, the sums are what is divided by the scale, and what an overflow is found in. They are the same
+    in all workers, so that all of them come to the same decision.
     """
 
-    def __init__(self, update: Update, gradients: ParameterTuple, statistics: Sequence[Parameter]) -> None:
+    def __init__(
+        self,
+        update: Update,
+        gradients: ParameterTuple,
+        statistics: Sequence[Parameter],
+        loss_scale: LossScale | None = None,
+    ) -> None:
         super().__init__(auto_prefix=False)
-        self.update = update
+        self.update = update if loss_scale is None else ScaledUpdate(update, loss_scale)
+        self.loss_scale = loss_scale
         self.gradients = gradients
         self.statistics = ParameterTuple(statistics)
         self.sum = Sum([item.shape for item in (*gradients, *statistics)])
@@ -158,6 +179,8 @@ class _Application(nn.Cell):
         count = len(self.gradients)
         for index in range(len(self.statistics)):
             ops.assign(self.statistics[index], sums[count + index])
+        if self.loss_scale is not None:
+            loss = self.loss_scale(loss)
         return self.update(loss, sums[:count], learning_rate)
 
 
@@ -177,15 +200,14 @@ class ParallelStep(AddedGradients):
         clip_norm: The largest global norm of the gradient of the whole batch; None does not clip.
         guarded: Whether to make no update when the loss or any gradient is not finite.
         frozen: The names of the parameters that `fcnlab.training.freezing.freeze` has excluded from training.
+        loss_scale: The scale of the loss, if it is scaled; the step must then be guarded. All workers have the same,
+            since each step overflows in all of them or in none.
         batch_size: The number of images of a whole batch.
         workers: The workers that train together.
 
     Raises:
         ConfigError: If the gradients of the loss cannot be added up.
     """
-
-    loss_scale = None
-    """The scale of the loss, as other steps have it: the loss of a worker's share is not scaled."""
 
     def __init__(
         self,
@@ -195,6 +217,7 @@ class ParallelStep(AddedGradients):
         clip_norm: float | None = None,
         guarded: bool = False,
         frozen: Collection[str] = (),
+        loss_scale: LossScale | None = None,
         *,
         batch_size: int,
         workers: Workers,
@@ -203,10 +226,11 @@ class ParallelStep(AddedGradients):
         super().__init__(network, loss, optimizer, frozen)
         self.batch_size = batch_size
         self.workers = workers
-        self.addition = _Addition(_Share(network, loss, batch_size), optimizer.parameters, self._gradients, guarded)
-        self.application = _Application(
-            Update(optimizer, clip_norm, guarded), self._gradients, local_statistics(network, frozen)
-        )
+        self.loss_scale = loss_scale
+        share = _Share(network, loss, batch_size, loss_scale)
+        self.addition = _Addition(share, optimizer.parameters, self._gradients, guarded)
+        statistics = local_statistics(network, frozen)
+        self.application = _Application(Update(optimizer, clip_norm, guarded), self._gradients, statistics, loss_scale)
 
     def add(self, images: Tensor, labels: Tensor, is_first: bool, *masks: Tensor) -> np.ndarray:
         """Add this worker's share of a batch.
@@ -218,7 +242,8 @@ class ParallelStep(AddedGradients):
             masks: The dropout masks of the share, if the network takes any.
 
         Returns:
-            The sums of its loss, float64; NaN if a checked gradient is not finite.
+            The two sums of its loss, float64; NaN if a checked gradient is not finite. With a scaled loss, a third
+            number tells of the gradients: 0, or NaN if one is not finite.
         """
         sums = self.addition(images, labels, Tensor(0.0 if is_first else 1.0, ms.float32), *masks)
         return sums.asnumpy().astype(np.float64)
@@ -234,10 +259,15 @@ class ParallelStep(AddedGradients):
         Returns:
             The loss of all batches before the update; NaN if a checked gradient is not finite.
         """
-        divisor = float(self.loss.divisor(Tensor(sums, ms.float32)).asnumpy())
+        divisor = float(self.loss.divisor(Tensor(sums[:2], ms.float32)).asnumpy())
         weight = len(self.workers.share(self.batch_size)) / self.batch_size
-        numbers = (self.loss.from_sums(sums), learning_rate, pixels / divisor, weight)
-        return float(self.application(*(Tensor(number, ms.float32) for number in numbers)).asnumpy())
+        numbers = (self.value(sums), learning_rate, pixels / divisor, weight)
+        result = self.application(*(Tensor(number, ms.float32) for number in numbers)).asnumpy()
+        return float(result if result.ndim == 0 else result.sum())
+
+    def value(self, sums: np.ndarray) -> float:
+        """Return the loss of all batches from the total of what `add` returned in all workers."""
+        return self.loss.from_sums(sums[:2])
 
     def compile(self, compiler: Callable[..., object], images: Tensor, labels: Tensor, *masks: Tensor) -> None:
         """Compile everything for shares like these."""
@@ -249,6 +279,7 @@ class ParallelUpdates(AddedUpdates):
     """Makes each update from the workers' shares of one batch, or of several.
 
     All workers come to the same outcome. If the loss or the gradient of one share is not finite, there is no update.
+    Where only a gradient of a scaled loss is not, the outcome has the loss of all shares.
 
     Args:
         step: The update of all workers.
@@ -260,7 +291,7 @@ class ParallelUpdates(AddedUpdates):
 
     def _begin(self) -> None:
         super()._begin()
-        self._sums = np.zeros(2)
+        self._sums = np.zeros(2 if self._step.loss_scale is None else 3)
         self._added = False
 
     def add(self, batch: Batch, number: int) -> None:
@@ -284,7 +315,7 @@ class ParallelUpdates(AddedUpdates):
             ) from error
         interrupts.halt_if_exiting()
         self._added = True
-        if self._at_fault is None and not np.isfinite(sums).all():
+        if self._at_fault is None and not np.isfinite(sums[:2]).all():
             self._at_fault = Outcome(float(sums[0]), batch.names)
         self._sums += sums
 
@@ -294,13 +325,20 @@ class ParallelUpdates(AddedUpdates):
         messages = self._step.workers.exchange([self._added, fault, self._names], self._sums)
         faults = [message.content[1] for message in messages if message.content[1]]
         names = tuple(name for message in messages for name in message.content[2])
+        total = sum(message.arrays[0] for message in messages)
         if faults:
-            outcome = Outcome(float(faults[0][0]), tuple(faults[0][1:]))
+            outcome = Outcome(float(faults[0][0]), tuple(faults[0][1:]), overflow=self._is_scaled)
         elif not any(message.content[0] for message in messages):
             outcome = Outcome(0.0, names)
+        elif not np.isfinite(total).all():
+            outcome = Outcome(self._step.value(total), names, overflow=True)
         else:
-            outcome = Outcome(self._apply(sum(message.arrays[0] for message in messages), learning_rate), names)
+            loss = self._apply(total, learning_rate)
             interrupts.halt_if_exiting()
+            if self._is_scaled and not math.isfinite(loss):  # the sum of finite gradients is not finite
+                outcome = Outcome(self._step.value(total), names, overflow=True)
+            else:
+                outcome = Outcome(loss, names)
         return self._ended(outcome)
 
     def _apply(self, sums: np.ndarray, learning_rate: float) -> float:

@@ -121,6 +121,11 @@ class AddedUpdates:
         self._batches = 0
         self._at_fault: Outcome | None = None
 
+    @property
+    def _is_scaled(self) -> bool:
+        """Whether the loss is scaled."""
+        return self._step.loss_scale is not None
+
     def _count(self, batch: Batch) -> int:
         """Count a batch of the update and its images, and return the batch's number, from 0."""
         self._names += batch.names
@@ -165,10 +170,6 @@ class AccumulatedUpdates(AddedUpdates):
     def _begin(self) -> None:
         super()._begin()
         self._sums: np.ndarray | None = None
-
-    @property
-    def _is_scaled(self) -> bool:
-        return self._step.loss_scale is not None
 
     def add(self, batch: Batch, number: int) -> None:
         part = self._count(batch)

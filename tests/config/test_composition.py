@@ -35,7 +35,8 @@ refusal = partial(refused, compose)
         (["arch.width=abc"], ["arch.width", "abc", "Float"]),
         (["trainer.epochs=1.5"], ["trainer.epochs", "1.5", "Integer"]),
         (["dataset.mean=[a,b,c]"], ["dataset.mean", "'a'"]),
-        (["trainer.parallel=data", "trainer.amp=O2"], ["trainer.amp=O2", "compute in float32"]),
+        (["trainer.workers=2"], ["trainer.workers=2: workers train one network with trainer.parallel=data"]),
+        (["trainer.parallel=data", "trainer.workers=0"], ["trainer.workers=0: must be at least 1"]),
         (
             ["trainer.parallel=data", "trainer.recompute=blocks", "arch.norm=sync_batch"],
             ["trainer.recompute=blocks", "arch.norm=sync_batch twice"],

@@ -21,6 +21,8 @@ from fcnlab.losses import CrossEntropy, Dice
 from fcnlab.training import parallel
 from fcnlab.training.dropout import DropoutMasks
 from fcnlab.training.evaluation import Evaluator
+from fcnlab.training.loss_scaling import LossScale
+from fcnlab.training.mixed_precision import MixedPrecision
 from fcnlab.training.optimizers import SGD
 from fcnlab.training.parallel import ParallelStep, ParallelUpdates, bundles
 from fcnlab.training.step import TrainStep
@@ -69,11 +71,13 @@ def whole_batch():
     return Batch(images, labels, tuple("abcde"))
 
 
-def updates_of(rank, count, make_loss, norm="none", others=(), clip_norm=None):
+def updates_of(rank, count, make_loss, norm="none", others=(), clip_norm=None, scale=None, level=None):
     network = small_network(norm)
     optimizer = SGD(network.trainable_params(), weight_decay=0.01, momentum=0.9)
     played = Played(rank, count, others)
-    step = ParallelStep(network, make_loss(), optimizer, clip_norm, batch_size=5, workers=played)
+    options = {"guarded": scale is not None, "loss_scale": scale and LossScale(scale)}
+    network = network if level is None else MixedPrecision(network, level)
+    step = ParallelStep(network, make_loss(), optimizer, clip_norm, **options, batch_size=5, workers=played)
     return ParallelUpdates(step, DropoutMasks(network, 0), VOID), step, played
 
 
@@ -82,22 +86,24 @@ def share_of(batch, rank, count):
     return Batch(*(part[place.start : place.stop] for part in batch))
 
 
-def trained_by(count, make_loss, norm="none", clip_norm=None):
+def trained_by(count, make_loss, norm="none", clip_norm=None, scale=None, level=None):
     """Make one update by several workers; return the outcome and the step of the first one."""
+    options = {"scale": scale, "level": level}
+    nothing = np.zeros(2 if scale is None else 3)
     batch, told, given = whole_batch(), [], []
     for rank in range(1, count):  # what the others would do is known before the first one does it
-        busy = [[Message(False, ())] * (count - 1), [Message([True, None, []], (np.zeros(2),))] * (count - 1)]
-        updates, step, played = updates_of(rank, count, make_loss, norm, busy)
+        busy = [[Message(False, ())] * (count - 1), [Message([True, None, []], (nothing,))] * (count - 1)]
+        updates, step, played = updates_of(rank, count, make_loss, norm, busy, **options)
         updates.add(share_of(batch, rank, count), 0)
         updates.finish(0.5)
         told.append(played.told)
         given.append(step)
     sums = [messages[1].arrays[0] for messages in told]
-    updates, step, played = updates_of(0, count, make_loss, norm, list(zip(*told, strict=True)), clip_norm)
+    updates, step, played = updates_of(0, count, make_loss, norm, list(zip(*told, strict=True)), clip_norm, **options)
     updates.add(share_of(batch, 0, count), 0)
     sums.append(updates._sums)
     for other in given:  # each scales its gradients by the sums of all, which it did not know above
-        scale = 5 * 16 / float(step.loss.divisor(Tensor(sum(sums), ms.float32)).asnumpy())
+        scale = 5 * 16 / float(step.loss.divisor(Tensor(sum(sums)[:2], ms.float32)).asnumpy())
         gradients = [gradient.asnumpy() * scale for gradient in other._gradients]
         step.application.sum.others.append([*gradients, *other.application.sum.given[len(gradients) :]])
     return updates.finish(0.5), step
@@ -115,6 +121,75 @@ def test_shares_train_like_the_whole_batch(name, clip_norm, count):
     assert outcome.names == batch.names
     for parameter, expected in zip(step.optimizer.parameters, whole.optimizer.parameters, strict=True):
         np.testing.assert_allclose(parameter.asnumpy(), expected.asnumpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [2.0**-10, 2.0**16])
+def test_a_scale_of_the_loss_changes_no_update(scale):
+    plain, scaled = (trained_by(2, LOSSES["weighted mean"], clip_norm=0.01, scale=value) for value in (None, scale))
+    assert scaled[0] == plain[0]
+    for parameter, expected in zip(scaled[1].optimizer.parameters, plain[1].optimizer.parameters, strict=True):
+        np.testing.assert_allclose(parameter.asnumpy(), expected.asnumpy(), rtol=1e-6, atol=1e-7)
+    assert "loss_scale.scale" in scaled[1].state()  # so that it is saved, and compared between workers
+
+
+@pytest.mark.parametrize("level", ["O2", "O3", "bf16"])
+def test_shares_in_less_precision_train_like_the_whole_batch_in_it(level):
+    network, batch = small_network("group"), whole_batch()
+    optimizer, scale = SGD(network.trainable_params(), weight_decay=0.01, momentum=0.9), 2.0**10
+    guarded = {"guarded": True, "loss_scale": LossScale(scale)}
+    whole = TrainStep(MixedPrecision(network, level), LOSSES["mean"](), optimizer, **guarded)
+    loss = whole(Tensor(batch.images), Tensor(batch.labels), Tensor(0.5, ms.float32)).asnumpy()
+    assert np.isfinite(loss).all()
+    outcome, step = trained_by(2, LOSSES["mean"], norm="group", scale=scale, level=level)
+    assert not outcome.overflow
+    np.testing.assert_allclose(outcome.loss, loss[0], rtol=1e-2)
+    for parameter, expected in zip(step.optimizer.parameters, whole.optimizer.parameters, strict=True):
+        moved = np.abs(expected.asnumpy()).max()
+        np.testing.assert_allclose(parameter.asnumpy(), expected.asnumpy(), rtol=2e-2, atol=2e-2 * moved)
+
+
+def parameters_of(step):
+    return {name: parameter.asnumpy().copy() for name, parameter in step.state().items()}
+
+
+def test_gradients_that_overflow_in_one_worker_stop_the_step_in_all():
+    batch = whole_batch()
+    busy = [[Message(False, ())], [Message([True, None, ["a", "b"]], (np.array([3.0, 5.0, 0.0]),))]]
+    updates, step, at_fault = updates_of(1, 2, LOSSES["mean"], "batch", busy, scale=2.0**24, level="O2")
+    before = parameters_of(step)
+    updates.add(share_of(batch, 1, 2), 0)
+    outcome = updates.finish(0.5)
+    told = at_fault.told[1]
+    assert np.isfinite(told.arrays[0][:2]).all()  # the loss is, and no gradient
+    assert np.isnan(told.arrays[0][2])
+    assert told.content[1] is None
+    # The other worker has found nothing itself.
+    others = [[at_fault.told[0]], [told]]
+    well, other, _ = updates_of(0, 2, LOSSES["mean"], "batch", others, scale=2.0**24)
+    well.add(share_of(batch, 0, 2), 0)
+    assert np.isfinite(well._sums).all()
+    well._sums = np.array([3.0, 5.0, 0.0])
+    same = well.finish(0.5)
+    assert outcome.overflow
+    assert same.overflow
+    assert outcome.loss == same.loss == pytest.approx((3.0 + told.arrays[0][0]) / (5.0 + told.arrays[0][1]))
+    for found in (step, other):
+        for name, value in parameters_of(found).items():
+            np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_sum_of_finite_gradients_that_is_not_finite_stops_the_step():
+    others = [[Message(False, ())], [Message([True, None, []], (np.array([1.0, 5.0, 0.0]),))]]
+    updates, step, _ = updates_of(0, 2, LOSSES["mean"], "batch", others, scale=1024.0)
+    before = parameters_of(step)
+    updates.add(share_of(whole_batch(), 0, 2), 0)
+    step.application.sum.others.append([np.full(tensor.shape, np.inf, np.float32) for tensor in step._gradients])
+    step.application.sum.others[0] += [np.zeros(item.shape, np.float32) for item in step.application.statistics]
+    outcome = updates.finish(0.5)
+    assert outcome.overflow
+    assert np.isfinite(outcome.loss)
+    for name, value in parameters_of(step).items():
+        np.testing.assert_array_equal(value, before[name])
 
 
 def test_a_sum_over_pixels_stays_a_sum():
@@ -193,7 +268,7 @@ def test_every_worker_takes_its_images_of_the_masks_of_the_whole_batch():
     found = []
     for rank in range(3):
         updates = ParallelUpdates(
-            SimpleNamespace(batch_size=5, workers=Played(rank, 3)), DropoutMasks(network, 3), VOID
+            SimpleNamespace(batch_size=5, workers=Played(rank, 3), loss_scale=None), DropoutMasks(network, 3), VOID
         )
         share = (len(Played(rank, 3).share(5)), 3, 16, 16)
         found.append(updates._share_of_masks(7, share, 1)[0].asnumpy())
