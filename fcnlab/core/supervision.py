@@ -1,9 +1,10 @@
 """Keeps a worker of a data-parallel training apart from ``msrun``, which kills its workers without a warning.
 
 On Ctrl-C, and when one worker has failed, ``msrun`` sends SIGKILL to the process group of every worker that it started.
-When it gets SIGTERM, it ends and leaves them behind. Neither lets a training save its state. So the process that
-``msrun`` starts only waits: it has forked the worker into a session of its own. A pipe between the two tells the worker
-that the waiting process is gone, and the worker then stops as it does after SIGTERM.
+When it gets SIGTERM, it ends and leaves them behind, with the processes that print their log files. Neither lets a
+training save its state. So the process that ``msrun`` starts only waits: it has forked the worker into a session of its
+own. A pipe between the two tells the worker that the waiting process is gone, and the worker then stops as it does
+after SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import psutil
@@ -29,6 +31,7 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_BETWEEN_SIGNALS = 2.0
 _SECONDS_BETWEEN_LISTS = 1.0  # of all processes beside this one, each of which takes milliseconds
 _SECONDS_WITHOUT_WORKERS = 5.0
+_SECONDS_TO_PRINT = 1.5  # `tail -f` looks at its file once a second, at the latest
 _EXIT_ERROR = 1
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
@@ -84,12 +87,46 @@ def _wait(child: int, launch: Launch, link: Link | None) -> NoReturn:
         elif number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the scheduler, whom the workers still need
     is_over = _launcher_watch(child, launch) if launch.role == "worker" else _worker_watch(child, launch)
+    printer = _Printer(launch.launcher)
     while True:
+        printer.find()
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
+            printer.end_if_left()
             _leave(os.waitstatus_to_exitcode(status), launch, link)
         is_over()
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+class _Printer:
+    """The process that prints the log file of this one for ``msrun``, which leaves it behind when SIGTERM ends it.
+
+    Args:
+        launcher: The process of ``msrun``.
+    """
+
+    def __init__(self, launcher: int) -> None:
+        self._launcher = launcher
+        self._process: psutil.Process | None = None
+        self._looks_left = 3  # it is started at once after this process, or never
+
+    def find(self) -> None:
+        """Look for it, unless that was done."""
+        if self._looks_left == 0 or self._process is not None:
+            return
+        self._looks_left -= 1
+        with suppress(psutil.Error, OSError):
+            for other in psutil.Process(self._launcher).children():
+                if other.name() == "tail" and os.path.samefile(Path(other.cwd(), other.cmdline()[-1]), "/dev/stdout"):
+                    self._process = other
+
+    def end_if_left(self) -> None:
+        """End it if ``msrun`` has ended, once it has printed the last lines."""
+        if self._process is None or os.getppid() == self._launcher:
+            return
+        time.sleep(_SECONDS_TO_PRINT)
+        with suppress(psutil.Error):
+            self._process.terminate()
 
 
 def _launcher_watch(child: int, launch: Launch) -> Callable[[], None]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -116,6 +117,51 @@ def test_a_worker_that_is_killed_is_named_in_one_line(start):
         "fcnlab: worker 1 was ended by SIGKILL, as the system does when memory runs out; the same command with "
         "resume=auto goes on from the last state\n"
     )
+
+
+MSRUN = """
+import os, subprocess, sys, time
+with open(sys.argv[2], "w") as log:
+    worker = subprocess.Popen([sys.executable, sys.argv[1], "joined", "0"], stdout=log, start_new_session=True)
+printer = subprocess.Popen(["/usr/bin/tail", "-f", os.path.basename(sys.argv[2])], cwd=os.path.dirname(sys.argv[2]))
+other = subprocess.Popen(["/usr/bin/tail", "-f", sys.argv[1]])
+print(worker.pid, printer.pid, other.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_prints_a_workers_log_for_msrun_ends_with_the_worker_if_msrun_is_gone(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    log = tmp_path / "worker_0.log"
+    words = [sys.executable, "-c", MSRUN, str(tmp_path / "program.py"), str(log)]
+    launcher = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    found = []
+    try:
+        found = [psutil.Process(int(number)) for number in launcher.stdout.readline().split()]
+        worker, printer, other = found
+        limit = time.monotonic() + 120
+        while not log.read_text():
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        time.sleep(1)
+        launcher.terminate()
+        launcher.wait(60)
+        for process in (worker, printer):
+            while is_alive(process):
+                assert time.monotonic() < limit, process
+                time.sleep(0.1)
+        assert f"told {signal.SIGTERM.value}" in log.read_text()
+        assert is_alive(other)  # which prints another file
+    finally:
+        launcher.kill()
+        launcher.communicate()
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def is_alive(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_the_scheduler_lists_the_processes_beside_it_once_a_second(monkeypatch):

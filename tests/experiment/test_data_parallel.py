@@ -1,62 +1,14 @@
 """Trainings by MindSpore's launcher: as one process trains, in order when something ends them, and resumed."""
 
-import json
-import os
 import random
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from parallel_trainings import SECONDS, await_state, recorded, saved_steps, start, train
 from safetensors.numpy import load_file
-
-ROOT = Path(__file__).parents[2]
-WORDS = (
-    *("arch=fcn8s", "arch.width=0.03125", "dataset.crop_size=64", "dataset.cache_mib=64", "trainer.batch_size=7"),
-    *("trainer.eval_every=1", "trainer.max_steps=6", "tracking=none", "trainer.checkpoint_minutes=null"),
-    *("loss.class_weights=[3.0,1.0]", "optimizer.lr=0.003"),
-)
-SECONDS = 900  # the machine may be busy with other tests
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def start(folder, workers, *words):
-    """Start a training of some workers in a folder; with 0, one process without the launcher."""
-    command = ["python", "-m", "fcnlab.train", *WORDS, f"hydra.run.dir={folder}", *words]
-    if workers:
-        options = [f"--worker_num={workers}", f"--local_worker_num={workers}", f"--master_port={free_port()}"]
-        msrun = [str(Path(sys.executable).with_name("msrun")), *options, "--join=True", f"--log_dir={folder}-logs"]
-        command = [*msrun, *command[:3], "trainer.parallel=data", *command[3:]]
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": search, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        command, cwd=folder.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def train(folder, workers, *words):
-    process = start(folder, workers, *words)
-    output = process.communicate(timeout=SECONDS)[0]
-    assert process.returncode == 0, output
-    return output
-
-
-def recorded(folder):
-    """Return the loss of each step, and the last metrics of the evaluation."""
-    events = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    values = [event["values"] for event in events if event["kind"] == "metrics"]
-    losses = [one["train/loss"] for one in values if "train/loss" in one]
-    return np.array(losses), [one for one in values if "val/loss" in one][-1]
 
 
 def weights(folder):
@@ -116,14 +68,6 @@ def workers_of(launcher):
     return found
 
 
-def await_state(folder, process):
-    limit = time.monotonic() + SECONDS
-    while not [*folder.glob("checkpoints/state_*.safetensors")]:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < limit
-        time.sleep(0.5)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["Ctrl-C", "SIGTERM", "SIGTERM to a worker", "kill 0", "kill 1", "stop"])
 def test_whatever_ends_a_training_all_processes_end_and_it_is_resumed(tmp_path, what):
@@ -159,7 +103,7 @@ def test_whatever_ends_a_training_all_processes_end_and_it_is_resumed(tmp_path, 
     assert len(said) == 1, log
     assert "Traceback" not in log
     assert "fcnlab: " not in (tmp_path / "run-logs" / "worker_1.log").read_text() or what == "kill 1"
-    steps = max(int(path.stem.partition("_")[2]) for path in folder.glob("checkpoints/state_*.safetensors"))
+    steps = saved_steps(folder)
     if what != "kill 0":
         assert f"after step {steps}, which is saved" in said[0] or what in ("kill 1", "stop"), said
     train(folder, 2, "arch.norm=none", f"trainer.max_steps={steps + 2}", f"resume={folder}")
