@@ -123,8 +123,10 @@ MSRUN = """
 import os, subprocess, sys, time
 with open(sys.argv[2], "w") as log:
     worker = subprocess.Popen([sys.executable, sys.argv[1], "joined", "0"], stdout=log, start_new_session=True)
-printer = subprocess.Popen(["/usr/bin/tail", "-f", os.path.basename(sys.argv[2])], cwd=os.path.dirname(sys.argv[2]))
-other = subprocess.Popen(["/usr/bin/tail", "-f", sys.argv[1]])
+os.chdir(os.path.dirname(sys.argv[2]))
+tail = ["/usr/bin/tail", "-f"]
+printer = subprocess.Popen([*tail, os.path.basename(sys.argv[2])], stdout=subprocess.DEVNULL)
+other = subprocess.Popen([*tail, sys.argv[1]], stdout=subprocess.DEVNULL)
 print(worker.pid, printer.pid, other.pid, flush=True)
 time.sleep(600)
 """
