@@ -35,6 +35,7 @@ _saving = False
 _is_silent = False
 _at_forced_exit: Callable[[], object] | None = None
 _at_first_signal: Callable[[], object] | None = None
+_way_on: Callable[[], str] | None = None
 
 
 class Terminated(KeyboardInterrupt):
@@ -152,6 +153,21 @@ def before_forced_exit(action: Callable[[], object]) -> Iterator[None]:
         _at_forced_exit = None
 
 
+@contextmanager
+def knowing_way_on(describe: Callable[[], str]) -> Iterator[None]:
+    """Say how to go on if the process ends within the block without its main thread.
+
+    Args:
+        describe: Returns that, or nothing if there is no way on; another thread calls it.
+    """
+    global _way_on
+    _way_on = describe
+    try:
+        yield
+    finally:
+        _way_on = None
+
+
 def on_first_signal(action: Callable[[], object] | None) -> None:
     """Call a function from another thread at the first signal, before the main thread gets it; None: call nothing."""
     global _at_first_signal
@@ -207,6 +223,9 @@ def _exit_at_limit(number: int) -> None:
 
 
 def _exit(reason: str, number: int) -> None:
+    with suppress(Exception):  # the main thread may change what it is asked for
+        if _way_on is not None and (words := _way_on()):
+            reason = f"{reason}; to go on: {words}"
     with suppress(OSError, ValueError):  # nobody reads it any more
         if not _is_silent and select.select([], [2], [], 0)[1]:  # nor is a reader waited for that has stopped
             os.write(2, f"fcnlab: {reason}\n".encode())

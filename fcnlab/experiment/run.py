@@ -235,22 +235,31 @@ def _width(config: Config) -> str:
 
 def _fit(trainer: Trainer, config: Config, folder: Path) -> TrainResult:
     try:
-        return _fit_and_send(trainer, config, folder)
+        with interrupts.knowing_way_on(lambda: _command_to_go_on(trainer, config, folder)):
+            return _fit_and_send(trainer, config, folder)
     except KeyboardInterrupt as end:
-        end.args = (_way_on(trainer, folder),)
+        end.args = (_way_on(trainer, config, folder),)
         raise
     except WorkerLostError as error:
-        raise WorkerLostError(f"{error}: the training ends {_way_on(trainer, folder)}") from error
+        raise WorkerLostError(f"{error}: the training ends {_way_on(trainer, config, folder)}") from error
 
 
-def _way_on(trainer: Trainer, folder: Path) -> str:
+def _way_on(trainer: Trainer, config: Config, folder: Path) -> str:
     """Say where a training was interrupted, what of it is saved, and the command that goes on."""
     made, saved = trainer.progress.steps, trainer.checkpoints.saved_steps
     if saved is None:
         return f"after step {made}, before a state was saved"
     what = "which is saved" if saved == made else f"and the last state is that of step {saved}"
-    started = "python -m fcnlab.train" if trainer.workers.count == 1 else workers.command(trainer.workers.count)
-    return f"after step {made}, {what}; to go on: {started} {command.word('resume', shortest(folder))}"
+    return f"after step {made}, {what}; to go on: {_command_to_go_on(trainer, config, folder)}"
+
+
+def _command_to_go_on(trainer: Trainer, config: Config, folder: Path) -> str:
+    """Return the command that resumes a training; empty if it has saved no state yet."""
+    if trainer.checkpoints.saved_steps is None:
+        return ""
+    is_by_user = trainer.workers.count > 1 and config.trainer.workers is None  # who started msrun
+    started = workers.command(trainer.workers.count) if is_by_user else "python -m fcnlab.train"
+    return f"{started} {command.word('resume', shortest(folder))}"
 
 
 def _fit_and_send(trainer: Trainer, config: Config, folder: Path) -> TrainResult:
