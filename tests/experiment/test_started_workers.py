@@ -36,7 +36,7 @@ def test_one_command_trains_with_workers_as_one_process_does_and_resumes(tmp_pat
     assert "fcnlab.train" not in (folder / "workers" / "worker_0.log").read_text()
     state = load_file(folder / "checkpoints" / "state_00000004.safetensors")
     assert len(state["state.random_of_others"]) == 1
-    train(folder, 0, f"resume={folder}", "trainer.max_steps=6")  # its number of workers was recorded
+    train(folder, 0, "arch.norm=sync_batch", f"resume={folder}")  # its number of workers was recorded
     losses, metrics = recorded(tmp_path / "alone")
     found, evaluated = recorded(folder)
     np.testing.assert_allclose(found, losses, rtol=1e-4)
@@ -56,9 +56,9 @@ def test_what_ends_the_command_ends_its_workers_which_save_one_state(tmp_path, m
     await_state(folder, process)
     assert len(processes_with(folder)) >= 8  # the command, msrun, two for each worker and two for the scheduler
     process.send_signal({"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM, "killed": signal.SIGKILL}[what])
-    _, alive = psutil.wait_procs(processes_with(folder), timeout=300)
+    output = process.communicate(timeout=300)[0]  # until all have closed it
+    _, alive = psutil.wait_procs(processes_with(folder), timeout=100)
     assert not alive, [one.cmdline() for one in alive]
-    output = process.communicate(timeout=60)[0]
     assert process.returncode == {"Ctrl-C": 130, "SIGTERM": 143, "killed": -signal.SIGKILL}[what]
     said = [line for line in output.splitlines() if line.startswith("fcnlab: ")]
     steps = saved_steps(folder)
@@ -66,7 +66,7 @@ def test_what_ends_the_command_ends_its_workers_which_save_one_state(tmp_path, m
     assert f"after step {steps}, which is saved; to go on: python -m fcnlab.train resume=" in said[0]
     assert "Traceback" not in output
     monkeypatch.delenv("FCNLAB_OF_TEST")
-    train(folder, 0, f"resume={folder}", f"trainer.max_steps={steps + 2}")
+    train(folder, 0, "arch.norm=none", f"resume={folder}", f"trainer.max_steps={steps + 2}")
     assert len(recorded(folder)[0]) == steps + 2
 
 
