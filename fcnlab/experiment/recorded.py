@@ -14,7 +14,8 @@ from fcnlab.config import RECORD_FILE, flatten
 from fcnlab.core.errors import ConfigError, TrackingError
 from fcnlab.core.foreign_files import LARGEST_YAML, read_text, require_small_yaml
 from fcnlab.core.identifiers import is_identifier
-from fcnlab.recording import journal
+from fcnlab.recording import journal, worker_history
+from fcnlab.recording.tags import INITIALISED_TAG, WORKERS_TAG
 
 if TYPE_CHECKING:
     from fcnlab.tracking.store import Store
@@ -138,30 +139,30 @@ def initial_weights_digest(source: str, uri: str | None = None) -> str | None:
     Raises:
         TrackingError: If it cannot be read.
     """
-    from fcnlab.recording.tags import INITIALISED_TAG
-
     found = re.search(r"sha256:([0-9a-f]{64})$", str(_tag(source, uri, INITIALISED_TAG)))
     return found[1] if found else None
 
 
-def workers(source: str, uri: str | None = None) -> int:
-    """Return how many workers trained a run id or an output folder together; 1 for one process.
+def workers(source: str, uri: str | None = None) -> list[int]:
+    """Return how many workers trained a run id or an output folder together, 1 for one process.
+
+    There is another number behind the first for each time that it was resumed by another number.
 
     Raises:
         TrackingError: If it cannot be read.
     """
-    from fcnlab.recording.tags import WORKERS_TAG
-
-    text = str(_tag(source, uri, WORKERS_TAG))
-    return int(text) if text.isdecimal() else 1
+    return worker_history.counts(_tag(source, uri, WORKERS_TAG))
 
 
 def _tag(source: str, uri: str | None, name: str) -> str | None:
     if is_identifier(source):
         return _open_store(uri).tag(source, name)
     entries = journal.read(Path(source).expanduser() / journal.FILE)
-    tags = next((entry.fields.get("tags", {}) for entry in entries if entry.kind == "run"), {})
-    return tags.get(name)
+    found = None
+    for entry in entries:
+        if entry.kind in ("run", "tags"):
+            found = entry.fields.get("tags" if entry.kind == "run" else "values", {}).get(name, found)
+    return found
 
 
 def _resumed_folder_of_run(run_id: str, uri: str | None) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fcnlab.config import Config
 from fcnlab.core.errors import TrackingError
 from fcnlab.experiment import recorded
+from fcnlab.recording import worker_history
 
 if TYPE_CHECKING:
     from fcnlab.models.foreign import Initialisation
@@ -74,13 +75,9 @@ def compare_workers(config: Config, count: int) -> None:
     except TrackingError as error:
         log.warning("from_run=%s: how many workers trained it is unknown (%s)", config.from_run, error)
         return
-    if then != count:
+    if then != [count]:
         log.warning(
             "from_run=%s: that run was trained by %s, and this one is by %s: it is not the same bit for bit, and "
             "arch.norm=batch normalises other shares of a batch",
-            *(config.from_run, _in_words(then), _in_words(count)),
+            *(config.from_run, worker_history.in_words(then), worker_history.in_words([count])),
         )
-
-
-def _in_words(count: int) -> str:
-    return "one process" if count == 1 else f"{count} workers"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from fcnlab.config import Config
 from fcnlab.experiment.run_record import RunRecord
 from fcnlab.recording.tags import WORKERS_TAG
+from fcnlab.recording.worker_history import counts, in_words
 from fcnlab.training.callbacks import Callback, EvaluationEvent, StepEvent
 
 if TYPE_CHECKING:
@@ -153,10 +154,12 @@ def _inputs(record: RunRecord, replayed: Replayed) -> list[Finding]:
 
 def _machine(record: RunRecord, replayed: Replayed, others: Sequence[str]) -> Finding:
     parts = [f"{key} {record.environment.get(key)}, here {replayed.environment.get(key)}" for key in others]
-    if count := record.environment.get(WORKERS_TAG):
+    if history := record.environment.get(WORKERS_TAG):
         further = f", and the machine is another one ({'; '.join(parts)})" if parts else ""
-        text = f"{count} workers trained the run, and one process does here{further}, so that bits cannot be checked, "
-        return Finding("machine", "not checked", f"{text}but a tolerance can.")
+        text = (
+            f"{in_words(counts(history))} trained the run, and one process does here{further}, so that bits cannot be "
+        )
+        return Finding("machine", "not checked", f"{text}checked, but a tolerance can.")
     if not others:
         text = "Processor, operators, MindSpore and numpy are the same, so that losses must agree bit for bit."
         return Finding("machine", "agrees", text)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fcnlab.recording import journal
+from fcnlab.recording import journal, worker_history
+from fcnlab.recording.tags import WORKERS_TAG
 from fcnlab.recording.training_time import TrainingTime
 
 
@@ -22,6 +23,7 @@ class AlreadyRecorded:
         files: The paths of the artifacts, relative to the output folder.
         overlays: The paths of the overlays, relative to the output folder.
         system_readings: The number of readings of the system metrics.
+        workers: How many workers have trained: see `fcnlab.recording.worker_history`.
     """
 
     begun: bool = False
@@ -32,6 +34,7 @@ class AlreadyRecorded:
     files: set[str] = field(default_factory=set)
     overlays: set[str] = field(default_factory=set)
     system_readings: int = 0
+    workers: str = worker_history.ALONE
 
     @classmethod
     def read(cls, path: Path, first_step: int) -> AlreadyRecorded:
@@ -41,6 +44,9 @@ class AlreadyRecorded:
             time.add(entry)
             if entry.kind == "run":
                 found.begun = True
+                found.workers = entry.fields.get("tags", {}).get(WORKERS_TAG, found.workers)
+            elif entry.kind == "tags":
+                found.workers = entry.fields["values"].get(WORKERS_TAG, found.workers)
             elif entry.kind == "resume":
                 found.begun = True
                 found.resumed_at.append(entry.fields["step"])

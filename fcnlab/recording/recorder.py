@@ -15,7 +15,7 @@ from fcnlab.config import Config
 from fcnlab.core.credentials import redact
 from fcnlab.core.files import remove_partial, replacing
 from fcnlab.metrics.names import higher_is_better, recorded
-from fcnlab.recording import image_tables, journal, note, overlays, provenance, run_figures
+from fcnlab.recording import image_tables, journal, note, overlays, provenance, run_figures, worker_history
 from fcnlab.recording.already_recorded import AlreadyRecorded
 from fcnlab.recording.background_figures import BackgroundFigures, Draw
 from fcnlab.recording.image_keys import image_key
@@ -30,6 +30,7 @@ from fcnlab.recording.tags import (
     STARTS_FROM_TAG,
     SWEEP_TAG,
     TRIAL_TAG,
+    WORKERS_TAG,
 )
 from fcnlab.training.callbacks import Callback, CheckpointKind, EvaluationEvent, Plan, Status, StepEvent
 
@@ -106,6 +107,10 @@ class Recorder(Callback):
         if self._already.begun:
             steps = ", ".join(map(str, [*self._already.resumed_at, plan.first_step]))
             tags = {"resumed_at_steps": steps[-provenance.MAX_TAG_LENGTH :]}
+            count = worker_history.counts(self.more_tags.get(WORKERS_TAG))[-1]
+            workers = worker_history.resumed(self._already.workers, count, plan.first_step)
+            if workers != self._already.workers:
+                tags[WORKERS_TAG] = workers[-provenance.MAX_TAG_LENGTH :]
             # The configuration is listed even if it has not changed: the process before may have been killed just then.
             self._write_file(configuration.RECORD_FILE, self._config_text)
             resume = [("resume", {"step": plan.first_step}), ("tags", {"values": tags})]

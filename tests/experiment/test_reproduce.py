@@ -39,6 +39,7 @@ def test_weights_that_have_changed_since_are_said(tmp_path, caplog, tags, digest
     [
         ({WORKERS_TAG: "2"}, 1, "was trained by 2 workers, and this one is by one process"),
         ({}, 3, "was trained by one process, and this one is by 3 workers"),
+        ({WORKERS_TAG: "2, then 1 from step 4"}, 2, "was trained by 2 workers, then one process, and this one is by 2"),
         ({WORKERS_TAG: "2"}, 2, ""),
         ({}, 1, ""),
     ],

@@ -19,12 +19,13 @@ from fcnlab.compare import compare
 from fcnlab.comparison.trials import read_folder
 from fcnlab.config import compose
 from fcnlab.core.errors import ConfigError, FcnlabError, TrackingError
-from fcnlab.experiment import assembly
+from fcnlab.experiment import assembly, recorded
 from fcnlab.metrics.image_counts import ImageCounts
 from fcnlab.recording import journal, run_figures
 from fcnlab.recording.inputs import Input
 from fcnlab.recording.provenance import DIFF_FILE
 from fcnlab.recording.recorder import Recorder, default_run_name
+from fcnlab.recording.tags import WORKERS_TAG
 from fcnlab.tracking.journal_sender import sync
 from fcnlab.training.callbacks import Plan
 
@@ -302,3 +303,20 @@ def test_what_a_power_cut_took_from_the_beginning_is_recorded_when_it_is_resumed
     [found] = [entry.fields["datasets"] for entry in entries if entry.kind == "inputs"]
     assert [(item["context"], item["digest"]) for item in found] == [("training", "abc")]
     assert [entry.fields["path"] for entry in entries if entry.kind == "artifact"].count(DIFF_FILE) == 1
+
+
+def test_another_number_of_workers_is_recorded_when_they_resume(tmp_path):
+    config = compose_tiny("tracking=none", "tracking.system_metrics_every=null")
+
+    def begin(workers, first_step):
+        tags = {} if workers == 1 else {WORKERS_TAG: str(workers)}
+        recorder = Recorder(config, tmp_path, [], 5, resumed=first_step > 0, more_tags=tags)
+        recorder.on_start(Plan(epochs=1, steps_per_epoch=9, total_steps=9, batch_size=4, first_step=first_step))
+        recorder.on_end("killed")
+
+    for workers, first_step in ((2, 0), (2, 1), (3, 4), (1, 6)):
+        begin(workers, first_step)
+    assert recorded.workers(str(tmp_path)) == [2, 3, 1]
+    values = [entry.fields["values"] for entry in journal.read(tmp_path / journal.FILE) if entry.kind == "tags"]
+    told = [value[WORKERS_TAG] for value in values if WORKERS_TAG in value]
+    assert told == ["2, then 3 from step 4", "2, then 3 from step 4, then 1 from step 6"]
