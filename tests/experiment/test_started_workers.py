@@ -27,16 +27,17 @@ def processes_with(folder):
 
 @pytest.mark.slow
 def test_one_command_trains_with_workers_as_one_process_does_and_resumes(tmp_path):
-    train(tmp_path / "alone", 0, "arch.norm=sync_batch")
+    words = ("arch.norm=sync_batch", "schedule=constant")  # which does not depend on the length of the training
+    train(tmp_path / "alone", 0, *words)
     folder = tmp_path / "started"
-    output = train(folder, 0, "arch.norm=sync_batch", *TWO, "trainer.max_steps=4")
+    output = train(folder, 0, *words, *TWO, "trainer.max_steps=4")
     assert output.count("Best evaluation") == 1
     assert "starting 2 workers, whose log files are in " in output
     assert "epoch 1/1  step 4/4" in output
     assert "fcnlab.train" not in (folder / "workers" / "worker_0.log").read_text()
     state = load_file(folder / "checkpoints" / "state_00000004.safetensors")
     assert len(state["state.random_of_others"]) == 1
-    train(folder, 0, "arch.norm=sync_batch", f"resume={folder}")  # its number of workers was recorded
+    train(folder, 0, *words, f"resume={folder}")  # its number of workers was recorded
     losses, metrics = recorded(tmp_path / "alone")
     found, evaluated = recorded(folder)
     np.testing.assert_allclose(found, losses, rtol=1e-4)
