@@ -272,6 +272,6 @@ def test_what_workers_normalised_each_by_itself_is_not_compared():
 )
 def test_one_process_trains_again_what_workers_trained(tiny, words, made):
     record = replace(RECORD, environment={WORKERS_TAG: "2"}, digests={})
-    config = tiny("trainer.parallel=data", "tracking=none", *words)
+    config = tiny("trainer.parallel=data", "trainer.workers=2", "tracking=none", *words)
     replayed, steps = replay(config, record, 1, lambda step: None)
     assert (steps, [*replayed.losses], replayed.has_local_statistics) == (made, [1] * made, not made)
