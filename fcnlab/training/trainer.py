@@ -207,7 +207,6 @@ class Trainer:
                     seconds = time.perf_counter() - began
                     progress.steps += 1
                     progress.losses.append(outcome.loss)
-                self._exchange_random_states()
                 event = StepEvent(
                     step=progress.steps,
                     epoch=epoch,
@@ -217,7 +216,8 @@ class Trainer:
                     data_wait_fraction=waited / seconds,
                     **scaling,
                 )
-                self.callbacks.notify("on_step", event)
+                self.callbacks.notify("on_step", event)  # before anything in which a worker may be lost
+                self._exchange_random_states()
                 self.checkpoints.after_step(progress)
             self.workers.stop_together()
 

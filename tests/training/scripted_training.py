@@ -6,6 +6,7 @@ import numpy as np
 from mindspore import Tensor
 
 from fcnlab.config.schema import TrainerConfig
+from fcnlab.core.workers import ALONE
 from fcnlab.metrics.confusion import ConfusionMatrix
 from fcnlab.models import build_model
 from fcnlab.training.callbacks import Callback
@@ -96,10 +97,11 @@ class Scripted:
         return Evaluation(next(self.losses, 0.5), confusion, self.class_names, [])
 
 
-def make(tmp_path, evaluator, *, step=None, recorder=None, rate=lambda step, total: 0.1, **config):
+def make(tmp_path, evaluator, *, step=None, recorder=None, rate=lambda step, total: 0.1, workers=ALONE, **config):
     """Return a trainer and the recorder of its events."""
     recorder = recorder or Recorder()
+    config = TrainerConfig(**config)
     trainer = Trainer(
-        step or Step(), Loader(), evaluator, rate, TrainerConfig(**config), tmp_path, METADATA, [recorder]
+        step or Step(), Loader(), evaluator, rate, config, tmp_path, METADATA, [recorder], workers=workers
     )
     return trainer, recorder

@@ -5,6 +5,7 @@ import pytest
 from mindspore import Tensor
 from scripted_training import Recorder, Scripted, Step, make
 
+from fcnlab.core.workers import Message, WorkerLostError, Workers
 from fcnlab.models import build_model
 from fcnlab.models.checkpoint import read_weights
 from fcnlab.training.evaluation import Evaluation
@@ -89,3 +90,26 @@ def test_nothing_is_tested_where_no_evaluation_is_the_best(tmp_path, caplog):
     assert seen == []
     assert recorder.events[-1] == "finished"
     assert "the test images are not evaluated" in caplog.text
+
+
+class LosingWorkers(Workers):
+    """Two workers, the second of which ends while the random states after some step are exchanged."""
+
+    count = 2
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def exchange(self, content=None, *arrays):
+        self.steps -= bool(arrays)
+        if self.steps == 0:
+            raise WorkerLostError("worker 1 of 2 has ended unexpectedly")
+        return [Message(content, arrays)] * 2
+
+
+def test_a_step_that_is_saved_is_recorded_also_where_a_worker_is_lost_after_it(tmp_path):
+    trainer, recorder = make(tmp_path, Scripted([10, 10]), workers=LosingWorkers(3), epochs=4)
+    with pytest.raises(WorkerLostError, match="worker 1 of 2"):
+        trainer.fit()
+    assert trainer.checkpoints.saved_steps == 3
+    assert [event.step for event in recorder.steps] == [1, 2, 3]
