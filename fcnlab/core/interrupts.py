@@ -155,17 +155,15 @@ def before_forced_exit(action: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def knowing_way_on(describe: Callable[[], str]) -> Iterator[None]:
-    """Say how to go on if the process ends within the block without its main thread.
+    """Say how to go on if the process ends without its main thread within the block, or after an error left the block.
 
     Args:
         describe: Returns that, or nothing if there is no way on; another thread calls it.
     """
     global _way_on
     _way_on = describe
-    try:
-        yield
-    finally:
-        _way_on = None
+    yield
+    _way_on = None
 
 
 def on_first_signal(action: Callable[[], object] | None) -> None:

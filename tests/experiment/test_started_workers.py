@@ -1,6 +1,7 @@
 """One command starts the workers of a training, and each trial of a sweep starts its own."""
 
 import json
+import re
 import signal
 
 import numpy as np
@@ -64,7 +65,9 @@ def test_what_ends_the_command_ends_its_workers_which_save_one_state(tmp_path, m
     said = [line for line in output.splitlines() if line.startswith("fcnlab: ")]
     steps = saved_steps(folder)
     assert len(said) == 1, output
-    assert f"after step {steps}, which is saved; to go on: python -m fcnlab.train resume=" in said[0]
+    # A machine that is too busy for an orderly end within the limit has a line of its own.
+    assert re.search(rf"(after step {steps}, which is saved|last whole checkpoint is kept); to go on: ", said[0])
+    assert "; to go on: python -m fcnlab.train resume=" in said[0]
     assert "Traceback" not in output
     monkeypatch.delenv("FCNLAB_OF_TEST")
     train(folder, 0, "arch.norm=none", f"resume={folder}", f"trainer.max_steps={steps + 2}")
