@@ -23,6 +23,12 @@ def usable_processors() -> int:
     return max(1, usable // workers_here())
 
 
+def processor_time_is_limited() -> bool:
+    """Return whether a container gives this process less time than the processors that it may run on have."""
+    quota = processor_quota()
+    return quota is not None and quota < _processors()
+
+
 def thread_limit() -> int | None:
     """Return the number of threads for packages that would count processors, or None where that count is right."""
     usable = usable_processors()

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
-from fcnlab.core.processor import usable_processors
+from fcnlab.core.processor import processor_time_is_limited, usable_processors
 from fcnlab.kernels.build import build
 from fcnlab.kernels.compiler import BuildError
 
@@ -57,6 +57,8 @@ def _built() -> Path | None:
     except BuildError as error:
         log.warning("training takes about twice as long as it could: %s", error)
         return None
-    # This keeps the library loaded, and the number in it: MindSpore closes it each time it has inferred a shape.
-    ctypes.CDLL(str(path)).use_threads(ctypes.c_int64(usable_processors()))
+    # This keeps the library loaded, and the numbers in it: MindSpore closes it each time it has inferred a shape.
+    operators = ctypes.CDLL(str(path))
+    operators.use_threads(ctypes.c_int64(usable_processors()))
+    operators.let_threads_spin(ctypes.c_int64(not processor_time_is_limited()))
     return path

@@ -107,6 +107,7 @@ def test_everyone_takes_the_number_from_one_place(monkeypatch, quota, usable, li
     monkeypatch.setattr(processor, "processor_quota", lambda: quota)
     monkeypatch.setattr(ms, "set_context", lambda **values: set_in_mindspore.update(values))
     assert processor.usable_processors() == usable
+    assert processor.processor_time_is_limited() == (limit is not None)
     variables = {"HOME": "/", "OPENBLAS_NUM_THREADS": "1"}
     environment.prepare(variables)
     assert variables.get("OPENCV_FOR_THREADS_NUM") == (str(limit) if limit else None)

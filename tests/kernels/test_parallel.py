@@ -1,5 +1,6 @@
 """The threads that share an operator's work: on many cores, for several callers at a time, and in forked processes."""
 
+import ctypes
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +67,28 @@ def callers(native, count, calls):
 
 def test_several_callers_at_a_time(native):
     assert callers(native, 4, 24) == 24
+
+
+def test_more_callers_at_a_time_than_there_are_places(native):
+    """Those who find no place among the sixteen compute alone."""
+    assert callers(native, 40, 120) == 120
+
+
+@OF_THIS_PROCESS
+@pytest.mark.parametrize("spinning", [0, 1])
+def test_threads_without_work_sleep(native, spinning):
+    """They stay awake for a tenth of a millisecond at most, and are there again for the next call."""
+    native.library.let_threads_spin(ctypes.c_int64(spinning))
+    try:
+        with native.threads(2):
+            expected = weight_gradient(native)
+            began = time.process_time()
+            time.sleep(0.4)
+            taken = time.process_time() - began
+            np.testing.assert_array_equal(weight_gradient(native), expected)
+    finally:
+        native.library.let_threads_spin(ctypes.c_int64(1))
+    assert taken < 0.2
 
 
 @pytest.mark.slow
