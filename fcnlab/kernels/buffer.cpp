@@ -1,10 +1,14 @@
 #include "buffer.h"
 
+#include "parallel.h"
+
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <iterator>
+#include <map>
 #include <mutex>
 #include <new>
-#include <vector>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,7 +16,8 @@
 namespace {
 
 constexpr int64_t kPage = int64_t{1} << 21;
-constexpr size_t kMaximumKept = 64;
+// The blocks that are kept for each thread: more than the sizes that it works with in a step.
+constexpr int64_t kKeptForAThread = 32;
 
 struct Block {
   void* memory;
@@ -20,13 +25,19 @@ struct Block {
 };
 
 struct Kept {
+  struct Unused {
+    void* memory;
+    int64_t since;  // how many blocks had been given back before
+  };
+
   std::mutex mutex;
-  std::vector<Block> blocks;
+  std::multimap<int64_t, Unused> blocks;  // by their size; among equals, the one that was used last comes last
+  int64_t given_back = 0;
   const pid_t process = getpid();
 };
 
 // The blocks of this process. A forked child cannot use its parent's, whose mutex may have been locked at that moment.
-Kept& kept() {
+Kept& kept_blocks() {
   static std::atomic<Kept*> current{nullptr};
   Kept* found = current.load();
   while (found == nullptr || found->process != getpid()) {
@@ -39,17 +50,14 @@ Kept& kept() {
 
 // Returns a block of at least `size` bytes.
 Block take(int64_t size) {
+  Kept& kept = kept_blocks();
   {
-    const std::lock_guard<std::mutex> lock(kept().mutex);
-    auto& blocks = kept().blocks;
-    auto best = blocks.end();
-    for (auto block = blocks.begin(); block != blocks.end(); ++block) {
-      const bool fits = block->size >= size && block->size <= 2 * size;
-      if (fits && (best == blocks.end() || block->size < best->size)) best = block;
-    }
-    if (best != blocks.end()) {
-      const Block block = *best;
-      blocks.erase(best);
+    const std::lock_guard<std::mutex> lock(kept.mutex);
+    const auto smallest = kept.blocks.lower_bound(size);
+    if (smallest != kept.blocks.end() && smallest->first <= 2 * size) {
+      const auto found = std::prev(kept.blocks.upper_bound(smallest->first));
+      const Block block{found->second.memory, found->first};
+      kept.blocks.erase(found);
       return block;
     }
   }
@@ -60,13 +68,22 @@ Block take(int64_t size) {
 }
 
 void give_back(const Block& block) {
-  const std::lock_guard<std::mutex> lock(kept().mutex);
-  auto& blocks = kept().blocks;
-  blocks.push_back(block);
-  if (blocks.size() > kMaximumKept) {  // frees the block that has been unused for longest
-    std::free(blocks.front().memory);
-    blocks.erase(blocks.begin());
+  Kept& kept = kept_blocks();
+  const std::lock_guard<std::mutex> lock(kept.mutex);
+  try {
+    kept.blocks.emplace(block.size, Kept::Unused{block.memory, kept.given_back++});
+  } catch (const std::bad_alloc&) {
+    std::free(block.memory);
+    return;
   }
+  // As many as for two threads are kept in any case.
+  if (static_cast<int64_t>(kept.blocks.size()) <= 2 * kKeptForAThread) return;
+  if (static_cast<int64_t>(kept.blocks.size()) <= Threads().count() * kKeptForAThread) return;
+  const auto oldest = std::min_element(kept.blocks.begin(), kept.blocks.end(), [](const auto& a, const auto& b) {
+    return a.second.since < b.second.since;
+  });
+  std::free(oldest->second.memory);
+  kept.blocks.erase(oldest);
 }
 
 }  // namespace
