@@ -26,6 +26,7 @@ constexpr int kScratchStride = kRun * kTile + 2;
 
 constexpr int64_t kCache = int64_t{3} << 19;      // bytes that stay in a core's second-level cache
 constexpr int64_t kSmallSums = int64_t{3} << 19;  // bytes of sums that a thread may have for itself
+constexpr int64_t kWorthKernels = 64;             // tiles that are worth reading all kernels from memory
 
 struct Shape {
   int64_t images, channels, height, width;
@@ -248,7 +249,44 @@ void restore_tiles(const Panel* products, int64_t plane, const std::vector<Run>&
   }
 }
 
-// Convolves `input` with transformed kernels.
+// Convolves `input` with transformed kernels, in three phases that all threads share: each reads a part of the kernels,
+// and the patches and products of all tiles go through memory. It is for few tiles.
+void convolve_in_phases(const float* input, const Shape& in, const Panel* kernels, float* output, const Shape& out,
+                        const Finish& finish, const Threads& threads) {
+  const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
+  const int64_t depth = in_panels * kLanes, kernel_plane = out_panels * depth;
+  const int64_t step = round_up(in.tiles(), kRows), slices = divide_up(in.tiles(), kLanes);
+  const int64_t patch_plane = step * in_panels + 5, product_plane = step * out_panels + 5;
+  Buffer patches(kPoints * patch_plane), products(kPoints * product_plane);
+  const auto runs_of_slice = [&](int64_t slice) {
+    return runs_of(in, slice * kLanes, std::min(in.tiles(), (slice + 1) * kLanes));
+  };
+  threads.run(in_panels * slices, [&](int64_t task) {
+    const int64_t panel = task / slices, slice = task % slices;
+    Panel scratch[kPatch * kScratchStride];
+    transform_tiles<kPatch, 1, transform_input>(input, in, panel, runs_of_slice(slice),
+                                                patches.data() + panel * step + slice * kLanes, patch_plane, scratch);
+  });
+  const int64_t groups = divide_up(out_panels, kPanels);
+  // Points and panels divide unevenly among many threads if there are few panels.
+  const int64_t wanted = std::clamp<int64_t>(divide_up(4 * threads.count(), kPoints * groups), 1, step / kRows);
+  const int64_t share = round_up(divide_up(step, wanted), kRows), parts = divide_up(step, share);
+  threads.run(kPoints * groups * parts, [&](int64_t task) {
+    const int64_t point = task / (groups * parts), panel = task / parts % groups * kPanels, first = task % parts * share;
+    multiply(patches.data() + point * patch_plane + first, step, kernels + point * kernel_plane + panel * depth, depth,
+             products.data() + point * product_plane + panel * step + first, step, std::min(share, step - first),
+             std::min<int64_t>(kPanels, out_panels - panel), in_panels);
+  });
+  threads.run(out_panels * slices, [&](int64_t task) {
+    const int64_t panel = task / slices, slice = task % slices;
+    Panel scratch[kPatch * kScratchStride];
+    restore_tiles(products.data() + panel * step + slice * kLanes, product_plane, runs_of_slice(slice), output, out,
+                  panel, scratch, finish);
+  });
+}
+
+// Convolves `input` with transformed kernels. Each tile is computed by itself, so that the ways to divide the work give
+// the same bits.
 void convolve(const float* input, const Shape& in, const Panel* kernels, float* output, const Shape& out,
               const Finish& finish, const Threads& threads) {
   const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
@@ -257,7 +295,12 @@ void convolve(const float* input, const Shape& in, const Panel* kernels, float* 
   // reading all kernels.
   const int64_t cached = kCache / (kPoints * (in_panels + out_panels) * int64_t{sizeof(Panel)});
   const int64_t share = divide_up(in.tiles(), threads.count());
-  const int64_t block = round_up(std::min(std::max<int64_t>(cached, 64), share), kRows);
+  const int64_t block = round_up(std::min(std::max<int64_t>(cached, kWorthKernels), share), kRows);
+  const bool many_kernels = kPoints * kernel_plane * int64_t{sizeof(Panel)} > kCache && share < kWorthKernels;
+  if (threads.count() > 1 && (many_kernels || divide_up(in.tiles(), block) < threads.count())) {
+    convolve_in_phases(input, in, kernels, output, out, finish, threads);
+    return;
+  }
   threads.run(divide_up(in.tiles(), block), [&](int64_t task) {
     const int64_t begin = task * block, end = std::min(in.tiles(), begin + block);
     const std::vector<Run> runs = runs_of(in, begin, end);

@@ -3,9 +3,8 @@
 // large kernels on coarse maps, where much of an unfolded image (im2col) would be padding: of a 7x7 kernel's products
 // on a map of 8x8, a share of 0.62 is with pixels of the image, and only those are computed.
 //
-// Tensors are float32, N x C x H x W, like MindSpore's. Internally, everything is in panels of 16 channels. Each task
-// computes some channels of the output over all pixels in a fixed order, so that results are the same to the bit on any
-// number of threads.
+// Tensors are float32, N x C x H x W, like MindSpore's. Internally, everything is in panels of 16 channels. Each value
+// is summed up by one task in a fixed order, so that results are the same to the bit on any number of threads.
 
 #include "buffer.h"
 #include "panels.h"
@@ -20,6 +19,7 @@
 namespace {
 
 constexpr int64_t kCache = int64_t{3} << 17;  // bytes of kernels that stay in a core's second-level cache
+constexpr int64_t kWorthKernels = 32;         // pixels that are worth packing kernels
 
 struct Shape {
   int64_t images, channels, height, width;
@@ -148,20 +148,31 @@ void reorder(const Panel* inputs, const Shape& shape, std::vector<Pair>& pairs, 
   for (Pair& pair : pairs) pair.input = pair.input / kRows * panels * kRows + pair.input % kRows;
 }
 
-// Adds the product of the input's channels and the kernels to the sum of the output, for each pair of one tap. `inputs`
-// are depth_panels panels, `input_step` apart, `kernels` are Panels x kernel_step depths x 16, and `sums` are Panels x
-// sum_step pixels x 16, of which `spare` is a pixel that nobody reads.
+// Consecutive pixels of the output, numbered over all images.
+struct Range {
+  int64_t begin, end;
+
+  int64_t length() const { return end - begin; }
+};
+
+// Adds the product of the input's channels and the kernels to the sum of the output, for each pair of one tap whose
+// output is in the range. `inputs` are depth_panels panels, `input_step` apart, `kernels` are Panels x kernel_step
+// depths x 16, and `sums` are Panels x (the range and a pixel that nobody reads) x 16.
 template <int Panels>
-inline void add_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t input_step, int64_t depth_panels,
-                    const Panel* kernels, int64_t kernel_step, Panel* sums, int64_t sum_step, int64_t spare) {
+inline void add_tap(const std::vector<Pair>& pairs, Range range, const Panel* inputs, int64_t input_step,
+                    int64_t depth_panels, const Panel* kernels, int64_t kernel_step, Panel* sums) {
   constexpr int kVectors = Panels * kLanes / kWidth, kParts = kLanes / kWidth;
-  for (size_t first = 0; first < pairs.size(); first += kRows) {
+  const int64_t sum_step = range.length() + 1;
+  const auto before = [](const Pair& pair, int64_t pixel) { return pair.output < pixel; };
+  const Pair* const begin = std::lower_bound(pairs.data(), pairs.data() + pairs.size(), range.begin, before);
+  const Pair* const end = std::lower_bound(begin, pairs.data() + pairs.size(), range.end, before);
+  for (const Pair* first = begin; first < end; first += kRows) {
     const float* left[kRows];
     Panel* target[kRows];
     for (int row = 0; row < kRows; row++) {
-      const bool exists = first + row < pairs.size();
-      left[row] = reinterpret_cast<const float*>(inputs + (exists ? pairs[first + row].input : pairs[first].input));
-      target[row] = sums + (exists ? pairs[first + row].output : spare);
+      const bool exists = first + row < end;
+      left[row] = reinterpret_cast<const float*>(inputs + (exists ? first[row].input : first->input));
+      target[row] = sums + (exists ? first[row].output - range.begin : range.length());
     }
     Vector sum[kRows][kVectors];
     for (int row = 0; row < kRows; row++) {
@@ -193,12 +204,12 @@ inline void add_tap(const std::vector<Pair>& pairs, const Panel* inputs, int64_t
   }
 }
 
-// Runs a task of `convolve`: the outputs of `Panels` panels from `panel` on.
+// Runs a task of `convolve`: the outputs of `Panels` panels from `panel` on, for some pixels.
 template <int Panels>
 void convolve_panels(const Panel* inputs, int64_t input_step, const Shape& in, const Kernels& kernels,
-                     const std::vector<std::vector<Pair>>& pairs, const float* bias, int64_t panel, float* output,
-                     const Shape& out) {
-  const int64_t pixels = in.pixels(), sum_step = pixels + 1;
+                     const std::vector<std::vector<Pair>>& pairs, const float* bias, int64_t panel, Range range,
+                     float* output, const Shape& out) {
+  const int64_t sum_step = range.length() + 1;
   // The chunk decides the order of the sums, and must not depend on `Panels`, which depends on the number of threads.
   const int64_t cached = kCache / (kernels.taps * kPanels * kLanes * int64_t{sizeof(Panel)});
   const int64_t chunk = std::clamp<int64_t>(cached, 1, in.panels());
@@ -221,14 +232,17 @@ void convolve_panels(const Panel* inputs, int64_t input_step, const Shape& in, c
       kernels.pack(panel + part, first * kLanes, depth, tap_step, packed + part * kernel_step);
     }
     for (int64_t tap = 0; tap < kernels.taps; tap++) {
-      add_tap<Panels>(pairs[tap], inputs + first * input_step, input_step, depth_panels, packed + tap * tap_step, kernel_step, sums,
-                      sum_step, pixels);
+      add_tap<Panels>(pairs[tap], range, inputs + first * input_step, input_step, depth_panels, packed + tap * tap_step,
+                      kernel_step, sums);
     }
   }
   for (int part = 0; part < Panels; part++) {
-    for (int64_t image = 0; image < out.images; image++) {
-      scatter_row(sums + part * sum_step + image * out.area(), out.area(), out.channels_of(panel + part),
-                  output + (image * out.channels + (panel + part) * kLanes) * out.area(), out.area());
+    for (int64_t pixel = range.begin; pixel < range.end;) {
+      const int64_t image = pixel / out.area(), place = pixel % out.area();
+      const int64_t count = std::min(out.area() - place, range.end - pixel);
+      scatter_row(sums + part * sum_step + (pixel - range.begin), count, out.channels_of(panel + part),
+                  output + (image * out.channels + (panel + part) * kLanes) * out.area() + place, out.area());
+      pixel += count;
     }
   }
 }
@@ -248,12 +262,17 @@ void convolve(const float* input, const Shape& in, const Kernels& kernels, int64
   const Panel* source = blocks ? blocks->data() : inputs.data();
   const int64_t input_step = blocks ? int64_t{kRows} : in.pixels();
   const int64_t together = divide_up(out.panels(), kPanels) >= threads.count() ? kPanels : 1;
-  threads.run(divide_up(out.panels(), together), [&](int64_t task) {
-    const int64_t panel = task * together;
+  // Where there are fewer panels than threads, several tasks pack the same kernels, each for a part of the pixels.
+  const int64_t tasks = divide_up(out.panels(), together), pixels = out.pixels();
+  const int64_t wanted = std::clamp<int64_t>(threads.count() / tasks, 1, std::max<int64_t>(1, pixels / kWorthKernels));
+  const int64_t share = round_up(divide_up(pixels, wanted), kRows), parts = pixels > 0 ? divide_up(pixels, share) : 0;
+  threads.run(tasks * parts, [&](int64_t task) {
+    const int64_t panel = task / parts * together, first = task % parts * share;
+    const Range range{first, std::min(first + share, pixels)};
     if (panel + together <= out.panels() && together == kPanels) {
-      convolve_panels<kPanels>(source, input_step, in, kernels, pairs, bias, panel, output, out);
+      convolve_panels<kPanels>(source, input_step, in, kernels, pairs, bias, panel, range, output, out);
     } else {
-      convolve_panels<1>(source, input_step, in, kernels, pairs, bias, panel, output, out);
+      convolve_panels<1>(source, input_step, in, kernels, pairs, bias, panel, range, output, out);
     }
   });
 }
@@ -317,14 +336,20 @@ void weight_gradient(const float* images, const Shape& in, const float* gradient
   Buffer inputs(in.panels() * in.pixels() + 1), gradients(out.panels() * out.pixels() + 1);
   gather(images, in, inputs.data(), threads);
   gather(gradient, out, gradients.data(), threads);
-  threads.run(out.panels(), [&](int64_t task) {
+  // Several tasks for each thread, since they do not divide evenly; a task's panels of inputs are as many as registers
+  // hold, or a multiple of them.
+  const int64_t groups = divide_up(in.panels(), kPanels);
+  const int64_t parts = std::clamp<int64_t>(divide_up(4 * threads.count(), out.panels()), 1, groups);
+  threads.run(out.panels() * parts, [&](int64_t task) {
+    const int64_t out_panel = task / parts, part = task % parts;
     Buffer sums(kPanels * kernel_size * kernel_size * kLanes);
-    int64_t panel = 0;
-    for (; panel + kPanels <= in.panels(); panel += kPanels) {
-      weight_gradient_panels<kPanels>(inputs.data(), in, gradients.data(), out, pairs, panel, task, sums.data(), result);
+    int64_t panel = groups * part / parts * kPanels;
+    const int64_t end = std::min(groups * (part + 1) / parts * kPanels, in.panels());
+    for (; panel + kPanels <= end; panel += kPanels) {
+      weight_gradient_panels<kPanels>(inputs.data(), in, gradients.data(), out, pairs, panel, out_panel, sums.data(), result);
     }
-    for (; panel < in.panels(); panel++) {
-      weight_gradient_panels<1>(inputs.data(), in, gradients.data(), out, pairs, panel, task, sums.data(), result);
+    for (; panel < end; panel++) {
+      weight_gradient_panels<1>(inputs.data(), in, gradients.data(), out, pairs, panel, out_panel, sums.data(), result);
     }
   });
 }

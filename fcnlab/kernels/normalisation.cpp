@@ -2,8 +2,8 @@
 // Szegedy, ICML 2015, algorithm 1). Intermediate values are never written: the backward pass computes them again from
 // the convolution's output, which costs less than reading them would.
 //
-// Tensors are float32, N x C x H x W. Statistics and sums are 2 x C. Each channel is computed by a single thread, so
-// that results do not depend on the number of threads.
+// Tensors are float32, N x C x H x W. Statistics and sums are 2 x C. Terms are added up within stretches of a plane, and
+// what stretches give in a fixed order, so that results do not depend on the number of threads.
 
 #include "affine.h"
 #include "panels.h"
@@ -21,6 +21,14 @@ struct Planes {
 
   explicit Planes(const int64_t* sizes) : images(sizes[0]), channels(sizes[1]), height(sizes[2]), width(sizes[3]) {}
   int64_t area() const { return height * width; }
+  int64_t count() const { return images * channels; }
+
+  // Whether a task for each channel would leave more than a quarter of the threads' time unused, and one for each plane
+  // would not. A channel as a whole is read from the cache again where it is read twice.
+  bool are_better_tasks_than_channels(const Threads& threads) const {
+    const int64_t rounds = divide_up(channels, threads.count());
+    return images > 1 && 4 * channels < 3 * rounds * threads.count();
+  }
 };
 
 // Adds up the terms of all indices: in vectors of floats within a stretch, and in a double over the stretches.
@@ -120,30 +128,65 @@ void forward(const float* x, const Planes& planes, const float* statistics, cons
   });
 }
 
+struct Sums {
+  double sum, product;
+
+  void operator+=(const Sums& other) {
+    sum += other.sum;
+    product += other.product;
+  }
+};
+
 // Sums up, for each channel, the gradient of the normalised values and its product with x_hat: the gradients of beta
 // and gamma.
 template <bool Pool>
 void sum_gradients(const float* x, const Planes& planes, const float* gradient, const float* statistics,
                    const float* gamma, const float* beta, float* sums) {
   const int64_t gradient_area = Pool ? (planes.height / 2) * (planes.width / 2) : planes.area();
-  Threads().run(planes.channels, [&](int64_t channel) {
+  // Calls `take` with the sums of each stretch of a plane.
+  const auto sum_plane = [&](int64_t plane, const auto& take) {
+    const Affine affine(statistics, gamma, beta, planes.channels, plane % planes.channels);
+    backward_plane<Pool>(
+        x + plane * planes.area(), gradient + plane * gradient_area, planes, affine,
+        [&](const float* values, const float* gradients, int64_t, int64_t count) {
+          const double sum = add_up(
+              count, [&](int64_t i) { return load(gradients + i); }, [&](int64_t i) { return gradients[i]; });
+          const double product = add_up(
+              count, [&](int64_t i) { return load(gradients + i) * (load(values + i) - affine.mean); },
+              [&](int64_t i) { return gradients[i] * (values[i] - affine.mean); });
+          take(Sums{sum, product});
+        });
+  };
+  const auto store = [&](int64_t channel, const Sums& total) {
     const Affine affine(statistics, gamma, beta, planes.channels, channel);
-    double sum = 0, product = 0;
-    for (int64_t image = 0; image < planes.images; image++) {
-      const int64_t plane = image * planes.channels + channel;
-      backward_plane<Pool>(
-          x + plane * planes.area(), gradient + plane * gradient_area, planes, affine,
-          [&](const float* values, const float* gradients, int64_t, int64_t count) {
-            sum += add_up(
-                count, [&](int64_t i) { return load(gradients + i); }, [&](int64_t i) { return gradients[i]; });
-            product += add_up(
-                count, [&](int64_t i) { return load(gradients + i) * (load(values + i) - affine.mean); },
-                [&](int64_t i) { return gradients[i] * (values[i] - affine.mean); });
-          });
-    }
-    sums[channel] = static_cast<float>(sum);
-    sums[planes.channels + channel] = static_cast<float>(product * affine.inverse);
+    sums[channel] = static_cast<float>(total.sum);
+    sums[planes.channels + channel] = static_cast<float>(total.product * affine.inverse);
+  };
+  const Threads threads;
+  if (!planes.are_better_tasks_than_channels(threads)) {
+    threads.run(planes.channels, [&](int64_t channel) {
+      Sums total{};
+      for (int64_t image = 0; image < planes.images; image++) {
+        sum_plane(image * planes.channels + channel, [&](const Sums& stretch) { total += stretch; });
+      }
+      store(channel, total);
+    });
+    return;
+  }
+  const int64_t stretches = Pool ? divide_up(planes.height, 2) : divide_up(planes.area(), kStretch);
+  std::vector<Sums> parts(planes.count() * stretches);
+  threads.run(planes.count(), [&](int64_t plane) {
+    Sums* part = parts.data() + plane * stretches;
+    sum_plane(plane, [&](const Sums& stretch) { *part++ = stretch; });
   });
+  for (int64_t channel = 0; channel < planes.channels; channel++) {
+    Sums total{};
+    for (int64_t image = 0; image < planes.images; image++) {
+      const Sums* const part = parts.data() + (image * planes.channels + channel) * stretches;
+      for (int64_t stretch = 0; stretch < stretches; stretch++) total += part[stretch];
+    }
+    store(channel, total);
+  }
 }
 
 template <bool Pool>
@@ -167,6 +210,48 @@ void input_gradient(const float* x, const Planes& planes, const float* gradient,
   });
 }
 
+// Computes the mean and the biased variance of each channel.
+void find_statistics(const float* x, const Planes& planes, float* statistics) {
+  const auto sum = [&](int64_t plane) {
+    const float* values = x + plane * planes.area();
+    return add_up(planes.area(), [&](int64_t i) { return load(values + i); }, [&](int64_t i) { return values[i]; });
+  };
+  const auto sum_squares = [&](int64_t plane) {
+    const float* values = x + plane * planes.area();
+    const float mean = statistics[plane % planes.channels];
+    return add_up(
+        planes.area(),
+        [&](int64_t i) {
+          const Vector difference = load(values + i) - mean;
+          return difference * difference;
+        },
+        [&](int64_t i) { return (values[i] - mean) * (values[i] - mean); });
+  };
+  // Divides what the planes of a channel give.
+  const auto average = [&](int64_t channel, const auto& of_plane) {
+    double total = 0;
+    for (int64_t image = 0; image < planes.images; image++) total += of_plane(image * planes.channels + channel);
+    return static_cast<float>(total / static_cast<double>(planes.images * planes.area()));
+  };
+  const Threads threads;
+  if (!planes.are_better_tasks_than_channels(threads)) {
+    threads.run(planes.channels, [&](int64_t channel) {
+      statistics[channel] = average(channel, sum);
+      statistics[planes.channels + channel] = average(channel, sum_squares);
+    });
+    return;
+  }
+  std::vector<double> parts(planes.count());
+  const auto average_all = [&](const auto& of_plane, float* target) {
+    threads.run(planes.count(), [&](int64_t plane) { parts[plane] = of_plane(plane); });
+    for (int64_t channel = 0; channel < planes.channels; channel++) {
+      target[channel] = average(channel, [&](int64_t plane) { return parts[plane]; });
+    }
+  };
+  average_all(sum, statistics);
+  average_all(sum_squares, statistics + planes.channels);
+}
+
 inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
 
 std::vector<int64_t> pooled(const int64_t* shape) {
@@ -180,34 +265,7 @@ extern "C" {
 
 // x -> the mean and the biased variance of each channel, 2 x C
 int channel_statistics(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  const Planes planes(shapes[0]);
-  const float* x = at(data, 0);
-  float* statistics = at(data, 1);
-  const double count = static_cast<double>(planes.images * planes.area());
-  return answer([&] {
-    Threads().run(planes.channels, [&](int64_t channel) {
-      const auto over_images = [&](const auto& of_plane) {
-        double total = 0;
-        for (int64_t image = 0; image < planes.images; image++) {
-          total += of_plane(x + (image * planes.channels + channel) * planes.area());
-        }
-        return static_cast<float>(total / count);
-      };
-      const float mean = over_images([&](const float* plane) {
-        return add_up(planes.area(), [&](int64_t i) { return load(plane + i); }, [&](int64_t i) { return plane[i]; });
-      });
-      statistics[channel] = mean;
-      statistics[planes.channels + channel] = over_images([&](const float* plane) {
-        return add_up(
-            planes.area(),
-            [&](int64_t i) {
-              const Vector difference = load(plane + i) - mean;
-              return difference * difference;
-            },
-            [&](int64_t i) { return (plane[i] - mean) * (plane[i] - mean); });
-      });
-    });
-  });
+  return answer([&] { find_statistics(at(data, 0), Planes(shapes[0]), at(data, 1)); });
 }
 
 std::vector<int64_t> channel_statisticsInferShape(int*, int64_t** shapes, void*) { return {2, shapes[0][1]}; }

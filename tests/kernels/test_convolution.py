@@ -71,8 +71,16 @@ def test_many_channels_and_tiles(native, channels, size):
     assert np.abs(found - expected).max() <= 3e-4 * expected.std()
 
 
-def test_the_same_to_the_bit_on_any_number_of_threads(native):
-    images, weight, gradient = example((2, 40, 50, 70), 24)
+@pytest.mark.parametrize(
+    ("shape", "outputs"),
+    [
+        ((2, 40, 50, 70), 24),
+        ((2, 40, 9, 13), 24),  # fewer tiles than many threads need
+        ((1, 260, 13, 12), 270),  # few tiles and many kernels
+    ],
+)
+def test_the_same_to_the_bit_on_any_number_of_threads(native, shape, outputs):
+    images, weight, gradient = example(shape, outputs)
 
     def compute():
         return (
@@ -81,7 +89,7 @@ def test_the_same_to_the_bit_on_any_number_of_threads(native):
             native("conv3x3_weight_gradient", [images, gradient], weight.shape),
         )
 
-    assert_same_bits_on_any_number_of_threads(native, compute)
+    assert_same_bits_on_any_number_of_threads(native, compute, (1, 2, 7, 16))
 
 
 @pytest.mark.skipif(TARGET is not None, reason="it is the memory of this process")

@@ -86,9 +86,14 @@ def test_no_image(native):
     np.testing.assert_array_equal(of_weight, 0)
 
 
-def test_the_same_to_the_bit_on_any_number_of_threads(native):
-    given = example((2, 40, 9, 11), 130, 7)
-    assert_same_bits_on_any_number_of_threads(native, lambda: all_three(native, *given))
+@pytest.mark.parametrize(
+    ("channels", "outputs", "size"),
+    [(40, 130, 7), (130, 20, 7), (300, 3, 1)],  # where there are few outputs, threads share their pixels
+)
+def test_the_same_to_the_bit_on_any_number_of_threads(native, channels, outputs, size):
+    given = example((3, channels, 12, 11), outputs, size)
+    assert_same_bits_on_any_number_of_threads(native, lambda: all_three(native, *given), (1, 2, 7, 16))
+    assert_correct(native, *given, bound=5e-5)
 
 
 def test_as_pytorch_has_it(native):
