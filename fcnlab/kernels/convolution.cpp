@@ -3,12 +3,15 @@
 // definition takes 144. Patches of 6x6 input pixels are transformed, the 36 points of the transform are 36 independent
 // matrix products, and the result is transformed back.
 //
+// Images of few channels are convolved by the definition (few_channels.cpp).
+//
 // Tensors are float32, N x C x H x W, like MindSpore's. Internally, everything is in panels of 16 channels, so that a
 // vector register holds the channels of one pixel. How the work is divided does not depend on the number of threads, so
 // that results are the same to the bit on any number of threads.
 
 #include "affine.h"
 #include "buffer.h"
+#include "few_channels.h"
 #include "panels.h"
 #include "parallel.h"
 
@@ -327,6 +330,12 @@ void convolution(const float* input, const Shape& in, const float* weight, const
                  float* output, const Finish& finish = {}) {
   const int64_t outputs = weight_shape[flipped ? 1 : 0];
   const Shape out{in.images, outputs, in.height, in.width};
+  if (!flipped && in.channels <= kFewChannels) {
+    const bool plain = finish.scale.empty();
+    convolve_few_channels(input, in.images, in.channels, in.height, in.width, weight, outputs,
+                          plain ? nullptr : finish.scale.data(), plain ? nullptr : finish.shift.data(), finish.side, output);
+    return;
+  }
   const Threads threads;
   Buffer kernels(kPoints * divide_up(out.channels, kLanes) * round_up(in.channels, kLanes));
   transform_kernels(weight, weight_shape[0], weight_shape[1], flipped, kernels.data(), threads);

@@ -60,6 +60,18 @@ def test_any_shape(native, shape, outputs):
     assert_close(native("conv3x3_weight_gradient", [images, gradient], weight.shape), weight_gradient(images, gradient))
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 40), st.integers(1, 70)),
+    outputs=st.integers(1, 20),
+)
+def test_few_channels_keep_their_digits(native, shape, outputs):
+    """They are convolved by the definition, and not by Winograd's algorithm."""
+    images, weight, gradient = example(shape, outputs)
+    expected = convolution(images, weight)
+    assert np.abs(native("conv3x3", [images, weight], gradient.shape) - expected).max() <= 2e-5
+
+
 @pytest.mark.parametrize(("channels", "size"), [(64, 64), (128, 24)])
 def test_many_channels_and_tiles(native, channels, size):
     """There are more tiles than fit into a block, and the sums are shared by threads or not."""
@@ -75,6 +87,7 @@ def test_many_channels_and_tiles(native, channels, size):
     ("shape", "outputs"),
     [
         ((2, 40, 50, 70), 24),
+        ((2, 3, 37, 45), 7),  # a strip of rows at a time
         ((2, 40, 9, 13), 24),  # fewer tiles than many threads need
         ((1, 260, 13, 12), 270),  # few tiles and many kernels
     ],
