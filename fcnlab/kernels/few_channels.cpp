@@ -17,11 +17,11 @@
 
 namespace {
 
-constexpr int kOutputs = 4;         // the outputs that are in registers at a time
-constexpr int kVectors = 2;         // the vectors of pixels that are in registers at a time
+constexpr int kOutputs = 4;  // the outputs that are in registers at a time
+constexpr int kVectors = 2;  // the vectors of pixels that are in registers at a time
 constexpr int kStep = kVectors * kWidth;
-constexpr int64_t kMostRows = 16;   // the most rows of the output in a strip
-constexpr int64_t kStrip = 1 << 15; // bytes of input that stay in a core's first-level cache
+constexpr int64_t kMostRows = 16;    // the most rows of the output in a strip
+constexpr int64_t kStrip = 1 << 15;  // bytes of input that stay in a core's first-level cache
 
 // Consecutive rows of an image with those above and below, and zeros around the image: rows x channels x `stride`.
 class Strip {
