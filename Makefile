@@ -47,8 +47,9 @@ sweep: $(VENV)/installed ## train FCN-32s, 16s and 8s, one after the other
 ui: $(VENV)/installed ## show the runs in a browser
 	$(BIN)/mlflow ui $(ARGS)
 
+# The worker processes share what Python compiles, whatever the environment says.
 test: $(VENV)/installed-test ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/installed-slow ## run the tests that take minutes: PostgreSQL and Chromium where they are installed
 	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
@@ -56,7 +57,7 @@ test-slow: $(VENV)/installed-slow ## run the tests that take minutes: PostgreSQL
 # A compiler that is not installed is named and passed over.
 COMPILERS ?= $(foreach version,9 10 11 12 13 14 15,g++-$(version)) \
 	$(foreach version,11 12 13 14 15 16 17 18 19 20 21,clang++-$(version))
-NUMERICAL := $(foreach name,convolution direct_convolution normalisation normalised_convolution pixel_cross_entropy upsampling,tests/kernels/test_$(name).py)
+NUMERICAL := $(foreach name,channel_sums convolution direct_convolution normalisation normalised_convolution pixel_cross_entropy upsampling,tests/kernels/test_$(name).py)
 
 test-compilers: $(VENV)/installed-test ## test the compiled operators with every compiler of COMPILERS that is installed
 	@failed=; for compiler in $(COMPILERS); do \

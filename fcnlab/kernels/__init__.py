@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from fcnlab.kernels.operators import (
     NormReluOperators,
+    channel_sums,
     convolution3x3,
     convolution3x3_norm_relu,
     cross_entropy,
@@ -21,6 +22,7 @@ from fcnlab.kernels.selection import describe, library, stock_operators
 
 __all__ = [
     "NormReluOperators",
+    "channel_sums",
     "convolution3x3",
     "convolution3x3_norm_relu",
     "cross_entropy",

@@ -202,8 +202,8 @@ struct Finish {
     if (scale.empty()) return;
     constexpr int64_t kParts = kLanes / kWidth, kStep = kScratchStride * kParts;
     for (int64_t part = 0; part < kParts; part++) {
-      const Vector factor = loaded(scale, panel * kLanes + part * kWidth);
-      const Vector summand = loaded(shift, panel * kLanes + part * kWidth);
+      const Vector factor = load(scale.data() + panel * kLanes + part * kWidth);
+      const Vector summand = load(shift.data() + panel * kLanes + part * kWidth);
       Vector* const first = reinterpret_cast<Vector*>(rows) + part;
       for (int row = 0; row < kTile; row++) {
         for (int64_t pixel = 0; pixel < width; pixel++) {
@@ -224,9 +224,6 @@ struct Finish {
   }
 
  private:
-  static Vector loaded(const std::vector<float>& values, int64_t first) {
-    return *reinterpret_cast<const LooseVector*>(values.data() + first);
-  }
   static Vector larger(const Vector& a, const Vector& b) { return a >= b ? a : b; }
 };
 

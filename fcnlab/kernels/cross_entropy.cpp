@@ -67,9 +67,6 @@ inline Vector logarithm(const Vector& x) {
   return x == x ? result : x;
 }
 
-// Loads a vector by value: a reference to it would be taken for one to an aligned vector.
-inline Vector load(const float* values) { return *reinterpret_cast<const LooseVector*>(values); }
-
 // What the pixels of a stretch have in common for all classes.
 struct Stretch {
   int64_t count;       // pixels

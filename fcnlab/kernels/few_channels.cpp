@@ -67,7 +67,7 @@ inline void convolve_step(const Strip& strip, int64_t channels, int64_t row, int
       for (int right = 0; right < 3; right++, weights += kOutputs) {
         Vector values[kVectors];
         for (int vector = 0; vector < kVectors; vector++) {
-          values[vector] = *reinterpret_cast<const LooseVector*>(pixels + right + vector * kWidth);
+          values[vector] = load(pixels + right + vector * kWidth);
         }
         for (int output = 0; output < kOutputs; output++) {
           for (int vector = 0; vector < kVectors; vector++) sums[output][vector] += weights[output] * values[vector];

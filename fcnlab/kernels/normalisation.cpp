@@ -8,13 +8,12 @@
 #include "affine.h"
 #include "panels.h"
 #include "parallel.h"
+#include "sums.h"
 
 #include <cstdint>
 #include <vector>
 
 namespace {
-
-constexpr int64_t kStretch = 4096; // the number of floats that are added up in single precision
 
 struct Planes {
   int64_t images, channels, height, width;
@@ -30,23 +29,6 @@ struct Planes {
     return images > 1 && 4 * channels < 3 * rounds * threads.count();
   }
 };
-
-// Adds up the terms of all indices: in vectors of floats within a stretch, and in a double over the stretches.
-template <typename Vectorised, typename Scalar>
-inline double add_up(int64_t count, const Vectorised& vectorised, const Scalar& scalar) {
-  double total = 0;
-  for (int64_t begin = 0; begin < count; begin += kStretch) {
-    const int64_t end = std::min(count, begin + kStretch);
-    Vector sums{};
-    int64_t index = begin;
-    for (; index + kWidth <= end; index += kWidth) sums += vectorised(index);
-    for (int lane = 0; lane < kWidth; lane++) total += sums[lane];
-    for (; index < end; index++) total += scalar(index);
-  }
-  return total;
-}
-
-inline Vector load(const float* values) { return *reinterpret_cast<const LooseVector*>(values); }
 
 inline float rectified(float value) { return value < 0 ? 0 : value; }  // NaN stays NaN
 

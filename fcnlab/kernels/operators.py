@@ -79,10 +79,11 @@ def direct_convolution() -> Primitive | None:
 def _direct_convolution(path: Path) -> Primitive:
     input_gradient = _operator(path, "direct_convolution_input_gradient", 2)
     weight_gradient = _operator(path, "direct_convolution_weight_gradient", 3)
+    bias_gradient = _channel_sums(path)
 
     def backward(images: Any, weight: Any, bias: Any, output: Any, gradient: Any) -> tuple[Any, Any, Any]:
         of_weight = weight_gradient(images, gradient, weight)
-        return input_gradient(gradient, weight), of_weight, gradient.sum(axis=(0, 2, 3))
+        return input_gradient(gradient, weight), of_weight, bias_gradient(gradient)
 
     return _operator(path, "direct_convolution", 3, backward)
 
@@ -192,6 +193,20 @@ def _norm_relu_backward(path: Path, name: str, through_statistics: Callable) -> 
         return of_images, ops.zeros_like(statistics), of_gamma, of_beta
 
     return backward
+
+
+def channel_sums() -> Primitive | None:
+    """Return the sum over images and pixels from N x C x H x W to C, float32, or None to use MindSpore's operators."""
+    path = library()
+    return path and _channel_sums(path)
+
+
+@cache
+def _channel_sums(path: Path) -> Primitive:
+    def backward(images: Any, output: Any, gradient: Any) -> tuple[Any]:
+        return (ops.ones_like(images) * gradient.reshape(1, -1, 1, 1),)
+
+    return _operator(path, "channel_sums", 1, backward)
 
 
 def cross_entropy() -> Primitive | None:

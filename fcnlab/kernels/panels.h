@@ -29,6 +29,9 @@ typedef int32_t Lanes __attribute__((vector_size(kWidth * sizeof(float))));
 typedef float LooseVector __attribute__((vector_size(kWidth * sizeof(float)), aligned(4), may_alias));
 typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
+// Loads a vector by value: a reference to it would be taken for one to an aligned vector.
+inline Vector load(const float* values) { return *reinterpret_cast<const LooseVector*>(values); }
+
 inline int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 inline int64_t round_up(int64_t value, int64_t to) { return divide_up(value, to) * to; }
 

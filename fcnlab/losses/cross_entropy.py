@@ -28,6 +28,7 @@ class _PixelLoss(nn.Cell):
         self.class_weights = weights_parameter(class_weights, num_classes)
         self.is_sum = reduction == "sum"
         self.cross_entropy = kernels.cross_entropy()
+        self.channel_sums = kernels.channel_sums()
 
     def pixels(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return each pixel's cross-entropy and its weight in the mean, 0 if it is void, both N x H x W."""
@@ -50,10 +51,16 @@ class _PixelLoss(nn.Cell):
     def reduce(self, losses: Tensor, weights: Tensor) -> Tensor:
         """Return the weighted mean of what `pixels` has returned, or 0 if all weights are 0; or the weighted sum."""
         if self.is_sum:
-            return (losses * weights).sum()
-        total = weights.sum()
+            return self.total(losses * weights)
+        total = self.total(weights)
         total = total + (total == 0).astype(mstype.float32)
-        return (losses * (weights / total)).sum()
+        return self.total(losses * (weights / total))
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum of values, N x H x W, as a scalar."""
+        if self.channel_sums is None:
+            return values.sum()
+        return self.channel_sums(values.expand_dims(1)).reshape(())
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss, or the sum."""
@@ -63,7 +70,7 @@ class _PixelLoss(nn.Cell):
     def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the sums of the weighted losses and of the weights; see `fcnlab.losses.SummedLoss`."""
         losses, weights = self.pixels(logits, labels)
-        return ops.stack(((losses * weights).sum(), weights.sum()))
+        return ops.stack((self.total(losses * weights), self.total(weights)))
 
     def from_sums(self, sums: np.ndarray) -> float:
         """Return the weighted mean, or 0 if all weights were 0; or the weighted sum."""

@@ -34,7 +34,10 @@ def test_workers_train_as_one_process_does(tmp_path, norm, workers, words):
         output = train(folder, count, *words)
         assert output.count("Best evaluation") == 1  # one worker speaks for all
         found, evaluated = recorded(folder)
-        np.testing.assert_allclose(found, losses, rtol=1e-4)
+        # The first loss tells of the forward pass, and the second one of the gradients of all workers. Later, Adam has
+        # divided by the size of each gradient again and again, which magnifies what rounding does to the smallest.
+        np.testing.assert_allclose(found[:2], losses[:2], rtol=1e-5)
+        np.testing.assert_allclose(found, losses, rtol=3e-3)
         assert evaluated.keys() == metrics.keys()
         for name, value in metrics.items():
             assert evaluated[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name

@@ -381,8 +381,11 @@ def test_the_oldest_entries_go(tmp_path):
     assert f"{5:032x}" not in entries(tmp_path)
 
 
-UNTOUCHED = {"resume", "from_run", "sweep.resume", "dataset.name", "augment.extra", "trainer.compile_cache"}
-"""The keys that name something to resume, or a plug-in, or whether there is a cache."""
+UNTOUCHED = {
+    *("resume", "from_run", "sweep.resume", "dataset.name", "augment.extra", "trainer.compile_cache"),
+    "trainer.workers",
+}
+"""The keys that name something to resume, or a plug-in, or whether there is a cache, or that go with another key."""
 
 SPECIAL = {
     "dataset.root": "elsewhere",
