@@ -66,8 +66,8 @@ def pytest_collection_finish():
 
 
 def pytest_xdist_auto_num_workers():
-    """Start one worker more than there are processors, since tests wait for their child processes and the disk."""
-    return usable_processors() + 1
+    """Start two workers more than there are processors, since tests wait for child processes, locks and the disk."""
+    return usable_processors() + 2
 
 
 def made_once(tmp_path_factory, name, make):
