@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 _ROLES = {"MS_WORKER": "worker", "MS_SCHED": "scheduler"}
@@ -58,14 +59,12 @@ def current() -> Launch | None:
     """Return how ``msrun`` started this process; None if it did not."""
     if os.environ.get("MS_ROLE") not in _ROLES:
         return None
-    import psutil
-
     launcher = os.getppid()
     try:
-        command_line = psutil.Process(launcher).cmdline()
-    except psutil.Error:  # it has ended, as it does without --join=True
-        command_line = []
-    return read(os.environ, command_line, launcher)
+        words = Path(f"/proc/{launcher}/cmdline").read_bytes()  # `msrun` exists on Linux alone
+    except OSError:  # it has ended, as it does without --join=True
+        words = b""
+    return read(os.environ, [os.fsdecode(word) for word in words.split(b"\0")[:-1]], launcher)
 
 
 def workers_here() -> int:

@@ -356,7 +356,9 @@ def test_the_same_losses_again(tiny_overrides, tmp_path):
         before = {run.info.run_id for run in client.search_runs([experiment])}
         code, _, err = training_command.run(tmp_path, *overrides)
         assert code == 0, err
-        (run,) = (run for run in client.search_runs([experiment]) if run.info.run_id not in before)
+        new = [run for run in client.search_runs([experiment]) if run.info.run_id not in before]
+        parents = {run.data.tags.get("mlflow.parentRunId") for run in new}  # a sweep has one
+        (run,) = (run for run in new if run.info.run_id not in parents)
         history = client.get_metric_history(run.info.run_id, "train/loss")
         return run, [(metric.step, metric.value) for metric in history]
 
@@ -370,7 +372,7 @@ def test_the_same_losses_again(tiny_overrides, tmp_path):
     assert new.data.params == {**old.data.params, "from_run": old.info.run_id}
 
     other, another = losses("-m", f"from_run={old.info.run_id}", "seed=1", "optimizer=from_run")
-    assert other.data.params == {**new.data.params, "seed": "1"}
+    assert other.data.params == {**new.data.params, "seed": "1", "sweep.id": other.data.params["sweep.id"]}
     assert [step for step, _ in another] == [1, 2, 3, 4]
     assert another != first
 

@@ -31,7 +31,7 @@ def test_a_training_is_recorded_in_postgresql(tiny, tmp_path, database, through_
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     try:
         began = time.monotonic()
-        result = fcnlab.train(tiny("tracking.register_as=net"), tmp_path / "out")
+        result = fcnlab.train(tiny("tracking.register_as=net", "tracking.wait=600"), tmp_path / "out")
         assert time.monotonic() - began < 600
         client = MlflowClient(uri)
         run = client.get_run(result.run_id)
