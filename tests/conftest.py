@@ -118,8 +118,13 @@ def synchronous_operators():
 
 
 @pytest.fixture
-def own_python():
+def own_python(monkeypatch):
     """Let a test that stops a process, or looks at what it imports, run Python itself in spite of `forked_python`."""
+    from fcnlab.tracking import sending_client
+
+    # Another test's process may be a copy, and so is the command's if the module was imported in such a test.
+    monkeypatch.setattr(sending_client, "_shared", None)
+    monkeypatch.setattr(sending_client, "_COMMAND", (sys.executable, *sending_client._COMMAND[1:]))
 
 
 @pytest.fixture
