@@ -48,11 +48,13 @@ ui: $(VENV)/installed ## show the runs in a browser
 	$(BIN)/mlflow ui $(ARGS)
 
 # The worker processes share what Python compiles, whatever the environment says.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
 test: $(VENV)/installed-test ## run the tests
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/installed-slow ## run the tests that take minutes: PostgreSQL and Chromium where they are installed
-	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 # A compiler that is not installed is named and passed over.
 COMPILERS ?= $(foreach version,9 10 11 12 13 14 15,g++-$(version)) \

@@ -1,4 +1,4 @@
-// The normalisation of a channel with given statistics (Ioffe & Szegedy, ICML 2015, algorithm 1).
+// The normalisation of a channel with given statistics (Ioffe & Szegedy, ICML 2015, algorithm 1), and the ReLU after it.
 #pragma once
 
 #include <cmath>
@@ -14,3 +14,9 @@ struct Affine {
       : mean(statistics[channel]), inverse(1.0f / std::sqrt(statistics[channels + channel] + kEpsilon)),
         scale(gamma[channel] * inverse), shift(beta[channel] - mean * scale) {}
 };
+
+// Rectifies a float or a vector of floats; NaN stays NaN.
+template <typename Value>
+inline Value rectified(const Value& value) {
+  return value < 0 ? Value{} : value;
+}

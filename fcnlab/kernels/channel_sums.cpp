@@ -1,6 +1,7 @@
 // The sum of each channel over all images and pixels. Terms are added up in a fixed order, so that results do not depend
 // on the number of threads.
 
+#include "operator.h"
 #include "panels.h"
 #include "parallel.h"
 #include "sums.h"
@@ -31,7 +32,7 @@ extern "C" {
 
 // x (N x C x H x W) -> C
 int channel_sums(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
-  return answer([&] { channel_sums_of(static_cast<float*>(data[0]), shapes[0], static_cast<float*>(data[1])); });
+  return answer([&] { channel_sums_of(at(data, 0), shapes[0], at(data, 1)); });
 }
 
 std::vector<int64_t> channel_sumsInferShape(int*, int64_t** shapes, void*) { return {shapes[0][1]}; }

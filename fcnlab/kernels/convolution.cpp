@@ -12,6 +12,7 @@
 #include "affine.h"
 #include "buffer.h"
 #include "few_channels.h"
+#include "operator.h"
 #include "panels.h"
 #include "parallel.h"
 
@@ -208,8 +209,7 @@ struct Finish {
       for (int row = 0; row < kTile; row++) {
         for (int64_t pixel = 0; pixel < width; pixel++) {
           Vector& value = first[row * kStep + pixel * kParts];
-          const Vector normal = value * factor + summand;
-          value = normal < 0 ? Vector{} : normal;  // NaN stays NaN
+          value = rectified(Vector(value * factor + summand));
         }
       }
       if (side == 1) continue;
@@ -415,8 +415,6 @@ void weight_gradient(const float* images, const Shape& in, const float* gradient
   });
 }
 
-inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
-
 // Normalises with the mean and the biased variance of each channel (2 x C), and rectifies.
 Finish normalisation(const float* statistics, const float* gamma, const float* beta, int64_t channels, bool pool) {
   Finish finish{pool ? 2 : 1};
@@ -465,8 +463,7 @@ int conv3x3_norm_relu_pool(int, void** data, int*, int64_t** shapes, const char*
 }
 
 std::vector<int64_t> conv3x3_norm_relu_poolInferShape(int*, int64_t** shapes, void*) {
-  const auto half = [](int64_t size) { return size < 0 ? size : size / 2; };  // -1 is unknown
-  return {shapes[0][0], shapes[1][0], half(shapes[0][2]), half(shapes[0][3])};
+  return {shapes[0][0], shapes[1][0], halved(shapes[0][2]), halved(shapes[0][3])};
 }
 
 // output gradient (N x O x H x W), weight (O x I x 3 x 3) -> N x I x H x W

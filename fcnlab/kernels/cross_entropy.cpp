@@ -5,6 +5,7 @@
 // has the loss 0 and the gradient 0. Each pixel is computed by itself, so that results do not depend on the number of
 // threads.
 
+#include "operator.h"
 #include "panels.h"
 #include "parallel.h"
 
@@ -156,7 +157,6 @@ void logits_gradient(const float* logits, const int32_t* labels, const float* gr
   });
 }
 
-inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
 inline int32_t* labels_at(void** data, int index) { return static_cast<int32_t*>(data[index]); }
 
 }  // namespace

@@ -7,6 +7,7 @@
 // is summed up by one task in a fixed order, so that results are the same to the bit on any number of threads.
 
 #include "buffer.h"
+#include "operator.h"
 #include "panels.h"
 #include "parallel.h"
 
@@ -353,8 +354,6 @@ void weight_gradient(const float* images, const Shape& in, const float* gradient
     }
   });
 }
-
-inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
 
 Kernels kernels_of(const float* weight, const int64_t* shape, bool flipped) {
   return {weight, shape[0], shape[1], shape[2] * shape[3], flipped};

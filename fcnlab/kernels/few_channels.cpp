@@ -7,6 +7,7 @@
 
 #include "few_channels.h"
 
+#include "affine.h"
 #include "buffer.h"
 #include "panels.h"
 #include "parallel.h"
@@ -121,8 +122,7 @@ void convolve_few_channels(const float* input, int64_t images, int64_t channels,
           convolve_step(strip, channels, y - begin, x, group, sums);
           for (int64_t index = 0; scale != nullptr && index < existing; index++) {
             for (Vector& sum : sums[index]) {
-              const Vector normal = sum * scale[first + index] + shift[first + index];
-              sum = normal < 0 ? Vector{} : normal;  // NaN stays NaN
+              sum = rectified(Vector(sum * scale[first + index] + shift[first + index]));
             }
           }
           if (existing == kOutputs && x + kStep <= width) {

@@ -6,6 +6,7 @@
 // what stretches give in a fixed order, so that results do not depend on the number of threads.
 
 #include "affine.h"
+#include "operator.h"
 #include "panels.h"
 #include "parallel.h"
 #include "sums.h"
@@ -29,8 +30,6 @@ struct Planes {
     return images > 1 && 4 * channels < 3 * rounds * threads.count();
   }
 };
-
-inline float rectified(float value) { return value < 0 ? 0 : value; }  // NaN stays NaN
 
 // Sends the gradient of each window in two rows to the first of its largest inputs, if that one has passed the ReLU.
 inline void unpool(const float* x, int64_t width, const Affine& affine, const float* pooled, float* out) {
@@ -234,11 +233,8 @@ void find_statistics(const float* x, const Planes& planes, float* statistics) {
   average_all(sum_squares, statistics + planes.channels);
 }
 
-inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
-
 std::vector<int64_t> pooled(const int64_t* shape) {
-  const auto half = [](int64_t size) { return size < 0 ? size : size / 2; };  // -1 is unknown
-  return {shape[0], shape[1], half(shape[2]), half(shape[3])};
+  return {shape[0], shape[1], halved(shape[2]), halved(shape[3])};
 }
 
 }  // namespace

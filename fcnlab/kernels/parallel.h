@@ -37,14 +37,3 @@ class Threads {
 
   int64_t count_;
 };
-
-// Runs `body` and returns the operator's answer to MindSpore: 0, or 1 after an exception, as when memory runs out.
-template <typename Body>
-int answer(const Body& body) {
-  try {
-    body();
-    return 0;
-  } catch (...) {
-    return 1;
-  }
-}

@@ -9,6 +9,7 @@
 // How the work is divided depends on the shape alone, so that results are the same to the bit on any number of threads.
 
 #include "buffer.h"
+#include "operator.h"
 #include "panels.h"
 #include "parallel.h"
 
@@ -322,8 +323,6 @@ void weight_gradient(const float* map, const float* gradient, const Sizes& sizes
     copies.unpack(result, sizes, begin, end, sums.data());
   });
 }
-
-inline float* at(void** data, int index) { return static_cast<float*>(data[index]); }
 
 }  // namespace
 
