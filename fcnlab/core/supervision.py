@@ -27,6 +27,7 @@ import psutil
 from fcnlab.core.launch import Launch
 from fcnlab.core.starter import Link
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_BETWEEN_SIGNALS = 2.0
 _SECONDS_BETWEEN_LISTS = 1.0  # of all processes beside this one, each of which takes milliseconds
@@ -50,8 +51,11 @@ def fork(launch: Launch, link: Link | None = None) -> None:
     if not hasattr(os, "fork"):  # nothing supervises the process then
         return
     leash, held = os.pipe()
+    # Until the waiting process hands signals on, they have to wait: Python drops what a handler raises within a fork.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(held)
         os.setsid()
         _continue_without_parent()
@@ -61,6 +65,8 @@ def fork(launch: Launch, link: Link | None = None) -> None:
             (link.obey if launch.role == "worker" else link.end_with_starter)()
         return
     os.close(leash)
+    _hand_on(child, launch)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     _wait(child, launch, link)
 
 
@@ -73,19 +79,23 @@ def _continue_without_parent() -> None:
 def _end_with(leash: int) -> None:
     """Send SIGTERM to this process once the other end of a pipe is closed."""
     # Signals are for the thread that `fcnlab.core.interrupts` makes for them, which this one is older than.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     while os.read(leash, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _wait(child: int, launch: Launch, link: Link | None) -> NoReturn:
-    """Hand signals on to a process until it ends, and end like it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+def _hand_on(child: int, launch: Launch) -> None:
+    """Let this process hand the signals that it gets on to a worker; the scheduler ends only with SIGTERM."""
+    for number in _SIGNALS:
         if launch.role == "worker":
             signal.signal(number, lambda number, _: _send(child, number))
         elif number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the scheduler, whom the workers still need
+
+
+def _wait(child: int, launch: Launch, link: Link | None) -> NoReturn:
+    """Wait until a process ends, and end like it."""
     is_over = _launcher_watch(child, launch) if launch.role == "worker" else _worker_watch(child, launch)
     printer = _Printer(launch.launcher)
     while True:

@@ -94,6 +94,15 @@ def test_a_signal_reaches_the_worker_and_its_exit_code_comes_back(start):
     assert process.stdout.read() == f"told {signal.SIGTERM.value}\n"
 
 
+def test_a_signal_that_comes_within_the_fork_reaches_the_worker(tmp_path, start):
+    once = "os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+    (tmp_path / "program.py").write_text(PROGRAM.replace("supervision.fork(", once + "supervision.fork("))
+    process, _ = start("joined")
+    assert process.wait(60) == 3
+    assert process.stdout.read().endswith(f"told {signal.SIGTERM.value}\n")
+    assert process.stderr.read() == ""
+
+
 def test_the_worker_is_told_when_msrun_that_was_to_wait_for_it_is_gone(start):
     process, _ = start("joined", 2**22 + 1)  # no such process is the parent
     assert process.wait(60) == 3
