@@ -28,9 +28,14 @@ constexpr int kPoints = 36;  // the number of points of the transform
 constexpr int kRun = 16;     // the largest number of tiles in a run
 constexpr int kScratchStride = kRun * kTile + 2;
 
-constexpr int64_t kCache = int64_t{3} << 19;      // bytes that stay in a core's second-level cache
-constexpr int64_t kSmallSums = int64_t{3} << 19;  // bytes of sums that a thread may have for itself
-constexpr int64_t kWorthKernels = 64;             // tiles that are worth reading all kernels from memory
+constexpr int64_t kCache = int64_t{3} << 17;        // bytes that stay in a core's second-level cache
+constexpr int64_t kManyKernels = int64_t{3} << 19;  // bytes of kernels that no core should read alone for few tiles
+constexpr int64_t kSmallSums = int64_t{3} << 19;    // bytes of sums that a thread may have for itself
+constexpr int64_t kWorthKernels = 64;               // tiles that are worth reading all kernels from memory
+
+// Panels that are left free between two of the 36 planes of a transform. At distances that are powers of two, the planes
+// would compete for one set of the cache.
+constexpr int64_t kGap = 5;
 
 struct Shape {
   int64_t images, channels, height, width;
@@ -149,20 +154,27 @@ void transform_kernels(const float* weight, int64_t out_channels, int64_t in_cha
                        const Threads& threads) {
   const int64_t outputs = flipped ? in_channels : out_channels, inputs = flipped ? out_channels : in_channels;
   const int64_t output_panels = divide_up(outputs, kLanes), depth = round_up(inputs, kLanes);
-  const int64_t plane = output_panels * depth;
+  const int64_t plane = output_panels * depth + kGap;
   const int64_t output_step = flipped ? 9 : in_channels * 9, input_step = flipped ? in_channels * 9 : 9;
   threads.run(output_panels * (depth / kLanes), [&](int64_t task) {
     const int64_t panel = task / (depth / kLanes), first = task % (depth / kLanes) * kLanes;
     const int64_t lanes = std::min<int64_t>(kLanes, outputs - panel * kLanes);
-    for (int64_t input = first; input < first + kLanes; input++) {
-      alignas(64) float taps[9][kLanes] = {};
-      if (input < inputs) {
-        const float* source = weight + panel * kLanes * output_step + input * input_step;
-        for (int64_t lane = 0; lane < lanes; lane++, source += output_step) {
-          for (int tap = 0; tap < 9; tap++) taps[flipped ? 8 - tap : tap][lane] = source[tap];
+    const int64_t count = std::min<int64_t>(kLanes, inputs - first);
+    const float* source = weight + panel * kLanes * output_step + first * input_step;
+    Panel taps[kLanes * 9] = {};
+    if (flipped) {
+      for (int64_t input = 0; input < count; input++) {
+        float* values = reinterpret_cast<float*>(taps + input * 9);
+        const float* row = source + input * input_step;
+        for (int64_t lane = 0; lane < lanes; lane++, row += output_step) {
+          for (int tap = 0; tap < 9; tap++) values[(8 - tap) * kLanes + lane] = row[tap];
         }
       }
-      transform_both<3, 6, transform_kernel>(reinterpret_cast<const Panel*>(taps), {3, 1}, kernels + panel * depth + input,
+    } else {
+      transpose_columns(source, output_step, lanes, count * 9, [&](int64_t column) { return taps + column; });
+    }
+    for (int64_t input = 0; input < kLanes; input++) {
+      transform_both<3, 6, transform_kernel>(taps + input * 9, {3, 1}, kernels + panel * depth + first + input,
                                              {kPatch * plane, plane});
     }
   });
@@ -254,9 +266,9 @@ void restore_tiles(const Panel* products, int64_t plane, const std::vector<Run>&
 void convolve_in_phases(const float* input, const Shape& in, const Panel* kernels, float* output, const Shape& out,
                         const Finish& finish, const Threads& threads) {
   const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
-  const int64_t depth = in_panels * kLanes, kernel_plane = out_panels * depth;
+  const int64_t depth = in_panels * kLanes, kernel_plane = out_panels * depth + kGap;
   const int64_t step = round_up(in.tiles(), kRows), slices = divide_up(in.tiles(), kLanes);
-  const int64_t patch_plane = step * in_panels + 5, product_plane = step * out_panels + 5;
+  const int64_t patch_plane = step * in_panels + kGap, product_plane = step * out_panels + kGap;
   Buffer patches(kPoints * patch_plane), products(kPoints * product_plane);
   const auto runs_of_slice = [&](int64_t slice) {
     return runs_of(in, slice * kLanes, std::min(in.tiles(), (slice + 1) * kLanes));
@@ -290,13 +302,13 @@ void convolve_in_phases(const float* input, const Shape& in, const Panel* kernel
 void convolve(const float* input, const Shape& in, const Panel* kernels, float* output, const Shape& out,
               const Finish& finish, const Threads& threads) {
   const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
-  const int64_t depth = in_panels * kLanes, kernel_plane = out_panels * depth;
+  const int64_t depth = in_panels * kLanes, kernel_plane = out_panels * depth + kGap;
   // A block's patches and products should stay in the second-level cache, and a block should be large enough to pay for
   // reading all kernels.
   const int64_t cached = kCache / (kPoints * (in_panels + out_panels) * int64_t{sizeof(Panel)});
   const int64_t share = divide_up(in.tiles(), threads.count());
   const int64_t block = round_up(std::min(std::max<int64_t>(cached, kWorthKernels), share), kRows);
-  const bool many_kernels = kPoints * kernel_plane * int64_t{sizeof(Panel)} > kCache && share < kWorthKernels;
+  const bool many_kernels = kPoints * kernel_plane * int64_t{sizeof(Panel)} > kManyKernels && share < kWorthKernels;
   if (threads.count() > 1 && (many_kernels || divide_up(in.tiles(), block) < threads.count())) {
     convolve_in_phases(input, in, kernels, output, out, finish, threads);
     return;
@@ -304,8 +316,7 @@ void convolve(const float* input, const Shape& in, const Panel* kernels, float* 
   threads.run(divide_up(in.tiles(), block), [&](int64_t task) {
     const int64_t begin = task * block, end = std::min(in.tiles(), begin + block);
     const std::vector<Run> runs = runs_of(in, begin, end);
-    // The distance between planes is no power of two, so that the 36 planes do not compete for one set of the cache.
-    const int64_t patch_plane = block * in_panels + 5, product_plane = block * out_panels + 5;
+    const int64_t patch_plane = block * in_panels + kGap, product_plane = block * out_panels + kGap;
     Buffer buffer(kPoints * (patch_plane + product_plane) + kPatch * kScratchStride);
     Panel* patches = buffer.data();
     Panel* products = patches + kPoints * patch_plane;
@@ -334,7 +345,7 @@ void convolution(const float* input, const Shape& in, const float* weight, const
     return;
   }
   const Threads threads;
-  Buffer kernels(kPoints * divide_up(out.channels, kLanes) * round_up(in.channels, kLanes));
+  Buffer kernels(kPoints * (divide_up(out.channels, kLanes) * round_up(in.channels, kLanes) + kGap));
   transform_kernels(weight, weight_shape[0], weight_shape[1], flipped, kernels.data(), threads);
   convolve(input, in, kernels.data(), output, out, finish, threads);
 }
@@ -344,8 +355,8 @@ void convolution(const float* input, const Shape& in, const float* weight, const
 void sum_products(const float* images, const Shape& in, const float* gradient, const Shape& out, int64_t begin,
                   int64_t end, int64_t chunk, Panel* sums, const Threads& threads) {
   const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
-  const int64_t outputs = out_panels * kLanes, sum_plane = in_panels * outputs;
-  const int64_t patch_plane = chunk * in_panels + 5, gradient_plane = chunk * out_panels + 5;
+  const int64_t outputs = out_panels * kLanes, sum_plane = in_panels * outputs + kGap;
+  const int64_t patch_plane = chunk * in_panels + kGap, gradient_plane = chunk * out_panels + kGap;
   Buffer patches(kPoints * patch_plane), gradients(kPoints * gradient_plane);
   for (int64_t first = begin; first < end; first += chunk) {
     const int64_t length = std::min(chunk, end - first), slices = divide_up(length, kLanes);
@@ -372,8 +383,12 @@ void sum_products(const float* images, const Shape& in, const float* gradient, c
 }
 
 void weight_gradient(const float* images, const Shape& in, const float* gradient, const Shape& out, float* result) {
+  if (in.channels <= kFewChannels) {
+    few_channels_weight_gradient(images, in.images, in.channels, in.height, in.width, gradient, out.channels, result);
+    return;
+  }
   const int64_t in_panels = divide_up(in.channels, kLanes), out_panels = divide_up(out.channels, kLanes);
-  const int64_t outputs = out_panels * kLanes, sum_plane = in_panels * outputs, tiles = in.tiles();
+  const int64_t outputs = out_panels * kLanes, sum_plane = in_panels * outputs + kGap, tiles = in.tiles();
   const Threads threads;
 
   // With few channels, each thread adds up its own part of the tiles. With many, all threads work on the same tiles,
@@ -383,7 +398,7 @@ void weight_gradient(const float* images, const Shape& in, const float* gradient
   const bool small = kPoints * sum_plane * int64_t{sizeof(Panel)} <= kSmallSums;
   const int64_t parts = small ? std::min<int64_t>(16, divide_up(tiles, 64)) : 1;
   const int64_t share = divide_up(tiles, parts);
-  const int64_t chunk = std::min(share, std::max<int64_t>((small ? kCache : 4 * kCache) / tile_bytes, 64));
+  const int64_t chunk = std::min(share, std::max<int64_t>((small ? kCache : 16 * kCache) / tile_bytes, 64));
   Buffer sums(parts * kPoints * sum_plane);
   if (small) {
     const Threads one = Threads::one();
@@ -402,8 +417,11 @@ void weight_gradient(const float* images, const Shape& in, const float* gradient
       Panel total[kPoints], taps[9];
       for (int point = 0; point < kPoints; point++) {
         const Panel* sum = sums.data() + point * sum_plane + panel * outputs + output;
-        total[point] = sum[0];
-        for (int64_t part = 1; part < parts; part++) total[point] += sum[part * kPoints * sum_plane];
+        for (int lane = 0; lane < kLanes; lane += kWidth) {
+          Vector value = vector_of(sum, lane);
+          for (int64_t part = 1; part < parts; part++) value += vector_of(sum + part * kPoints * sum_plane, lane);
+          vector_of(total + point, lane) = value;
+        }
       }
       transform_both<kPatch, 3, transform_kernel_gradient>(total, {kPatch, 1}, taps, {3, 1});
       const float* values = reinterpret_cast<const float*>(taps);

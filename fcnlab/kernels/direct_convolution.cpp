@@ -85,53 +85,25 @@ struct Kernels {
     if (flipped) {
       for (int64_t input = 0; input < count; input++) {
         const float* source = weight + ((first + input) * in_channels + panel * kLanes) * taps;
-        transpose_columns(source, taps, lanes, taps, [&](int64_t column, const Panel& values) {
-          out[(taps - 1 - column) * step + input] = values;
-        });
+        transpose_columns(source, taps, lanes, taps,
+                          [&](int64_t column) { return out + (taps - 1 - column) * step + input; });
       }
     } else {
       const float* source = weight + (panel * kLanes * in_channels + first) * taps;
       int64_t input = 0, tap = 0, expected = 0;
-      transpose_columns(source, in_channels * taps, lanes, count * taps, [&](int64_t column, const Panel& values) {
+      transpose_columns(source, in_channels * taps, lanes, count * taps, [&](int64_t column) {
         if (column != expected) {  // the last block overlaps with the one before
           input = column / taps;
           tap = column % taps;
         }
-        out[tap * step + input] = values;
+        Panel* const target = out + tap * step + input;
         expected = column + 1;
         if (++tap == taps) {
           tap = 0;
           input++;
         }
+        return target;
       });
-    }
-  }
-
- private:
-  // Calls `store` with each of `columns` columns of up to 16 rows that are `row_step` apart, as a panel.
-  template <typename Store>
-  static void transpose_columns(const float* rows, int64_t row_step, int64_t lanes, int64_t columns,
-                                const Store& store) {
-    if (row_step == 1 || columns < kLanes) {
-      for (int64_t column = 0; column < columns; column++) {
-        alignas(64) float values[kLanes] = {};
-        if (row_step == 1) {
-          std::memcpy(values, rows + column, lanes * sizeof(float));
-        } else {
-          for (int64_t lane = 0; lane < lanes; lane++) values[lane] = rows[lane * row_step + column];
-        }
-        store(column, *reinterpret_cast<const Panel*>(values));
-      }
-      return;
-    }
-    for (int64_t begin = 0; begin < columns; begin += kLanes) {
-      const int64_t from = std::min(begin, columns - kLanes);
-      Panel block[kLanes] = {};
-      for (int64_t lane = 0; lane < lanes; lane++) {
-        block[lane] = *reinterpret_cast<const Loose*>(rows + lane * row_step + from);
-      }
-      transpose(block);
-      for (int column = 0; column < kLanes; column++) store(from + column, block[column]);
     }
   }
 };
@@ -304,10 +276,10 @@ void store_taps(const Panel* sums, int64_t step, int64_t lanes, int64_t taps, fl
   }
   for (int64_t begin = 0; begin < taps; begin += kLanes) {
     const int64_t from = std::min(begin, taps - kLanes);
-    Panel block[kLanes];
-    for (int tap = 0; tap < kLanes; tap++) block[tap] = sums[(from + tap) * step];
-    transpose(block);
-    for (int64_t lane = 0; lane < lanes; lane++) *reinterpret_cast<Loose*>(out + lane * taps + from) = block[lane];
+    transpose([&](int tap, int lane) { return vector_of(sums + (from + tap) * step, lane); },
+              [&](int lane, int tap, const Vector& values) {
+                if (lane < lanes) store(values, out + lane * taps + from + tap);
+              });
   }
 }
 

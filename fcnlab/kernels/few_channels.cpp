@@ -1,9 +1,8 @@
-// The 3x3 convolution of images with few channels, such as red, green and blue, by its definition. A panel of 16
-// channels would be empty for the most part, and there are too few products for Winograd's algorithm to save much. A
-// vector register holds consecutive pixels of a row here, so that nothing is transposed.
+// The 3x3 convolution of images with few channels, such as red, green and blue, and the gradient of its weight, by their
+// definitions. A panel of 16 channels would be empty for the most part, and there are too few products for Winograd's
+// algorithm to save much. A vector register holds consecutive pixels of a row here, so that nothing is transposed.
 //
-// Each value of the output is summed up in a fixed order, so that results are the same to the bit on any number of
-// threads.
+// Each value is summed up in a fixed order, so that results are the same to the bit on any number of threads.
 
 #include "few_channels.h"
 
@@ -23,6 +22,7 @@ constexpr int kVectors = 2;  // the vectors of pixels that are in registers at a
 constexpr int kStep = kVectors * kWidth;
 constexpr int64_t kMostRows = 16;    // the most rows of the output in a strip
 constexpr int64_t kStrip = 1 << 15;  // bytes of input that stay in a core's first-level cache
+constexpr int64_t kMostParts = 64;   // the most sums of the weight's gradient that are added up in the end
 
 // Consecutive rows of an image with those above and below, and zeros around the image: rows x channels x `stride`.
 class Strip {
@@ -97,17 +97,56 @@ inline void pool_rows(const float* above, const float* below, int64_t width, flo
   }
 }
 
+// How images are divided into strips.
+struct Strips {
+  int64_t height, rows, count;  // the rows of an image and of a strip, and the strips of an image
+
+  Strips(int64_t channels, int64_t height, int64_t width) : height(height) {
+    const int64_t row_bytes = channels * Strip::stride_of(width) * int64_t{sizeof(float)};
+    rows = std::clamp<int64_t>((kStrip / row_bytes - 2) / 2 * 2, 4, kMostRows);
+    count = divide_up(height, rows);
+  }
+
+  int64_t image(int64_t index) const { return index / count; }
+  int64_t begin(int64_t index) const { return index % count * rows; }
+  int64_t end(int64_t index) const { return std::min(begin(index) + rows, height); }
+};
+
+// Adds the products of one channel's pixels and an output's gradient, of `rows` rows of `width` pixels, to 9 totals.
+void add_products(const Strip& strip, int64_t channel, const float* gradient, int64_t rows, int64_t width,
+                  double* totals) {
+  Vector sums[3][3] = {};
+  for (int64_t row = 0; row < rows; row++) {
+    const float* pixels[3];
+    for (int below = 0; below < 3; below++) pixels[below] = strip.at(row + below, channel, 0);
+    const auto add = [&](const Vector& values, int64_t x) {
+      for (int below = 0; below < 3; below++) {
+        for (int right = 0; right < 3; right++) sums[below][right] += values * load(pixels[below] + x + right);
+      }
+    };
+    int64_t x = 0;
+    for (; x + kWidth <= width; x += kWidth) add(load(gradient + row * width + x), x);
+    if (x < width) {
+      alignas(64) float rest[kWidth] = {};
+      std::memcpy(rest, gradient + row * width + x, (width - x) * sizeof(float));
+      add(load(rest), x);
+    }
+  }
+  for (int tap = 0; tap < 9; tap++) {
+    for (int lane = 0; lane < kWidth; lane++) totals[tap] += sums[tap / 3][tap % 3][lane];
+  }
+}
+
 }  // namespace
 
 void convolve_few_channels(const float* input, int64_t images, int64_t channels, int64_t height, int64_t width,
                            const float* weight, int64_t outputs, const float* scale, const float* shift, int side,
                            float* output) {
   const std::vector<float> weights = in_groups(weight, outputs, channels);
-  const int64_t stride = Strip::stride_of(width), row_bytes = channels * stride * int64_t{sizeof(float)};
-  const int64_t rows = std::clamp<int64_t>((kStrip / row_bytes - 2) / 2 * 2, 4, kMostRows);
-  const int64_t strips = divide_up(height, rows), out_height = height / side, out_width = width / side;
-  Threads().run(images * strips, [&](int64_t task) {
-    const int64_t image = task / strips, begin = task % strips * rows, end = std::min(begin + rows, height);
+  const int64_t stride = Strip::stride_of(width), out_height = height / side, out_width = width / side;
+  const Strips strips(channels, height, width);
+  Threads().run(images * strips.count, [&](int64_t task) {
+    const int64_t image = strips.image(task), begin = strips.begin(task), end = strips.end(task);
     const Strip strip(input + image * channels * height * width, channels, height, width, begin, end);
     std::vector<float> pooled(side == 2 ? 2 * kOutputs * stride : 0);  // two rows of each output
     for (int64_t first = 0; first < outputs; first += kOutputs) {
@@ -145,4 +184,28 @@ void convolve_few_channels(const float* input, int64_t images, int64_t channels,
       }
     }
   });
+}
+
+void few_channels_weight_gradient(const float* input, int64_t images, int64_t channels, int64_t height, int64_t width,
+                                  const float* gradient, int64_t outputs, float* result) {
+  const Strips strips(channels, height, width);
+  const int64_t count = images * strips.count, parts = std::min(kMostParts, count), size = outputs * channels * 9;
+  std::vector<double> sums(std::max<int64_t>(parts, 1) * size);
+  Threads().run(parts, [&](int64_t part) {
+    double* const own = sums.data() + part * size;
+    for (int64_t index = count * part / parts; index < count * (part + 1) / parts; index++) {
+      const int64_t image = strips.image(index), begin = strips.begin(index), end = strips.end(index);
+      const Strip strip(input + image * channels * height * width, channels, height, width, begin, end);
+      for (int64_t output = 0; output < outputs; output++) {
+        const float* rows = gradient + ((image * outputs + output) * height + begin) * width;
+        for (int64_t channel = 0; channel < channels; channel++) {
+          add_products(strip, channel, rows, end - begin, width, own + (output * channels + channel) * 9);
+        }
+      }
+    }
+  });
+  for (int64_t index = 0; index < size; index++) {
+    for (int64_t part = 1; part < parts; part++) sums[index] += sums[part * size + index];
+    result[index] = static_cast<float>(sums[index]);
+  }
 }

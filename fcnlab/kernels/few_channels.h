@@ -11,3 +11,7 @@ constexpr int64_t kFewChannels = 4;  // the most channels for which this is fast
 void convolve_few_channels(const float* input, int64_t images, int64_t channels, int64_t height, int64_t width,
                            const float* weight, int64_t outputs, const float* scale, const float* shift, int side,
                            float* output);
+
+// Computes the gradient of the weight from that of the output, images x outputs x height x width.
+void few_channels_weight_gradient(const float* input, int64_t images, int64_t channels, int64_t height, int64_t width,
+                                  const float* gradient, int64_t outputs, float* result);

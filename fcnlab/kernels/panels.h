@@ -25,9 +25,8 @@ constexpr int kPanels = 1;
 #endif
 typedef float Vector __attribute__((vector_size(kWidth * sizeof(float)), aligned(kWidth * sizeof(float)), may_alias));
 typedef int32_t Lanes __attribute__((vector_size(kWidth * sizeof(float))));
-// These two may lie anywhere in a tensor of MindSpore's.
+// This one may lie anywhere in a tensor of MindSpore's.
 typedef float LooseVector __attribute__((vector_size(kWidth * sizeof(float)), aligned(4), may_alias));
-typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
 // Loads a vector by value: a reference to it would be taken for one to an aligned vector.
 inline Vector load(const float* values) { return *reinterpret_cast<const LooseVector*>(values); }
@@ -102,24 +101,59 @@ inline void transpose_vectors(Vector* rows) {
   if constexpr (kWidth > 8) exchange<8>(rows);
 }
 
-// Transposes kLanes panels.
-inline void transpose(Panel* panels) {
-  constexpr int kParts = kLanes / kWidth;
-  Vector* const vectors = reinterpret_cast<Vector*>(panels);
-  for (int row = 0; row < kParts; row++) {
-    for (int column = row; column < kParts; column++) {
-      Vector upper[kWidth], lower[kWidth];
-      Vector* const above = vectors + row * kWidth * kParts + column;
-      Vector* const below = vectors + column * kWidth * kParts + row;
-      for (int lane = 0; lane < kWidth; lane++) upper[lane] = above[lane * kParts];
-      transpose_vectors(upper);
-      if (row != column) {
-        for (int lane = 0; lane < kWidth; lane++) lower[lane] = below[lane * kParts];
-        transpose_vectors(lower);
-        for (int lane = 0; lane < kWidth; lane++) above[lane * kParts] = lower[lane];
-      }
-      for (int lane = 0; lane < kWidth; lane++) below[lane * kParts] = upper[lane];
+// Transposes 16 rows of 16 floats: `read` returns a row's vector of kWidth floats that begins at a column, and `write`
+// gets a column's vector that begins at a row. Nothing is copied as a whole panel, which GCC moves by 16 bytes at a time
+// where registers are shorter than a panel: what reads longer vectors of it next would have to wait.
+template <typename Read, typename Write>
+inline void transpose(const Read& read, const Write& write) {
+  for (int row = 0; row < kLanes; row += kWidth) {
+    for (int column = 0; column < kLanes; column += kWidth) {
+      Vector vectors[kWidth];
+      for (int lane = 0; lane < kWidth; lane++) vectors[lane] = read(row + lane, column);
+      transpose_vectors(vectors);
+      for (int lane = 0; lane < kWidth; lane++) write(column + lane, row, vectors[lane]);
     }
+  }
+}
+
+// Returns the vector of a panel that begins at a lane.
+inline Vector& vector_of(Panel* panel, int lane) { return reinterpret_cast<Vector*>(panel)[lane / kWidth]; }
+inline const Vector& vector_of(const Panel* panel, int lane) {
+  return reinterpret_cast<const Vector*>(panel)[lane / kWidth];
+}
+
+inline void store(const Vector& values, float* out) { *reinterpret_cast<LooseVector*>(out) = values; }
+
+constexpr int64_t kAhead = 128;  // how far beyond what is read a row is fetched into the cache, in floats
+
+// Copies each of `columns` columns of up to 16 rows that are `row_step` apart to the panel that `place` returns for it,
+// with zeros beyond the last row. `place` may be called more than once for a column. Rows that lie in memory are fetched
+// in time, since processors do not foresee what is read of so many.
+template <typename Place>
+inline void transpose_columns(const float* rows, int64_t row_step, int64_t lanes, int64_t columns, const Place& place) {
+  if (row_step == 1 || columns < kLanes) {
+    for (int64_t column = 0; column < columns; column++) {
+      float* const out = reinterpret_cast<float*>(place(column));
+      std::memset(out + lanes, 0, (kLanes - lanes) * sizeof(float));
+      if (row_step == 1) {
+        std::memcpy(out, rows + column, lanes * sizeof(float));
+      } else {
+        for (int64_t lane = 0; lane < lanes; lane++) out[lane] = rows[lane * row_step + column];
+      }
+    }
+    return;
+  }
+  for (int64_t begin = 0; begin < columns; begin += kLanes) {
+    const int64_t from = std::min(begin, columns - kLanes);
+    Panel* places[kLanes];
+    for (int column = 0; column < kLanes; column++) places[column] = place(from + column);
+    const auto read = [&](int row, int column) {
+      if (row >= lanes) return Vector{};
+      const float* values = rows + row * row_step + from + column;
+      __builtin_prefetch(values + kAhead);
+      return load(values);
+    };
+    transpose(read, [&](int column, int row, const Vector& values) { vector_of(places[column], row) = values; });
   }
 }
 
@@ -130,13 +164,11 @@ inline void gather_row(const float* row, int64_t channel_step, int64_t channels,
   while (pixel < width) {
     const int64_t x = left + pixel;
     if (x >= 0 && x + kLanes <= image_width && channels == kLanes) {
-      Panel block[kLanes];
-      for (int channel = 0; channel < kLanes; channel++) {
-        block[channel] = *reinterpret_cast<const Loose*>(row + channel * channel_step + x);
-      }
-      transpose(block);
       const int64_t count = std::min<int64_t>(kLanes, width - pixel);
-      std::memcpy(static_cast<void*>(out + pixel), block, count * sizeof(Panel));
+      transpose([&](int channel, int first) { return load(row + channel * channel_step + x + first); },
+                [&](int index, int channel, const Vector& values) {
+                  if (index < count) vector_of(out + pixel + index, channel) = values;
+                });
       pixel += count;
     } else {
       alignas(64) float values[kLanes] = {};
@@ -152,12 +184,10 @@ inline void gather_row(const float* row, int64_t channel_step, int64_t channels,
 inline void scatter_row(const Panel* panels, int64_t width, int64_t channels, float* row, int64_t channel_step) {
   int64_t pixel = 0;
   for (; pixel + kLanes <= width && channels == kLanes; pixel += kLanes) {
-    Panel block[kLanes];
-    std::memcpy(static_cast<void*>(block), panels + pixel, sizeof(block));
-    transpose(block);
-    for (int channel = 0; channel < kLanes; channel++) {
-      *reinterpret_cast<Loose*>(row + channel * channel_step + pixel) = block[channel];
-    }
+    transpose([&](int index, int channel) { return vector_of(panels + pixel + index, channel); },
+              [&](int channel, int index, const Vector& values) {
+                store(values, row + channel * channel_step + pixel + index);
+              });
   }
   for (; pixel < width; pixel++) {
     const float* values = reinterpret_cast<const float*>(panels + pixel);

@@ -258,9 +258,10 @@ void input_gradient(const float* gradient, const float* weight, const Sizes& siz
   pack_kernels(weight, sizes, copies, kernels.data(), threads);
   threads.run(sizes.pixel_panels(), [&](int64_t panel) {
     for (int64_t part = 0; part < depth_panels; part++) {
-      Panel* block = turned.data() + part * turned_step + panel * kLanes;
-      std::memcpy(static_cast<void*>(block), kernels.data() + panel * depth + part * kLanes, kLanes * sizeof(Panel));
-      transpose(block);
+      const Panel* from = kernels.data() + panel * depth + part * kLanes;
+      Panel* to = turned.data() + part * turned_step + panel * kLanes;
+      transpose([&](int row, int column) { return vector_of(from + row, column); },
+                [&](int column, int row, const Vector& values) { vector_of(to + column, row) = values; });
     }
   });
   Buffer sums(depth_panels * sizes.blocks() + 1);

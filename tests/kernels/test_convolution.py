@@ -67,9 +67,21 @@ def test_any_shape(native, shape, outputs):
 )
 def test_few_channels_keep_their_digits(native, shape, outputs):
     """They are convolved by the definition, and not by Winograd's algorithm."""
+    assert_few_channels_keep_their_digits(native, shape, outputs)
+
+
+def test_few_channels_of_large_images_keep_their_digits(native):
+    """There are more strips of rows than sums that are added up in the end."""
+    assert_few_channels_keep_their_digits(native, (2, 4, 270, 300), 5)
+
+
+def assert_few_channels_keep_their_digits(native, shape, outputs):
     images, weight, gradient = example(shape, outputs)
     expected = convolution(images, weight)
     assert np.abs(native("conv3x3", [images, weight], gradient.shape) - expected).max() <= 2e-5
+    found = native("conv3x3_weight_gradient", [images, gradient], weight.shape)
+    terms = shape[0] * shape[2] * shape[3]
+    assert np.abs(found - weight_gradient(images, gradient)).max() <= 3e-6 * np.sqrt(terms)
 
 
 @pytest.mark.parametrize(("channels", "size"), [(64, 64), (128, 24)])
