@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import signal
 import socket
 import statistics
 import subprocess
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16], help="clients at once")
     parser.add_argument("--seconds", type=float, default=10, help="seconds of each measurement")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the server ends, too
     with contextlib.nullcontext(arguments.uri) if arguments.uri else own_server() as uri:
         print("| clients | what | requests a second | median, ms | slowest of 20, ms |\n|---|---|---|---|---|")
         best = {"metrics": 0.0, "image": 0.0}
