@@ -48,10 +48,17 @@ def train(folder, workers, *words):
 
 def recorded(folder):
     """Return the loss of each step, and the last metrics of the evaluation."""
+    return recorded_losses(folder), [one for one in _recorded_metrics(folder) if "val/loss" in one][-1]
+
+
+def recorded_losses(folder):
+    """Return the loss of each step that is recorded."""
+    return np.array([one["train/loss"] for one in _recorded_metrics(folder) if "train/loss" in one])
+
+
+def _recorded_metrics(folder):
     events = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    values = [event["values"] for event in events if event["kind"] == "metrics"]
-    losses = [one["train/loss"] for one in values if "train/loss" in one]
-    return np.array(losses), [one for one in values if "val/loss" in one][-1]
+    return [event["values"] for event in events if event["kind"] == "metrics"]
 
 
 def await_state(folder, process):
