@@ -531,7 +531,9 @@ def test_a_published_network_resumes_and_is_reproduced(tiny, tmp_path, arch):
 @pytest.mark.slow
 @pytest.mark.parametrize("amp", ["O2", "O3", "auto", "bf16"])
 def test_in_mixed_precision_it_ends_as_if_it_had_not_been_interrupted_with_the_same_loss_scale(tmp_path, amp):
-    more = ["dataset.crops_per_image=6", "trainer.loss_scale=16777216", "trainer.loss_scale_window=3"]
+    more = ["dataset.crops_per_image=6"]
+    if amp != "bf16":  # whose exponents need no scale
+        more += ["trainer.loss_scale=16777216", "trainer.loss_scale_window=3"]
     if amp == "O2":
         more += ["trainer.accumulate=2", "optimizer.freeze=['encoder.block1.*']"]
         more += ["optimizer.groups=[{pattern:'*.bias',lr:2.0}]", "trainer.clip_norm=1.0"]
