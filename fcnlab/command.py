@@ -85,10 +85,10 @@ def run(command: Callable[[], object], schema: type = Config) -> NoReturn:
         command: The command, which reads the command line by itself.
         schema: The class of the command's configuration.
     """
+    interrupts.install()  # before the modules of plug-ins, which may start threads
     sys.argv[1:] = configuration.with_home(sys.argv[1:])
     configuration.register_schemas()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # otherwise Hydra prints many lines and exits
-    interrupts.install()
     output.outlive_reader()
     try:
         command()

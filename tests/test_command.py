@@ -1,12 +1,15 @@
 """Every command ends alike: with an exit code that says why, and one line."""
 
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
 
 from fcnlab import command
+from fcnlab.config.command_names import COMMANDS
 from fcnlab.core import interrupts, memory
 from fcnlab.core.launch import Launch
 
@@ -82,3 +85,36 @@ def ended_by_leave(monkeypatch, capsys):
         return capsys.readouterr().err, wait.call_count
 
     return leave
+
+
+MASKS = """
+import sys
+from importlib import import_module
+from pathlib import Path
+from fcnlab import command
+
+for name in sys.argv[1:]:
+    import_module(f"fcnlab.{name}")
+sys.argv[1:] = []
+assert "numpy" not in sys.modules  # it would start threads, as many as there are processors
+
+def show():
+    import numpy
+    import mindspore
+    for task in Path("/proc/self/task").iterdir():
+        fields = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)
+        print(int(fields["SigBlk"], 16))
+
+command.run(show)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads what Linux says of threads")
+def test_no_thread_but_the_one_for_signals_takes_any():
+    """Otherwise the kernel may choose that one, again and again."""
+    words = [sys.executable, "-c", MASKS, *COMMANDS, "experiment.worker", "sweeps.process"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=1800, check=True)
+    blocked = [int(mask) for mask in done.stdout.split()]
+    signals = sum(1 << (number - 1) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    assert len(blocked) >= 2
+    assert sum(mask & signals != signals for mask in blocked) == 1, [hex(mask) for mask in blocked]

@@ -27,7 +27,7 @@ _pending: KeyboardInterrupt | None = None
 _handed_over = threading.Event()  # the first signal has been handed to the main thread
 _taken = threading.Event()  # the main thread has raised the signal
 _exiting = threading.Event()  # the main thread was too late, and the process ends without it
-_installed = False
+_watcher: threading.Thread | None = None  # takes the signals; None before `install`
 _signals: set[signal.Signals] = set()
 _since: float | None = None  # the time of the first signal
 _has_limit = False
@@ -57,6 +57,7 @@ def install() -> None:
 
     MindSpore puts a handler of its own on SIGINT while a graph runs, which turns it into SIGTERM. Here, the signals are
     blocked in every thread, also in those that MindSpore starts later, so that only the separate thread gets them.
+    Call it before a library starts threads of its own, as numpy does when it is imported.
 
     A Ctrl-C after another signal ends the process at once. A second SIGTERM or SIGHUP changes nothing, since a batch
     system may send it to a whole group and to each process. A main thread that is busy for longer than
@@ -65,15 +66,15 @@ def install() -> None:
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         return
-    global _installed
-    _installed = True
+    global _watcher
     _signals.update({signal.SIGINT, signal.SIGTERM})
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         _signals.add(signal.SIGHUP)
     for number in _signals:
         signal.signal(number, _handle)
     signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
-    threading.Thread(target=_watch, args=(_signals,), name="fcnlab-signals", daemon=True).start()
+    _watcher = threading.Thread(target=_watch, args=(_signals,), name="fcnlab-signals", daemon=True)
+    _watcher.start()
 
 
 def unblock() -> None:
@@ -81,7 +82,7 @@ def unblock() -> None:
 
     A child inherits what is blocked: without this, the workers of a launcher could not be ended.
     """
-    if _installed or not hasattr(signal, "pthread_sigmask"):
+    if _watcher is not None or not hasattr(signal, "pthread_sigmask"):
         return
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
@@ -232,10 +233,11 @@ def _exit(reason: str, number: int) -> None:
 
 def _handle(number: int, frame: FrameType | None) -> None:
     global _pending
-    if _installed and not _handed_over.is_set():
-        # The signals were unblocked in the main thread, as multiprocessing does when it starts a resource tracker.
+    if _watcher is not None and not _handed_over.is_set():
+        # A thread took the signal: one that is older than `install`, or this one, in which multiprocessing unblocks
+        # signals when it starts a resource tracker. A signal to the whole process could come to that thread again.
         signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
-        os.kill(os.getpid(), number)
+        signal.pthread_kill(_watcher.ident, number)
         return
     if _taken.is_set():  # by `take`, before any signal came
         return

@@ -22,13 +22,14 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fcnlab.core import interrupts, output
 from fcnlab.core.errors import ConfigError, TrainingError, first_line
 from fcnlab.core.launch import Launch
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _HEADER = struct.Struct("<cQ")
 _DATA, _ALIVE, _ERROR, _STOP = b"d", b"a", b"e", b"s"
@@ -403,6 +404,7 @@ def _accept(server: socket.socket, count: int, token: bytes) -> dict[int, socket
 def _gather(own: bytes) -> bytes:
     """Return the bytes of worker 0, which each worker gets through MindSpore's collective."""
     import mindspore as ms
+    import numpy as np
     from mindspore import Tensor, ops
 
     # Sums are all that a CPU has for numbers of every device; those of the others are 0.
@@ -422,12 +424,16 @@ def _frame(kind: bytes, text: bytes) -> bytes:
 
 
 def _encode(content: Any, arrays: Sequence[np.ndarray]) -> bytes:
+    import numpy as np  # not at the top: it starts threads, before the command has blocked signals in them
+
     whole = [np.ascontiguousarray(array) for array in arrays]
     head = json.dumps([content, [[array.dtype.str, list(array.shape)] for array in whole]]).encode()
     return b"".join([struct.pack("<I", len(head)), head, *(array.tobytes() for array in whole)])
 
 
 def _decode(text: bytes) -> Message:
+    import numpy as np
+
     end = 4 + struct.unpack_from("<I", text)[0]
     content, shapes = json.loads(text[4:end])
     arrays = []

@@ -17,7 +17,6 @@ from fcnlab import config as configuration
 from fcnlab.core.errors import FcnlabError
 from fcnlab.experiment import starting
 from fcnlab.sweeps import result as results
-from fcnlab.sweeps import trial
 from fcnlab.sweeps.task import Task
 
 _STANDARD_INPUT = 0
@@ -36,6 +35,8 @@ def main() -> None:
         sys.exit(command.EXIT_INTERRUPTED)
     threading.Thread(target=_interrupt_when_alone, name="fcnlab-alone", daemon=True).start()
     sys.argv[1:] = task.command_line
+    from fcnlab.sweeps import trial  # not at the top: it imports numpy, which starts threads
+
     if starting.is_needed(task.config):
         _start_workers(task)
     else:
@@ -48,6 +49,8 @@ def _start_workers(task: Task) -> None:
     Raises:
         SystemExit: If the trial failed.
     """
+    from fcnlab.sweeps import trial
+
     trial.set_up_output(task)
     try:
         end = starting.start(task.config, task.folder, partial(trial.carry_out, task))

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from fcnlab.comparison.trials import Trial, read_folder
 from fcnlab.core.errors import TrackingError
 from fcnlab.core.files import replacing
+
+if TYPE_CHECKING:
+    from fcnlab.comparison.trials import Trial
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,8 @@ def read_all(sweep: Path) -> list[TrialResult]:
 
 def read_trainings(results: Iterable[TrialResult]) -> list[Trial]:
     """Read the trainings of a sweep's trials, without those that left no journal."""
+    from fcnlab.comparison.trials import read_folder  # not at the top: it imports numpy
+
     trainings = []
     for result in results:
         if result.status == "missing":

@@ -82,6 +82,33 @@ def test_a_hang_up_that_is_ignored_stays_ignored(tmp_path):
     assert process.communicate(timeout=1800)[0] == "terminated 15\n"
 
 
+OPEN_THREAD = """
+import signal, sys, threading, time
+from fcnlab.core import interrupts
+
+def stay_open():  # as a library's thread that was started before
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    time.sleep(60)
+
+threading.Thread(target=stay_open, daemon=True).start()
+interrupts.install()
+try:
+    print("in", flush=True)
+    for _ in range(600):
+        time.sleep(0.01)
+except interrupts.Terminated:
+    print("terminated", flush=True)
+"""
+
+
+def test_a_signal_that_another_thread_takes_is_not_lost(tmp_path):
+    for _ in range(5):
+        process = start(tmp_path, 0, program=OPEN_THREAD)
+        send(process, signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        assert (out, err) == ("terminated\n", "")
+
+
 HANGING = """
 import sys, time
 from fcnlab.core import interrupts
