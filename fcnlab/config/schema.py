@@ -387,7 +387,7 @@ class TrainerConfig:
     device: str = key("auto", Role.SHAPES_GRAPH, choices=("auto", "cpu", "ascend"))
     amp: str = key("O0", _NETWORK, choices=("O0", "O2", "O3", "auto", "bf16"))
     loss_scale: float = key(65536.0, Role.FIXED, minimum=2.0**-24, maximum=2.0**24)
-    loss_scale_window: int = key(2000, Role.FREE, minimum=1)
+    loss_scale_window: int = key(2000, Role.SHAPES_GRAPH, minimum=1)
     recompute: str = key("none", Role.MACHINE | Role.SHAPES_GRAPH, choices=("none", "blocks"))
     compile_cache: bool = key(True, Role.MACHINE)
     clip_norm: Optional[float] = key(None, Role.SHAPES_GRAPH, above=0)
