@@ -409,13 +409,14 @@ def test_it_is_served_by_mlflow(training):
 
 
 @pytest.mark.slow
-def test_it_resumes_and_refuses_what_cannot_change(training):
-    done = run("-m", "fcnlab.train", "resume=again", "trainer.epochs=3", "schedule.factor=0.2", folder=training)
+def test_it_resumes_and_refuses_what_cannot_change(training, tmp_path):
+    folder = shutil.copytree(training, tmp_path / "training")
+    done = run("-m", "fcnlab.train", "resume=first", "trainer.epochs=3", "schedule.factor=0.2", folder=folder)
     assert done.returncode == 1
     assert "schedule.factor=0.2" in done.stderr
-    done = run("-m", "fcnlab.train", "resume=again", "trainer.epochs=3", folder=training)
+    done = run("-m", "fcnlab.train", "resume=first", "trainer.epochs=3", folder=folder)
     assert done.returncode == 0, done.stderr
-    assert len(losses(training / "again")) == 6
+    assert len(losses(folder / "first")) == 6
 
 
 @pytest.mark.slow
