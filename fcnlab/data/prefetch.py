@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,10 @@ def map_ahead(
     """
     ahead = max(ahead, workers)
     pending: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="fcnlab-data")
+    own: set[int] = set()  # the threads
+    pool = ThreadPoolExecutor(
+        workers, thread_name_prefix="fcnlab-data", initializer=lambda: own.add(threading.get_ident())
+    )
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -40,4 +44,6 @@ def map_ahead(
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # A generator that an interrupt has left behind may be collected in one of its own threads, which cannot wait
+        # for itself.
+        pool.shutdown(wait=threading.get_ident() not in own, cancel_futures=True)
