@@ -15,6 +15,9 @@ from hydra.core.config_store import ConfigStore
 from fcnlab.config import config_folder
 from fcnlab.config.plugins import PluginNode
 
+MOST = 32
+"""The largest number of choices that are remembered, since each takes megabytes and a fuzzed file makes a new one."""
+
 
 @contextmanager
 def remembered_composition():
@@ -32,6 +35,9 @@ def remembered_composition():
         choices = tuple(override.input_line for override in overrides_list if id(override) not in values)
         key = (config_name, prepend_hydra, skip_missing, choices, tuple((name, id(node)) for name, node in options))
         if key not in listed:
+            if len(listed) == MOST:
+                listed.clear()
+                composed.clear()
             listed[key] = create(repo, config_name, overrides_list, **arguments), options  # so that no id is used again
         kept, _ = listed[key]
         return defaults_list.DefaultsList(kept.defaults, kept.defaults_tree, overrides.config_overrides, kept.overrides)
