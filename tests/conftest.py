@@ -5,6 +5,7 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +53,10 @@ TINY = [
     "trainer.eval_every=1",
 ]
 
+
+# A shell may let what it starts in the background ignore Ctrl-C, and all that the tests start would inherit it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # MindSpore, MLflow and thousands of tests are some 600,000 objects that stay. Python would look for garbage among them
 # again and again, which took a quarter of the time of collecting tests, and a twentieth of running them.
