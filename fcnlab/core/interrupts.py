@@ -13,6 +13,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import NoReturn
 
+SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+"""The signals that tell a process to end; Windows has no SIGHUP."""
+
 OVERDUE_SECONDS = 7.0
 """How long a signal may wait for the main thread, which may be compiling a graph or within a long step."""
 
@@ -73,8 +76,9 @@ def install() -> None:
     for number in _signals:
         signal.signal(number, _handle)
     signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
-    _watcher = threading.Thread(target=_watch, args=(_signals,), name="fcnlab-signals", daemon=True)
-    _watcher.start()
+    watcher = threading.Thread(target=_watch, args=(_signals,), name="fcnlab-signals", daemon=True)
+    watcher.start()
+    _watcher = watcher  # which a signal can be sent to from now on
 
 
 def unblock() -> None:
@@ -84,7 +88,7 @@ def unblock() -> None:
     """
     if _watcher is not None or not hasattr(signal, "pthread_sigmask"):
         return
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def limit_end() -> None:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from fcnlab.core import owned_folder
+from fcnlab.core import interrupts, owned_folder
 from fcnlab.core.launch import Launch
 
 VARIABLE = "FCNLAB_STARTER"
@@ -35,7 +35,6 @@ _LARGEST_PATH = 100  # bytes, of the 104 or 108 that systems allow
 _SECONDS_TO_CONNECT = 60.0
 _SECONDS_OF_SCHEDULER = 75.0
 """How long the scheduler outlives a starter that was killed: the workers still save their state."""
-_SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
 is_possible = hasattr(socket, "AF_UNIX") and hasattr(socket, "send_fds") and hasattr(os, "fork")
 """Whether this system has what connects a starter with its workers."""
@@ -167,7 +166,7 @@ class Link:
         They wait until `fcnlab.core.interrupts.install` takes signals. After an earlier signal, SIGINT ends the process
         at once.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
         threading.Thread(target=self._raise_signals, name="fcnlab-starter", daemon=True).start()
 
     def end_with_starter(self) -> None:

@@ -24,10 +24,10 @@ from typing import NoReturn
 
 import psutil
 
+from fcnlab.core import interrupts
 from fcnlab.core.launch import Launch
 from fcnlab.core.starter import Link
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_BETWEEN_SIGNALS = 2.0
 _SECONDS_BETWEEN_LISTS = 1.0  # of all processes beside this one, each of which takes milliseconds
@@ -52,7 +52,7 @@ def fork(launch: Launch, link: Link | None = None) -> None:
         return
     leash, held = os.pipe()
     # Until the waiting process hands signals on, they have to wait: Python drops what a handler raises within a fork.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
     child = os.fork()
     if child == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -79,7 +79,7 @@ def _continue_without_parent() -> None:
 def _end_with(leash: int) -> None:
     """Send SIGTERM to this process once the other end of a pipe is closed."""
     # Signals are for the thread that `fcnlab.core.interrupts` makes for them, which this one is older than.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
     while os.read(leash, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -87,7 +87,7 @@ def _end_with(leash: int) -> None:
 
 def _hand_on(child: int, launch: Launch) -> None:
     """Let this process hand the signals that it gets on to a worker; the scheduler ends only with SIGTERM."""
-    for number in _SIGNALS:
+    for number in interrupts.SIGNALS:
         if launch.role == "worker":
             signal.signal(number, lambda number, _: _send(child, number))
         elif number != signal.SIGTERM:

@@ -104,9 +104,8 @@ def test_whatever_ends_a_training_all_processes_end_and_it_is_resumed(tmp_path, 
     steps = saved_steps(folder)
     if what != "kill 0":
         assert f"after step {steps}, which is saved" in said[0] or what in ("kill 1", "stop"), said
-    steps = (
-        max(steps, len(recorded_losses(folder))) + 2
-    )  # steps after the last state may be recorded, and are computed again
+    # Steps after the last state may be recorded, and are computed again.
+    steps = max(steps, len(recorded_losses(folder))) + 2
     train(folder, 2, *words, f"trainer.max_steps={steps}", f"resume={folder}")
     assert len(recorded_losses(folder)) == steps
 
