@@ -4,6 +4,7 @@ import copy
 import functools
 import gc
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -156,14 +157,21 @@ def copies_of_python(tmp_path_factory):
         server = Path(__file__).with_name("forking_server.py")
         root = str(Path(fcnlab.__file__).parents[1])  # not sys.path, where MLflow puts the copies of its models
         variables = {**user_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-        command = [sys.executable, str(server), str(address), str(owner)]
+        # The first line of a program cannot name a long path, or one with a space, and the environment may have
+        # another Python as its own.
+        program = folder / "python"
+        words = shlex.join((sys.executable, str(Path(__file__).with_name("forked_python.py"))))
+        program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        program.chmod(0o755)
+        final = folder.with_name("shared-python") / program.name
+        command = [sys.executable, str(server), str(address), str(owner), str(final)]
         process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, start_new_session=True)
         while not address.exists():
             assert process.poll() is None
             time.sleep(0.05)
 
-    address = made_once(tmp_path_factory, "python", make).with_name("forking-server")
-    program = str(Path(__file__).with_name("forked_python.py"))
+    folder = made_once(tmp_path_factory, "python", make)
+    address, program = folder.with_name("forking-server"), str(folder / "python")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FCNLAB_TESTS_FORKING_SERVER", str(address))
         for module, name in (("fcnlab.tracking.sending_client", "_COMMAND"), ("fcnlab.sweeps.job", "COMMAND")):

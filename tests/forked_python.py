@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Runs ``python -m module`` or ``python -c code`` in a process that has imported MindSpore and MLflow already.
 
 To import them takes ten seconds of processor time, which nearly every test of a command would spend. `forking_server`

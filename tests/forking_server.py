@@ -152,7 +152,7 @@ def run(request, kept):
 
 if __name__ == "__main__":
     # What a copy starts is a copy, too.
-    sys.executable = os.path.join(os.path.dirname(os.path.abspath(__file__)), "forked_python.py")
+    sys.executable = sys.argv[3]
     before = dict(os.environ)
     for name in MODULES:
         importlib.import_module(name)

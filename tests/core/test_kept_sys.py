@@ -25,7 +25,8 @@ def test_a_notebook_s_streams_and_hooks_outlive_that_sys_is_made_again(monkeypat
 
     def makes_it_again():
         importlib.util.module_from_spec(importlib.util.find_spec("sys"))  # as MindSpore does for a script's imports
-        assert sys.stderr is not stream
+        if sys.version_info < (3, 12):  # from there on, Python gives out the module as it is
+            assert sys.stderr is not stream
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), kept_sys():

@@ -62,6 +62,7 @@ def hanging(monkeypatch):
     monkeypatch.setattr(sending_client, "_COMMAND", (sys.executable, "-c", program))
     client = SendingClient()
     while client.seconds_silent < 0:
+        assert not client.is_lost
         time.sleep(0.01)
     yield client
     client.close()
