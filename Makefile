@@ -59,7 +59,7 @@ test-slow: $(VENV)/installed-slow ## run the tests that take minutes: PostgreSQL
 # A compiler that is not installed is named and passed over.
 COMPILERS ?= $(foreach version,9 10 11 12 13 14 15,g++-$(version)) \
 	$(foreach version,11 12 13 14 15 16 17 18 19 20 21,clang++-$(version))
-NUMERICAL := $(foreach name,channel_sums convolution direct_convolution normalisation normalised_convolution pixel_cross_entropy upsampling,tests/kernels/test_$(name).py)
+NUMERICAL := $(foreach name,bfloat16_convolution channel_sums convolution direct_convolution normalisation normalised_convolution pixel_cross_entropy upsampling,tests/kernels/test_$(name).py)
 
 test-compilers: $(VENV)/installed-test ## test the compiled operators with every compiler of COMPILERS that is installed
 	@failed=; for compiler in $(COMPILERS); do \

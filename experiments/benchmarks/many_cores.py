@@ -3,6 +3,7 @@
     python experiments/benchmarks/many_cores.py
     python experiments/benchmarks/many_cores.py --width 1 --batch 2 --against pytorch:eager
     python experiments/benchmarks/many_cores.py --what inference --processors 1 4 16
+    python experiments/benchmarks/many_cores.py --amp bf16
 
 Each time is that of a process that may use so many processors alone (``sched_setaffinity``), the physical cores first.
 """
@@ -49,12 +50,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of an image in pixels")
     parser.add_argument("--steps", type=int, default=7, help="timed steps a process")
     parser.add_argument("--rounds", type=int, default=1, help="processes for each of the two")
+    parser.add_argument("--amp", choices=("O0", "bf16"), default="O0", help="precision of a step's products")
     parser.add_argument(
         "--processors", type=int, nargs="+", help="numbers of processors; by default 1, 2, 4, ... and all"
     )
     arguments = parser.parse_args()
+    if arguments.what == "inference" and arguments.amp != "O0":
+        parser.error("--amp: inference is float32; leave it out, or time --what step")
     configuration = Configuration(
-        arguments.what, 8, arguments.width, arguments.batch, arguments.size, arguments.steps, warmup=2
+        arguments.what, 8, arguments.width, arguments.batch, arguments.size, arguments.steps, 2, arguments.amp
     )
     operations = forward_operations(
         configuration.stride, configuration.width, configuration.batch, configuration.size, NUM_CLASSES

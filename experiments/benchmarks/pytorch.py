@@ -95,14 +95,17 @@ def prepare(network: FCN, variant: Variant) -> tuple[nn.Module, Callable[[torch.
     return callable_network, lambda images: images.contiguous(memory_format=layout)
 
 
-def build_step(network: FCN, learning_rate: float, variant: Variant) -> Callable[[torch.Tensor, torch.Tensor], float]:
-    """Return a training step with Adam."""
+def build_step(
+    network: FCN, learning_rate: float, variant: Variant, *, autocast: bool = False
+) -> Callable[[torch.Tensor, torch.Tensor], float]:
+    """Return a training step with Adam, whose network computes in bfloat16 if asked for."""
     called, arrange = prepare(network, variant)
     optimizer = torch.optim.Adam(network.parameters(), learning_rate, fused=variant.fused)
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> float:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(called(arrange(images)), labels, ignore_index=255)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = nn.functional.cross_entropy(called(arrange(images)), labels, ignore_index=255)
         loss.backward()
         optimizer.step()
         return loss.item()

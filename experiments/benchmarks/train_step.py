@@ -6,10 +6,12 @@ Each is timed in processes of its own, so that neither inherits the other's memo
     python experiments/benchmarks/train_step.py --against pytorch:compile+channels_last --what inference
     python experiments/benchmarks/train_step.py --against stock --width 0.25 --batch 8
     python experiments/benchmarks/train_step.py --against product:.venv-newest/bin/python
+    python experiments/benchmarks/train_step.py --against pytorch:eager+channels_last --amp bf16
 
 ``pytorch`` is the same network on the product's own weights, ``stock`` the product with MindSpore's operators alone
 (``FCNLAB_KERNELS=0``), ``reference`` the plainest way to write it in MindSpore. After a colon, ``product`` and
-``stock`` take the Python of another environment, such as one with another version of MindSpore.
+``stock`` take the Python of another environment, such as one with another version of MindSpore. With ``--amp bf16``,
+steps are those of ``trainer.amp=bf16`` and of PyTorch's autocast.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ class Configuration:
         size: The side of an image in pixels.
         steps: The timed steps of a process.
         warmup: The steps before the clock counts.
+        amp: ``"O0"`` or, for steps, ``"bf16"``.
     """
 
     what: str = "step"
@@ -57,9 +60,11 @@ class Configuration:
     size: int = 256
     steps: int = 5
     warmup: int = 2
+    amp: str = "O0"
 
     def __str__(self) -> str:
-        return f"FCN-{self.stride}s {self.what}, width {self.width:g}, {self.batch} x {self.size} x {self.size}"
+        what = self.what if self.amp == "O0" else f"{self.what} in {self.amp}"
+        return f"FCN-{self.stride}s {what}, width {self.width:g}, {self.batch} x {self.size} x {self.size}"
 
 
 class Timing(NamedTuple):
@@ -90,14 +95,16 @@ def product(configuration: Configuration) -> Subject:
     import mindspore as ms
 
     from fcnlab.losses import CrossEntropy
+    from fcnlab.training.mixed_precision import MixedPrecision
     from fcnlab.training.optimizers import Adam
     from fcnlab.training.step import TrainStep
 
     network = _network(configuration)
     loss = CrossEntropy(ignore_index=255, num_classes=NUM_CLASSES)
+    trained = network if configuration.amp == "O0" else MixedPrecision(network, configuration.amp)
     return _mindspore_subject(
         network,
-        lambda: TrainStep(network, loss, Adam(network.trainable_params())),
+        lambda: TrainStep(trained, loss, Adam(network.trainable_params())),
         (ms.Tensor(LEARNING_RATE, ms.float32),),
     )
 
@@ -133,7 +140,7 @@ def pytorch(configuration: Configuration, variant_name: str) -> Subject:
     network = FCN(configuration.stride, NUM_CLASSES, configuration.width)
     weights = {parameter.name: parameter.asnumpy() for parameter in _network(configuration).trainable_params()}
     network.copy_weights(weights)
-    step = build_step(network, LEARNING_RATE, variant)
+    step = build_step(network, LEARNING_RATE, variant, autocast=configuration.amp == "bf16")
     called, arrange = prepare(network, variant)
 
     def inference(images: np.ndarray) -> object:
@@ -244,11 +251,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of an image in pixels")
     parser.add_argument("--steps", type=int, default=5, help="timed steps a process")
     parser.add_argument("--warmup", type=int, default=2, help="steps before the clock counts, at least 1")
+    parser.add_argument("--amp", choices=("O0", "bf16"), default="O0", help="precision of a step's products")
     parser.add_argument("--rounds", type=int, default=3, help="processes for each of the two")
     parser.add_argument("--subject", help="time only this subject, in this process, and print JSON")
     arguments = vars(parser.parse_args())
     subject, against, rounds = (arguments.pop(key) for key in ("subject", "against", "rounds"))
     configuration = Configuration(**arguments)
+    if configuration.what == "inference" and configuration.amp != "O0":
+        parser.error("--amp: inference is float32; leave it out, or time --what step")
+    if against.partition(":")[0] == "reference" and configuration.amp != "O0":
+        parser.error("--amp: the reference is float32; choose another one for --against")
     if subject:
         print(json.dumps(measure(subject, configuration)))
     else:

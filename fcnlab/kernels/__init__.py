@@ -16,9 +16,10 @@ from fcnlab.kernels.operators import (
     direct_convolution,
     norm_relu,
     norm_relu_of_workers,
+    of_bfloat16,
     upsampling,
 )
-from fcnlab.kernels.selection import describe, library, stock_operators
+from fcnlab.kernels.selection import describe, has_bfloat16_products, library, stock_operators
 
 __all__ = [
     "NormReluOperators",
@@ -28,9 +29,11 @@ __all__ = [
     "cross_entropy",
     "describe",
     "direct_convolution",
+    "has_bfloat16_products",
     "library",
     "norm_relu",
     "norm_relu_of_workers",
+    "of_bfloat16",
     "stock_operators",
     "upsampling",
 ]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from mindspore import ops
 from mindspore.ops import CustomRegOp, DataType, Primitive
 
-from fcnlab.kernels.selection import library
+from fcnlab.kernels.selection import has_bfloat16_products, library
 
 
 def convolution3x3() -> Primitive | None:
@@ -86,6 +86,40 @@ def _direct_convolution(path: Path) -> Primitive:
         return input_gradient(gradient, weight), of_weight, bias_gradient(gradient)
 
     return _operator(path, "direct_convolution", 3, backward)
+
+
+def of_bfloat16(convolution: Primitive) -> Primitive | None:
+    """Return a compiled convolution whose factors are bfloat16 and whose sums are float32, or None.
+
+    It takes and returns float32, as the given one does, and rounds the factors itself, in the backward pass, too. None
+    means that the processor has no matrix instructions for bfloat16 (AMX), or that there is no such operator.
+
+    Args:
+        convolution: What `convolution3x3` or `direct_convolution` returned.
+    """
+    path = library()
+    if path is None or not has_bfloat16_products():
+        return None
+    if convolution is _convolution3x3(path):
+        return _bfloat16_convolution(path, has_bias=False)
+    return _bfloat16_convolution(path, has_bias=True) if convolution is _direct_convolution(path) else None
+
+
+@cache
+def _bfloat16_convolution(path: Path, has_bias: bool) -> Primitive:
+    input_gradient = _operator(path, "bfloat16_convolution_input_gradient", 2)
+    weight_gradient = _operator(path, "bfloat16_convolution_weight_gradient", 3)
+    bias_gradient = _channel_sums(path)
+
+    def backward(images: Any, weight: Any, output: Any, gradient: Any) -> tuple[Any, Any]:
+        return input_gradient(gradient, weight), weight_gradient(images, gradient, weight)
+
+    def backward_with_bias(images: Any, weight: Any, bias: Any, output: Any, gradient: Any) -> tuple[Any, Any, Any]:
+        return *backward(images, weight, output, gradient), bias_gradient(gradient)
+
+    if has_bias:
+        return _operator(path, "bfloat16_convolution_with_bias", 3, backward_with_bias)
+    return _operator(path, "bfloat16_convolution", 2, backward)
 
 
 def upsampling() -> Primitive | None:

@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 
 VARIABLE = "FCNLAB_KERNELS"
 
+_RIGHT, _WRONG = 1, 2
+"""What the library's `has_bfloat16_products` returns where the instructions are there: none was at hand when the
+operators were written, so that each process that needs them compares them with the definition first."""
+
 _stock: ContextVar[bool] = ContextVar("stock", default=False)
 
 
@@ -47,7 +51,24 @@ def library() -> Path | None:
 def describe() -> str:
     """Return ``"stock"`` or the library's digest for the record of a run, since the two kinds round differently."""
     path = library()
-    return "stock" if path is None else f"compiled {path.stem}"
+    return "stock" if path is None else f"compiled {path.stem}{' with AMX' if has_bfloat16_products() else ''}"
+
+
+def has_bfloat16_products() -> bool:
+    """Whether there are compiled convolutions that multiply bfloat16, which need a processor with AMX."""
+    path = library()
+    return path is not None and _has_bfloat16_products(path)
+
+
+@cache
+def _has_bfloat16_products(path: Path) -> bool:
+    found = ctypes.CDLL(str(path)).has_bfloat16_products()
+    if found == _WRONG:
+        log.warning(
+            "this processor's matrix instructions (AMX) compute other convolutions than expected, and are not used; "
+            "please report this with what python -m fcnlab.doctor says"
+        )
+    return found == _RIGHT
 
 
 @cache

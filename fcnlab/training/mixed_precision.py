@@ -6,13 +6,15 @@ arithmetic of one operator is float32, and its result is rounded: neither MindSp
 `fcnlab.kernels` have another one.
 
 With ``bf16``, the factors of each product (convolution, transposed convolution, matrix product) are rounded to
-bfloat16, forward and backward, and their products are added up in float32. Everything else is float32. A processor with
-bfloat16 instructions would compute the same sums; here the rounded factors go through the float32 operators.
+bfloat16, forward and backward, and their products are added up in float32. Everything else is float32. On a processor
+with matrix instructions for bfloat16 (AMX), compiled operators compute the convolutions by these; elsewhere, and for
+the other products, the rounded factors go through the float32 operators, which compute the same sums but no faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import mindspore as ms
@@ -20,8 +22,11 @@ from mindspore import Parameter, Tensor, amp, nn
 from mindspore import dtype as mstype
 from mindspore.ops import Primitive
 
+from fcnlab import kernels
 from fcnlab.core.errors import ConfigError
 from fcnlab.models.layers import GroupNorm, NormRelu, SynchronisedNorm, SynchronisedNormRelu
+
+log = logging.getLogger(__name__)
 
 LEVELS = ("O0", "O2", "O3", "auto", "bf16")
 """The values of ``trainer.amp``."""
@@ -117,8 +122,19 @@ def _by_operator(network: nn.Cell) -> nn.Cell:
 
 
 def _bfloat16_products(network: nn.Cell) -> nn.Cell:
-    _wrap_products(network, InBfloat16, _PRODUCTS)
+    if ms.get_context("device_target") == "CPU":
+        how = (
+            "by matrix instructions (AMX)"
+            if kernels.has_bfloat16_products()
+            else "in float32, so that nothing is faster"
+        )
+        log.info("trainer.amp=bf16: factors are rounded to bfloat16, and their products are computed %s", how)
+    _wrap_products(network, _in_bfloat16, _PRODUCTS)
     return network
+
+
+def _in_bfloat16(operator: Primitive) -> nn.Cell | Primitive:
+    return kernels.of_bfloat16(operator) or InBfloat16(operator)
 
 
 _CONVERSIONS = {"O2": _float16_but_norms, "O3": _float16, "auto": _by_operator, "bf16": _bfloat16_products}
@@ -128,8 +144,10 @@ def _cells(network: nn.Cell, kinds: type | tuple[type, ...]) -> list[nn.Cell]:
     return [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds)]
 
 
-def _wrap_products(network: nn.Cell, wrapper: type[nn.Cell], names: tuple[str, ...]) -> None:
-    """Put a cell around every operator of the network's layers that multiplies, but not of their normalisation."""
+def _wrap_products(
+    network: nn.Cell, wrapper: Callable[[Primitive], nn.Cell | Primitive], names: tuple[str, ...]
+) -> None:
+    """Replace every operator of the network's layers that multiplies, but not of their normalisation."""
     for cell in _cells(network, nn.Cell):
         if isinstance(cell, _NORMS):
             continue

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from convolution_definition import convolution, input_gradient, weight_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native import TARGET, assert_same_bits_on_any_number_of_threads, load
@@ -10,28 +11,6 @@ from native import TARGET, assert_same_bits_on_any_number_of_threads, load
 @pytest.fixture(scope="module")
 def native():
     return load()
-
-
-def shifted(images, row, column):
-    """Return ``images``, shifted so that pixel (y + row - 1, x + column - 1) comes to (y, x), with zeros beyond."""
-    padded = np.pad(images.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    return padded[:, :, row : row + images.shape[2], column : column + images.shape[3]]
-
-
-def convolution(images, weight):
-    return sum(
-        np.einsum("nihw,oi->nohw", shifted(images, row, column), weight[:, :, row, column].astype(np.float64))
-        for row in range(3)
-        for column in range(3)
-    )
-
-
-def weight_gradient(images, gradient):
-    taps = [
-        [np.einsum("nihw,nohw->oi", shifted(images, row, column), gradient.astype(np.float64)) for column in range(3)]
-        for row in range(3)
-    ]
-    return np.moveaxis(np.array(taps), (0, 1), (2, 3))
 
 
 def example(shape, outputs, seed=0):
@@ -55,9 +34,10 @@ SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 35), st.integers(1, 24), st
 def test_any_shape(native, shape, outputs):
     images, weight, gradient = example(shape, outputs)
     assert_close(native("conv3x3", [images, weight], gradient.shape), convolution(images, weight))
-    turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
-    assert_close(native("conv3x3_input_gradient", [gradient, weight], shape), convolution(gradient, turned))
-    assert_close(native("conv3x3_weight_gradient", [images, gradient], weight.shape), weight_gradient(images, gradient))
+    assert_close(native("conv3x3_input_gradient", [gradient, weight], shape), input_gradient(gradient, weight))
+    assert_close(
+        native("conv3x3_weight_gradient", [images, gradient], weight.shape), weight_gradient(images, gradient, 3)
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -81,7 +61,7 @@ def assert_few_channels_keep_their_digits(native, shape, outputs):
     assert np.abs(native("conv3x3", [images, weight], gradient.shape) - expected).max() <= 2e-5
     found = native("conv3x3_weight_gradient", [images, gradient], weight.shape)
     terms = shape[0] * shape[2] * shape[3]
-    assert np.abs(found - weight_gradient(images, gradient)).max() <= 3e-6 * np.sqrt(terms)
+    assert np.abs(found - weight_gradient(images, gradient, 3)).max() <= 3e-6 * np.sqrt(terms)
 
 
 @pytest.mark.parametrize(("channels", "size"), [(64, 64), (128, 24)])
@@ -90,7 +70,7 @@ def test_many_channels_and_tiles(native, channels, size):
     images, weight, gradient = example((2, channels, size, size), channels)
     scale = 1 / np.sqrt(9 * channels)
     assert_close(native("conv3x3", [images, weight * scale], gradient.shape), convolution(images, weight * scale))
-    expected = weight_gradient(images, gradient)
+    expected = weight_gradient(images, gradient, 3)
     found = native("conv3x3_weight_gradient", [images, gradient], weight.shape)
     assert np.abs(found - expected).max() <= 3e-4 * expected.std()
 

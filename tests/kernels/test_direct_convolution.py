@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from convolution_definition import convolution, input_gradient, weight_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native import assert_same_bits_on_any_number_of_threads, load
@@ -10,29 +11,6 @@ from native import assert_same_bits_on_any_number_of_threads, load
 @pytest.fixture(scope="module")
 def native():
     return load()
-
-
-def shifted(images, row, column, size):
-    """Return ``images``, shifted so that pixel (y + row - size // 2, x + column - size // 2) comes to (y, x)."""
-    reach = size // 2
-    padded = np.pad(images.astype(np.float64), ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-    return padded[:, :, row : row + images.shape[2], column : column + images.shape[3]]
-
-
-def convolution(images, weight):
-    size = weight.shape[2]
-    return sum(
-        np.einsum("nihw,oi->nohw", shifted(images, row, column, size), weight[:, :, row, column].astype(np.float64))
-        for row, column in np.ndindex(size, size)
-    )
-
-
-def weight_gradient(images, gradient, size):
-    result = np.zeros((gradient.shape[1], images.shape[1], size, size))
-    for row, column in np.ndindex(size, size):
-        moved = shifted(images, row, column, size)
-        result[:, :, row, column] = np.einsum("nihw,nohw->oi", moved, gradient.astype(np.float64))
-    return result
 
 
 def example(shape, outputs, size, seed=0):
@@ -53,10 +31,9 @@ def all_three(native, images, weight, bias, gradient):
 
 
 def assert_correct(native, images, weight, bias, gradient, bound=2e-5):
-    turned = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
     expected = (
         convolution(images, weight) + bias[:, None, None],
-        convolution(gradient, turned),
+        input_gradient(gradient, weight),
         weight_gradient(images, gradient, weight.shape[2]),
     )
     for found, exact in zip(all_three(native, images, weight, bias, gradient), expected, strict=True):

@@ -8,6 +8,7 @@ import pytest
 from conftest import MODES
 from mindspore import Tensor, nn, ops
 from numpy_layers import convolve
+from rounding import bfloat16, float16
 from small_network import Small, small_network
 
 from fcnlab import kernels
@@ -17,17 +18,6 @@ from fcnlab.models.layers import BilinearUpsampling, Conv3x3, GroupNormRelu, Hea
 from fcnlab.training.mixed_precision import InBfloat16, MixedPrecision, Rounded, with_parameters_of
 
 LEVELS = ("O2", "O3", "auto", "bf16")
-
-
-def bfloat16(values):
-    """Round float32 to the nearest bfloat16, of two to the even one, by its bits (IEEE 754, section 4.3.1)."""
-    bits = np.asarray(values, np.float32).view(np.uint32).astype(np.uint64)
-    bits += 0x7FFF + ((bits >> 16) & 1)
-    return (bits & 0xFFFF0000).astype(np.uint32).view(np.float32)
-
-
-def float16(values):
-    return np.asarray(values).astype(np.float16).astype(np.float32)
 
 
 def noise(*shape, seed=0):
