@@ -8,7 +8,7 @@
 
 #include "amx.h"
 
-#if defined(__AMX_BF16__)
+#if defined(COMPILED_FOR_AMX)
 
 #include "buffer.h"
 #include "operator.h"
@@ -452,7 +452,7 @@ extern "C" {
 // Returns whether the operators of this file may be used: 0 if not, 1 if so, and 2 if they compute something else here
 // than their definition says.
 int has_bfloat16_products() {
-#if defined(__AMX_BF16__)
+#if defined(COMPILED_FOR_AMX)
   bool right = false;
   return may_use_amx() ? (answer([&] { right = are_right(); }) == 0 && right ? 1 : 2) : 0;
 #else
@@ -460,7 +460,7 @@ int has_bfloat16_products() {
 #endif
 }
 
-#if defined(__AMX_BF16__)
+#if defined(COMPILED_FOR_AMX)
 
 // images (N x I x H x W), weight (O x I x K x K) -> N x O x H x W
 int bfloat16_convolution(int, void** data, int*, int64_t** shapes, const char**, void*, void*) {
