@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 
 import fcnlab
 from fcnlab import config as configuration
-from fcnlab import registry as registries
 from fcnlab.config import flatten, folder, to_yaml
 from fcnlab.config.schema import FolderConfig, OptimizerConfig, SGDConfig
 from fcnlab.core.errors import ConfigError
 from fcnlab.experiment import primary_config
+from fcnlab.registry import factories
 
 UNUSUAL = [
     "arch=fcn4s",
@@ -298,7 +298,7 @@ class Lion:
 def test_a_plug_in_is_found_and_missed_only_where_it_is_used(record, monkeypatch):
     mine = EntryPoints([EntryPoint("lion", f"{__name__}:Lion", "fcnlab.optimizers")])
     with monkeypatch.context() as patch:
-        patch.setattr(registries, "entry_points", lambda: mine)
+        patch.setattr(factories, "entry_points", lambda: mine)
         record(fcnlab.compose(["optimizer=lion", "optimizer.mane=0.75"]))
         assert fcnlab.compose(["from_run=old"]).optimizer.mane == 0.75
     ConfigStore.instance().repo["optimizer"].pop("lion.yaml")

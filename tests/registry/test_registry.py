@@ -5,11 +5,10 @@ from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
-from fcnlab import registry as registries
 from fcnlab.config import compose
 from fcnlab.config.schema import DatasetConfig
 from fcnlab.core.errors import ConfigError
-from fcnlab.registry import REGISTRIES, Registry
+from fcnlab.registry import REGISTRIES, Registry, factories
 
 
 @dataclass
@@ -32,7 +31,7 @@ def plugin(monkeypatch):
     """The entry point of another package's data set."""
 
     mine = EntryPoints([EntryPoint("toy", f"{__name__}:Toy", "fcnlab.datasets")])
-    monkeypatch.setattr(registries, "entry_points", lambda: mine)
+    monkeypatch.setattr(factories, "entry_points", lambda: mine)
 
 
 def test_a_builtin_is_imported_on_first_use(registry):

@@ -66,7 +66,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 def test_before_workers_have_met_the_first_one_speaks_and_the_others_end_after_it(
     ended_by_leave, monkeypatch, rank, says, waits
 ):
-    monkeypatch.setattr(command.launch, "current", lambda: Launch("worker", rank, 2, 2, True, 1))
+    monkeypatch.setattr("fcnlab.core.launch.current", lambda: Launch("worker", rank, 2, 2, True, 1))
     line, slept = ended_by_leave("trainer.batch_size=0: must be at least 1")
     assert line == ("fcnlab: trainer.batch_size=0: must be at least 1\n" if says else "")
     assert slept == waits
@@ -76,7 +76,7 @@ def test_before_workers_have_met_the_first_one_speaks_and_the_others_end_after_i
 def ended_by_leave(monkeypatch, capsys):
     """A function that leaves with a reason, and returns what was printed and how often was waited."""
     wait = Mock()
-    monkeypatch.setattr(command, "time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr("fcnlab.command.leaving.time", SimpleNamespace(sleep=wait))
     monkeypatch.setattr(interrupts, "take_no_more", lambda: None)
 
     def leave(reason):
