@@ -140,6 +140,7 @@ def test_what_is_not_finite_stays_so(native, value):
 def test_a_processor_that_computes_otherwise_is_found(native, library, monkeypatch, caplog):
     if native.library.has_bfloat16_products() and "amx_bf16" in cpu_flags():
         pytest.skip("this processor's own instructions cannot be disturbed")
+    monkeypatch.delenv("FCNLAB_KERNELS", raising=False)
     monkeypatch.setattr(selection, "_built", lambda: library)
     selection._has_bfloat16_products.cache_clear()
     try:
@@ -177,6 +178,7 @@ LAYERS = {"3x3": lambda: Conv3x3(4, 8, has_bias=True), "dense": lambda: HeadConv
 def test_a_network_computes_by_them(library, monkeypatch, name, mode):
     """What it computes is what the rounded factors give in float32, with all gradients."""
     ms.set_context(mode=mode, device_target="CPU")
+    monkeypatch.delenv("FCNLAB_KERNELS", raising=False)
     random = np.random.default_rng(0)
     weight, bias = random.standard_normal((8, 4, 5, 5), dtype=np.float32), random.standard_normal(8).astype(np.float32)
     images, gradient = (Tensor(random.standard_normal((2, size, 6, 9), dtype=np.float32)) for size in (4, 8))

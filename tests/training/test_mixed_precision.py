@@ -87,7 +87,9 @@ def test_products_are_those_of_rounded_factors(name, level):
     np.testing.assert_array_equal(made.weight.asnumpy(), weight)
     for index, (one, other, plain) in enumerate(zip(found, expected, unrounded, strict=True)):
         if level != "bf16":
-            assert (one == float16(one)).all(), index
+            # Of MindSpore's operators, auto lets the one that adds up the patches' gradients compute in float32.
+            in_float32 = level == "auto" and name == "dense" and index == 1 and kernels.library() is None
+            assert in_float32 or (one == float16(one)).all(), index
             other = float16(other)
         scale = np.abs(other).max()
         error = np.abs(one - other).max() / scale
