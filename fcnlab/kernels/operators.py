@@ -170,14 +170,19 @@ def _norm_relu(path: Path, name: str) -> NormReluOperators:
     def own(images: Any, sums: Any) -> Any:
         return sums
 
+    return NormReluOperators(
+        _channel_statistics(path),
+        _operator(path, name, 4, _norm_relu_backward(path, name, own), "of own statistics"),
+        _operator(path, name, 4, _norm_relu_backward(path, name, _through_no_statistics), "of constants"),
+    )
+
+
+@cache
+def _channel_statistics(path: Path) -> Primitive:
     def no_gradient(images: Any, output: Any, gradient: Any) -> tuple:
         return (ops.zeros_like(images),)
 
-    return NormReluOperators(
-        _operator(path, "channel_statistics", 1, no_gradient),
-        _operator(path, name, 4, _norm_relu_backward(path, name, own)),
-        _operator(path, name, 4, _norm_relu_backward(path, name, _through_no_statistics)),
-    )
+    return _operator(path, "channel_statistics", 1, no_gradient)
 
 
 def _through_no_statistics(images: Any, sums: Any) -> Any:
@@ -204,7 +209,7 @@ def _norm_relu_of_workers(path: Path, name: str) -> Primitive:
         # The operator divides by the pixels of this worker, and the mean is that over the pixels of all workers.
         return total[:-1].reshape(sums.shape) * (own / total[-1])
 
-    return _operator(path, name, 4, _norm_relu_backward(path, name, of_workers))
+    return _operator(path, name, 4, _norm_relu_backward(path, name, of_workers), "of all workers' statistics")
 
 
 def _norm_relu_backward(path: Path, name: str, through_statistics: Callable) -> Callable:
@@ -264,10 +269,19 @@ def _cross_entropy(path: Path) -> Primitive:
     return _operator(path, "cross_entropy", labelled, backward)
 
 
-def _operator(path: Path, function: str, inputs: int | Sequence[Any], backward: Callable | None = None) -> Primitive:
+_backward_passes: dict[tuple[Path, str, str], Callable] = {}
+
+
+def _operator(
+    path: Path, function: str, inputs: int | Sequence[Any], backward: Callable | None = None, rule: str = ""
+) -> Primitive:
     """Return a function of the library with one output, which is float32, as a primitive.
 
     The inputs are as many float32 tensors, or tensors of these types.
+
+    A function with several backward passes needs a ``rule`` for each, which becomes an attribute: within a graph,
+    MindSpore takes primitives of the same name and attributes for one, and computes the gradients of all of them by the
+    backward pass of one.
 
     The library infers the shape too (``<function>InferShape``), since MindSpore takes no Python function for a dynamic
     height and width. The registration has a name, since MindSpore confuses unnamed operators when it loads a compiled
@@ -278,7 +292,9 @@ def _operator(path: Path, function: str, inputs: int | Sequence[Any], backward: 
     for index in range(len(types)):
         registration = registration.input(index, f"input{index}")
     registration = registration.output(0, "output").dtype_format(*types, DataType.F32_Default).target("CPU")
-    return ops.Custom(
+    if backward is not None and _backward_passes.setdefault((path, function, rule), backward) is not backward:
+        raise ValueError(f"{function} has another backward pass already: give this one a rule of its own")
+    primitive = ops.Custom(
         f"{path}:{function}",
         None,
         lambda *dtypes: dtypes[0],
@@ -286,3 +302,4 @@ def _operator(path: Path, function: str, inputs: int | Sequence[Any], backward: 
         bprop=backward,
         reg_info=registration.get_op_info(),
     )
+    return primitive.add_prim_attr("backward_pass", rule)

@@ -8,12 +8,14 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from fcnlab import kernels
+from fcnlab.kernels import operators
 from fcnlab.kernels.build import build
 from fcnlab.losses import CrossEntropy
 from fcnlab.models import build_model
+from fcnlab.models.layers import NormRelu
 from fcnlab.training.optimizers import SGD
 from fcnlab.training.step import TrainStep
 
@@ -133,3 +135,35 @@ def test_what_runs_out_of_memory_ends_in_an_error_not_in_a_crash(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout == "refused\n", done.stderr
+
+
+class PartlyFrozen(nn.Cell):
+    """Two normalisations, of which the first is frozen, and a sum of what they give."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.first, self.second = NormRelu(3, pool), NormRelu(3, pool)
+        self.first.use_batch_statistics = False
+
+    def construct(self, batch):
+        outputs = self.second(self.first(batch) + 0.5)
+        return (outputs * outputs * outputs).sum()
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_a_graph_takes_the_gradient_of_each_normalisation_by_its_own_rule(pool):
+    """MindSpore takes primitives of the same name and attributes for one: it had one rule for constants and batches."""
+    batch = images(2, 3, 8, 12)
+    gradients = []
+    for mode in (ms.PYNATIVE_MODE, ms.GRAPH_MODE):
+        ms.set_context(mode=mode, device_target="CPU")
+        gradients.append(ms.grad(PartlyFrozen(pool).set_train(True))(batch).asnumpy())
+    assert np.abs(gradients[0]).max() > 0.1
+    np.testing.assert_allclose(gradients[1], gradients[0], atol=1e-5 * np.abs(gradients[0]).max())
+
+
+def test_two_backward_passes_of_a_function_need_a_rule_each():
+    path = kernels.library()
+    kernels.channel_sums()
+    with pytest.raises(ValueError, match="channel_sums has another backward pass already"):
+        operators._operator(path, "channel_sums", 1, lambda *values: values[:1])
