@@ -358,7 +358,7 @@ def build_trainer(
         "seed": config.seed,
         "versions": {"fcnlab": fcnlab.__version__, "mindspore": ms.__version__},
         "cpu": describe_cpu(),
-        "kernels": kernels.describe(),
+        "kernels": kernels.describe(bfloat16=config.trainer.amp == "bf16"),
         **({"workers": group.count} if group.count > 1 else {}),
     }
     return Trainer(

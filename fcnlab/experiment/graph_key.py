@@ -69,7 +69,7 @@ def describe_machine() -> dict[str, Any]:
         "worker": [workers.current().rank, workers.current().count],
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "operators": [str(kernels.library()), kernels.has_bfloat16_products()],
+        "operators": str(kernels.library()),
     }
 
 

@@ -59,7 +59,7 @@ class ResumePoint:
             CheckpointError: If another version of MindSpore wrote the state.
         """
         if self.state is not None:
-            _check_version(self.state)
+            _check_version(self.state, config)
         values = self._recorded_values()
         if values is not None:
             _check_config(self.folder, values, config)
@@ -218,7 +218,7 @@ def is_of(config: Config, folder: Path) -> bool:
     return values is not None and values.get("dataset.root") == config.dataset.root and not _differences(values, config)
 
 
-def _check_version(state: TrainingState) -> None:
+def _check_version(state: TrainingState, config: Config) -> None:
     import mindspore as ms
 
     from fcnlab import kernels
@@ -237,7 +237,7 @@ def _check_version(state: TrainingState) -> None:
             "then normalises other shares of a batch",
             *(before, "s" if before > 1 else "", count),
         )
-    now = {"cpu": describe_cpu(), "kernels": kernels.describe()}
+    now = {"cpu": describe_cpu(), "kernels": kernels.describe(bfloat16=config.trainer.amp == "bf16")}
     for key, what in (("cpu", "on another processor"), ("kernels", "with other operators")):
         if state.document.get(key) != now[key]:
             log.warning(

@@ -7,6 +7,8 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 OLDEST = {"GCC": 9, "Clang": 11}
@@ -14,6 +16,9 @@ OLDEST = {"GCC": 9, "Clang": 11}
 
 NAMES = ("g++", "clang++", "c++")
 """The usual names of a compiler, which are tried in this order."""
+
+WITHOUT_AMX = ("-mno-amx-tile", "-mno-amx-bf16")
+"""What lets a compiler do without the matrix instructions of the processor."""
 
 _SECONDS = 300
 """The time after which a compiler is considered to hang."""
@@ -78,7 +83,10 @@ def processor_flags(machine: str) -> tuple[str, ...]:
 
 def _examine(path: str) -> Compiler:
     flags = processor_flags(platform.machine())
-    macros = _run(path, *flags, "-x", "c++", "-dM", "-E", os.devnull)
+    macros = _macros(path, flags)
+    if "AMX" in macros and not _assembles_amx(path, flags):
+        flags += WITHOUT_AMX
+        macros = _macros(path, flags)
     for kind, macro in (("Clang", "__clang_major__"), ("GCC", "__GNUC__")):  # Clang defines both
         if found := re.search(rf"^#define {macro} (\d+)$", macros, re.MULTILINE):
             version = int(found[1])
@@ -91,6 +99,22 @@ def _examine(path: str) -> Compiler:
     raise BuildError(f"{path} is neither GCC nor Clang; {_ANOTHER}")
 
 
+def _macros(path: str, flags: tuple[str, ...]) -> str:
+    return _run(path, *flags, "-x", "c++", "-dM", "-E", os.devnull)
+
+
+def _assembles_amx(path: str, flags: tuple[str, ...]) -> bool:
+    """Whether the assembler knows the matrix instructions, too: GCC takes the system's, which may be older."""
+    with tempfile.TemporaryDirectory(prefix="fcnlab-") as folder:
+        source = Path(folder) / "amx.s"
+        source.write_text("tilerelease\n", encoding="ascii")
+        try:
+            _run(path, *flags, "-c", "-o", f"{folder}/amx.o", str(source))
+        except BuildError:
+            return False
+    return True
+
+
 def _run(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
@@ -99,6 +123,8 @@ def _run(*command: str) -> str:
     except OSError as error:
         raise BuildError(f"{command[0]} does not run: {error.strerror}") from error
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
+        lines = (
+            [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines() or ["?"]
+        )
         raise BuildError(f"{command[0]} failed: {lines[0].strip()}")
     return done.stdout

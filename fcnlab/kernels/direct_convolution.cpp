@@ -237,7 +237,7 @@ void convolve(const float* input, const Shape& in, const Kernels& kernels, int64
   const int64_t together = divide_up(out.panels(), kPanels) >= threads.count() ? kPanels : 1;
   // Where there are fewer panels than threads, several tasks pack the same kernels, each for a part of the pixels.
   const int64_t tasks = divide_up(out.panels(), together), pixels = out.pixels();
-  const int64_t wanted = std::clamp<int64_t>(threads.count() / tasks, 1, std::max<int64_t>(1, pixels / kWorthKernels));
+  const int64_t wanted = std::clamp<int64_t>(threads.count() / std::max<int64_t>(tasks, 1), 1, std::max<int64_t>(1, pixels / kWorthKernels));
   const int64_t share = round_up(divide_up(pixels, wanted), kRows), parts = pixels > 0 ? divide_up(pixels, share) : 0;
   threads.run(tasks * parts, [&](int64_t task) {
     const int64_t panel = task / parts * together, first = task % parts * share;

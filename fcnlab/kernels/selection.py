@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
-from fcnlab.core.processor import processor_time_is_limited, usable_processors
+from fcnlab.core.processor import cpu_flags, processor_time_is_limited, usable_processors
 from fcnlab.kernels.build import build
 from fcnlab.kernels.compiler import BuildError
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 VARIABLE = "FCNLAB_KERNELS"
 
-_RIGHT, _WRONG = 1, 2
+_RIGHT, _WRONG, _NO_MEMORY = 1, 2, 3
 """What the library's `has_bfloat16_products` returns where the instructions are there: none was at hand when the
 operators were written, so that each process that needs them compares them with the definition first."""
 
@@ -48,10 +48,16 @@ def library() -> Path | None:
     return _built()
 
 
-def describe() -> str:
-    """Return ``"stock"`` or the library's digest for the record of a run, since the two kinds round differently."""
+def describe(bfloat16: bool = False) -> str:
+    """Return ``"stock"`` or the library's digest for the record of a run, since the two kinds round differently.
+
+    Args:
+        bfloat16: Whether the run computes products of bfloat16 where it can, which is then said, too.
+    """
     path = library()
-    return "stock" if path is None else f"compiled {path.stem}{' with AMX' if has_bfloat16_products() else ''}"
+    if path is None:
+        return "stock"
+    return f"compiled {path.stem}{' with AMX' if bfloat16 and has_bfloat16_products() else ''}"
 
 
 def has_bfloat16_products() -> bool:
@@ -63,10 +69,17 @@ def has_bfloat16_products() -> bool:
 @cache
 def _has_bfloat16_products(path: Path) -> bool:
     found = ctypes.CDLL(str(path)).has_bfloat16_products()
+    if found == _NO_MEMORY:
+        raise MemoryError
     if found == _WRONG:
         log.warning(
             "this processor's matrix instructions (AMX) compute other convolutions than expected, and are not used; "
             "please report this with what python -m fcnlab.doctor says"
+        )
+    elif found != _RIGHT and "amx_bf16" in cpu_flags():
+        log.warning(
+            "this processor's matrix instructions (AMX) are not used: they need a compiler and an assembler that know "
+            "them (GCC 11 or Clang 13, binutils 2.35) and a Linux that allows them (5.16, and no sandbox against it)"
         )
     return found == _RIGHT
 

@@ -143,7 +143,7 @@ def tags(config: Config, command: Sequence[str], overrides: Sequence[str], git: 
         "host": socket.gethostname(),
         "user": user,
         "cpu": describe_cpu(),
-        "kernels": kernels.describe(),
+        "kernels": kernels.describe(bfloat16=config.trainer.amp == "bf16"),
         "platform": platform.platform(),
         "seed": str(config.seed),
         "python": platform.python_version(),

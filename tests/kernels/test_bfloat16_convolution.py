@@ -21,6 +21,7 @@ from rounding import bfloat16
 from test_direct_convolution import example
 
 from fcnlab.core.processor import cpu_flags
+from fcnlab.experiment.graph_key import describe_cell
 from fcnlab.kernels import build, selection
 from fcnlab.kernels.compiler import BuildError, find_compiler
 from fcnlab.models.layers import Conv3x3, HeadConv2d
@@ -150,15 +151,23 @@ def test_a_processor_that_computes_otherwise_is_found(native, library, monkeypat
         selection._has_bfloat16_products.cache_clear()
         native.library.disturb_amx(ctypes.c_int(0))
         assert selection.has_bfloat16_products()
-        assert selection.describe() == "compiled library with AMX"
+        assert selection.describe(bfloat16=True) == "compiled library with AMX"
+        assert selection.describe() == "compiled library"  # float32 computes the same with and without it
     finally:
         native.library.disturb_amx(ctypes.c_int(0))
         selection._has_bfloat16_products.cache_clear()
 
 
-def test_only_a_processor_with_amx_is_said_to_have_it():
-    if "amx_bf16" not in cpu_flags():  # with it, the compiler or Linux may still be too old
-        assert not selection.has_bfloat16_products()
+def test_a_processor_whose_instructions_cannot_be_used_is_told_of(monkeypatch, caplog):
+    if selection.has_bfloat16_products():
+        pytest.skip("this processor's can be")
+    selection._has_bfloat16_products.cache_clear()
+    caplog.clear()
+    monkeypatch.setattr(selection, "cpu_flags", lambda: {"amx_bf16"})
+    monkeypatch.delenv("FCNLAB_KERNELS", raising=False)
+    assert not selection.has_bfloat16_products()
+    assert "(AMX) are not used: they need" in caplog.text
+    selection._has_bfloat16_products.cache_clear()
 
 
 class OneLayer(nn.Cell):
@@ -183,12 +192,15 @@ def test_a_network_computes_by_them(library, monkeypatch, name, mode):
     weight, bias = random.standard_normal((8, 4, 5, 5), dtype=np.float32), random.standard_normal(8).astype(np.float32)
     images, gradient = (Tensor(random.standard_normal((2, size, 6, 9), dtype=np.float32)) for size in (4, 8))
 
+    descriptions = []
+
     def computed():
         layer = LAYERS[name]()
         side = layer.weight.shape[-1]
         layer.weight.set_data(Tensor(np.ascontiguousarray(weight[..., :side, :side])))
         layer.bias.set_data(Tensor(bias))
         network = MixedPrecision(OneLayer(layer), "bf16")
+        descriptions.append(describe_cell(network))
         operators = {cell.operator.name for _, cell in network.cells_and_names() if hasattr(cell, "operator")}
 
         def product(values):
@@ -205,6 +217,7 @@ def test_a_network_computes_by_them(library, monkeypatch, name, mode):
     monkeypatch.setattr(selection, "_built", lambda: library)
     by_instructions, found = computed()
     assert rounded - by_instructions == {"Custom"}
+    assert descriptions[0] != descriptions[1]  # so that neither finds the other's compiled graph
     for one, other in zip(found, expected, strict=True):
         # The gradient of the bias is no product: it is the sum of what is rounded in float32 alone.
         bound = 3e-2 if one.ndim == 1 else 2e-4

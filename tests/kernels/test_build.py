@@ -8,7 +8,7 @@ import pytest
 
 from fcnlab.kernels import selection
 from fcnlab.kernels.build import build
-from fcnlab.kernels.compiler import BuildError, find_compiler
+from fcnlab.kernels.compiler import WITHOUT_AMX, BuildError, find_compiler
 
 MACROS = 'case " $* " in *" -dM "*) echo "#define __GNUC__ 12"; exit;; esac\n'
 """What lets a script pass for a compiler."""
@@ -149,12 +149,29 @@ def test_the_first_compiler_that_is_new_enough_is_taken(tmp_path, monkeypatch):
         find_compiler()
 
 
-def test_a_compiler_that_fails(tmp_path, monkeypatch):
+@pytest.mark.parametrize("knows", [True, False])
+def test_an_assembler_that_knows_no_matrix_instructions_costs_these_alone(tmp_path, monkeypatch, knows):
     script = tmp_path / "c++"
-    script.write_text(f"#!/bin/sh\n{MACROS}echo 'x.cpp:3: error: no such header' >&2\nexit 1\n")
+    script.write_text(
+        "#!/bin/sh\n"
+        "echo '#define __GNUC__ 12'\n"
+        'case " $* " in *" -mno-amx-bf16 "*) ;; *" -dM "*) echo "#define __AMX_BF16__ 1";; esac\n'
+        f'case " $* " in *amx.s*) exit {0 if knows else 1};; esac\n'
+    )
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
-    with pytest.raises(BuildError, match=r"failed: x\.cpp:3: error: no such header") as caught:
+    found = find_compiler()
+    assert set(WITHOUT_AMX).isdisjoint(found.flags) == knows
+    assert ("__AMX_BF16__" in found.macros) == knows
+
+
+@pytest.mark.parametrize("line", ["x.cpp:3: error: no such header", "x.s:3: Error: no such instruction"])
+def test_a_compiler_that_fails(tmp_path, monkeypatch, line):
+    script = tmp_path / "c++"
+    script.write_text(f"#!/bin/sh\n{MACROS}echo 'Assembler messages:' >&2\necho '{line}' >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    with pytest.raises(BuildError, match=f"failed: {line}") as caught:
         build(tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "cache").iterdir()) == []
@@ -203,7 +220,7 @@ def test_without_a_library_the_user_hears_it_once_and_networks_are_stock(monkeyp
 
 def test_the_variable_and_the_context_switch_it_off(monkeypatch):
     monkeypatch.delenv("FCNLAB_KERNELS", raising=False)
-    assert selection.describe().removesuffix(" with AMX") == f"compiled {selection.library().stem}"
+    assert selection.describe() == f"compiled {selection.library().stem}"
     with selection.stock_operators():
         assert selection.library() is None
         assert selection.describe() == "stock"
