@@ -123,8 +123,7 @@ def _run(*command: str) -> str:
     except OSError as error:
         raise BuildError(f"{command[0]} does not run: {error.strerror}") from error
     if done.returncode != 0:
-        lines = (
-            [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines() or ["?"]
-        )
-        raise BuildError(f"{command[0]} failed: {lines[0].strip()}")
+        lines = done.stderr.splitlines() or ["?"]
+        reason = next((line for line in lines if "error" in line.lower()), lines[0])  # GCC's assembler writes Error
+        raise BuildError(f"{command[0]} failed: {reason.strip()}")
     return done.stdout
