@@ -5,7 +5,6 @@
 
 #include "amx.h"
 
-#include <cmath>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -37,27 +36,36 @@ bool wrong = false;
   std::abort();
 }
 
-float bfloat16(const uint8_t* bytes) {
-  uint16_t half;
-  std::memcpy(&half, bytes, sizeof(half));
-  const uint32_t bits = uint32_t{half} << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value;
+// Widens the first or the second of each pair of bfloat16; numbers below the normal ones count as 0.
+void widen(const Tile& tile, int second, float (&values)[16][16]) {
+  for (int row = 0; row < 16; row++) {
+    for (int column = 0; column < 16; column++) {
+      uint32_t pair;
+      std::memcpy(&pair, tile.rows[row] + 4 * column, sizeof(pair));
+      uint32_t bits = second ? pair & 0xffff0000 : pair << 16;
+      if ((bits & 0x7f800000) == 0) bits &= 0x80000000;
+      std::memcpy(&values[row][column], &bits, sizeof(bits));
+    }
+  }
 }
 
 void multiply(const Tile& left, int left_bytes, int rows, const Tile& right, int right_bytes, Tile& sums) {
+  float lefts[2][16][16], rights[2][16][16];
+  for (int second = 0; second < 2; second++) {
+    widen(left, second, lefts[second]);
+    widen(right, second, rights[second]);
+  }
   for (int row = 0; row < rows; row++) {
-    for (int column = 0; column < right_bytes / 4; column++) {
-      float even = 0, odd = 0, sum;
-      for (int pair = 0; pair < left_bytes / 4; pair++) {
-        even += bfloat16(left.rows[row] + 4 * pair) * bfloat16(right.rows[pair] + 4 * column);
-        odd += bfloat16(left.rows[row] + 4 * pair + 2) * bfloat16(right.rows[pair] + 4 * column + 2);
+    float even[16] = {}, odd[16] = {}, sum[16];
+    for (int pair = 0; pair < left_bytes / 4; pair++) {
+      for (int column = 0; column < 16; column++) {
+        even[column] += lefts[0][row][pair] * rights[0][pair][column];
+        odd[column] += lefts[1][row][pair] * rights[1][pair][column];
       }
-      std::memcpy(&sum, sums.rows[row] + 4 * column, sizeof(sum));
-      sum += wrong ? even - odd : even + odd;
-      std::memcpy(sums.rows[row] + 4 * column, &sum, sizeof(sum));
     }
+    std::memcpy(sum, sums.rows[row], sizeof(sum));
+    for (int column = 0; column < 16; column++) sum[column] += wrong ? even[column] - odd[column] : even[column] + odd[column];
+    std::memcpy(sums.rows[row], sum, right_bytes);
   }
 }
 
