@@ -6,6 +6,7 @@ import _thread
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -76,6 +77,7 @@ def install() -> None:
     for number in _signals:
         signal.signal(number, _handle)
     signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
+    sys.unraisablehook = _raise_again
     watcher = threading.Thread(target=_watch, args=(_signals,), name="fcnlab-signals", daemon=True)
     watcher.start()
     _watcher = watcher  # which a signal can be sent to from now on
@@ -245,6 +247,9 @@ def _handle(number: int, frame: FrameType | None) -> None:
         return
     if _taken.is_set():  # by `take`, before any signal came
         return
+    if _calls(frame, _raise_again):
+        _hand_over_soon(number)
+        return
     interrupt = KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
     if _depth == 0:
         _raise(interrupt)
@@ -255,6 +260,28 @@ def _raise(interrupt: KeyboardInterrupt, cause: BaseException | None = None) -> 
     halt_if_exiting()
     _taken.set()
     raise interrupt from cause
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> None:
+    """Raise a signal again that Python has caught: it lets no error out of a generator or an object that it removes."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        _taken.clear()
+        _hand_over_soon(lost.exc_value.number if isinstance(lost.exc_value, Terminated) else signal.SIGINT)
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def _hand_over_soon(number: int) -> None:
+    """Hand a signal to the main thread once it has left `_raise_again`, which lets no error out, either."""
+    timer = threading.Timer(0.01, _thread.interrupt_main, (number,))
+    timer.daemon = True
+    timer.start()
+
+
+def _calls(frame: FrameType | None, function: Callable[..., object]) -> bool:
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 class deferred:  # noqa: N801 - reads like the functions of contextlib

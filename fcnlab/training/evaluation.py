@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -264,17 +265,18 @@ class Evaluator:
 
     def _measured(self, loader: EvalLoader, keep: int) -> Iterator[_Image]:
         """Yield every image in order; each worker computes its own, and tells the others of them one by one."""
-        batches, workers = iter(loader), self.workers
-        for start in range(0, len(loader), workers.count):
-            own = [self._measure(start + workers.rank, next(batches))] if start + workers.rank < len(loader) else []
-            if workers.count == 1:
-                yield from own
-                continue
-            messages = workers.exchange(*(own[0].told(keep) if own else ()))
-            workers.stop_together()
-            for message in messages:
-                if message.content is not None:
-                    yield _Image.of(message, self.num_classes, self.ignore_index)
+        workers = self.workers
+        with closing(iter(loader)) as batches:
+            for start in range(0, len(loader), workers.count):
+                own = [self._measure(start + workers.rank, next(batches))] if start + workers.rank < len(loader) else []
+                if workers.count == 1:
+                    yield from own
+                    continue
+                messages = workers.exchange(*(own[0].told(keep) if own else ()))
+                workers.stop_together()
+                for message in messages:
+                    if message.content is not None:
+                        yield _Image.of(message, self.num_classes, self.ignore_index)
 
     def _measure(self, index: int, batch: Batch) -> _Image:
         images, labels = Tensor(batch.images), Tensor(batch.labels)

@@ -15,7 +15,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ from fcnlab.training.updates import AccumulatedUpdates, Outcome, SingleUpdates, 
 
 if TYPE_CHECKING:
     from fcnlab.config.schema import TrainerConfig
-    from fcnlab.data.loader import TrainLoader
+    from fcnlab.data.loader import Batch, TrainLoader
 
 log = logging.getLogger(__name__)
 
@@ -188,9 +188,12 @@ class Trainer:
                 self.workers.exchange()
 
     def _train_epoch(self, epoch: int) -> None:
+        start_step = self.progress.steps - (epoch - 1) * self.plan.steps_per_epoch
+        with closing(self.loader.epoch(epoch - 1, start_step)) as batches:
+            self._train_on(batches, epoch, start_step)
+
+    def _train_on(self, batches: Iterator[Batch], epoch: int, start_step: int) -> None:
         progress, plan = self.progress, self.plan
-        start_step = progress.steps - (epoch - 1) * plan.steps_per_epoch
-        batches = self.loader.epoch(epoch - 1, start_step)
         for _ in range(min(plan.steps_per_epoch - start_step, plan.total_steps - progress.steps)):
             began, waited = time.perf_counter(), 0.0
             for _ in range(self.config.accumulate):

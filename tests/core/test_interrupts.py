@@ -56,6 +56,54 @@ def send(process, *numbers):
         time.sleep(0.1)
 
 
+LOSING = """
+import sys, time
+from fcnlab.core import interrupts
+
+interrupts.install()
+
+def waits_at_its_end():
+    try:
+        yield
+    finally:
+        print("in", flush=True)
+        for _ in range(600):
+            time.sleep(0.1)
+
+class Waits:
+    def __del__(self):
+        print("in", flush=True)
+        for _ in range(600):
+            time.sleep(0.1)
+
+try:
+    if sys.argv[1] == "generator":
+        left = waits_at_its_end()
+        next(left)
+    else:
+        left = Waits()
+    del left
+    for _ in range(600):
+        time.sleep(0.1)
+except interrupts.Terminated as end:
+    print("terminated", end.number)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("what", ["generator", "object"])
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGINT, "interrupted\n"), (signal.SIGTERM, "terminated 15\n")], ids=str
+)
+def test_a_signal_is_not_lost_where_python_lets_no_error_out(tmp_path, what, number, words):
+    """It lets none out of a generator or an object that nothing refers to any more."""
+    process = start(tmp_path, what, program=LOSING)
+    send(process, number)
+    assert process.communicate(timeout=1800) == (words, "")
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [
