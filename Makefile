@@ -88,7 +88,7 @@ test-wheel: ## build the wheel, install it with the lock into an empty environme
 
 # What MindSpore, numpy and MLflow compute and store. Each environment takes 3.4 GB and is kept. The oldest versions go
 # with Python 3.10 and the newest with 3.12, where these are installed.
-CORE := $(foreach room,kernels losses metrics models training data inference recording,tests/$(room)) tests/test_train.py
+CORE := $(foreach room,kernels losses metrics models training data inference recording tracking,tests/$(room)) tests/test_train.py
 VERSIONS ?= oldest newest
 oldest := --resolution lowest-direct
 newest := --upgrade

@@ -24,7 +24,6 @@ from fcnlab.tracking.run_reader import RunReader, is_empty
 
 _MODEL = "model"
 _CHECKPOINT_TAG = "checkpoint"
-_OLDER_NAMES = str.maketrans("+~", "%#")  # how the oldest MLflow that is allowed joins the words of a picture's name
 
 
 class Store(RunReader):
@@ -213,8 +212,8 @@ class Store(RunReader):
         """
         with self._errors():
             if unsure:
-                name = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{timestamp}+".translate(_OLDER_NAMES)
-                paths = [item.path.translate(_OLDER_NAMES) for item in self._client.list_artifacts(run_id, "images")]
+                name = f"images/{key.replace('/', '~')}+step+{step}+timestamp+{timestamp}+"
+                paths = [item.path for item in self._client.list_artifacts(run_id, "images")]
                 if sum(path.startswith(name) for path in paths) == 2:  # the picture and its thumbnail
                     return
             with Image.open(path) as image:
