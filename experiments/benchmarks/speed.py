@@ -6,8 +6,8 @@
     python experiments/benchmarks/speed.py --variants      # only the ways to run PyTorch, compared anew
 
 Each way to run PyTorch is first timed once for each width, and the fastest is remembered for this machine (a quick call
-that remembers none compares the three that have been the fastest somewhere). The fastest and the product then take
-turns, row by row. A row whose processes do not fit into memory says so.
+that remembers none compares the few of `QUICK_VARIANTS`). The fastest and the product then take turns, row by row. A row
+whose processes do not fit into memory says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ VARIANTS = tuple(
     "+".join(word for word in words if word)
     for words in itertools.product(("eager", "compile"), ("", "channels_last"), ("", "plain_adam"))
 )
-QUICK_VARIANTS = ("eager", "eager+channels_last", "compile+channels_last")
+QUICK_VARIANTS = {
+    "step": ("eager", "eager+channels_last"),  # compiling a step takes minutes, and has not been faster so far
+    "inference": ("eager", "eager+channels_last", "compile+channels_last"),
+}
 HEADER = (
     "| network | width | images | what | PyTorch, s | fcnlab, s (min / median / max) | ratio | GFLOP/s | of the peak "
     "| GiB, PyTorch / fcnlab |"
@@ -44,13 +47,14 @@ def fastest_variant(width: float, what: str, known: FastestWays, quick: bool = F
         quick: Whether `QUICK_VARIANTS` are enough where nothing is remembered.
         anew: Whether to compare all ways although something is remembered.
     """
-    configuration = Configuration(what=what, width=width, batch=2 if width == 1 else 8, steps=3, warmup=2)
+    steps, warmup = (2, 1) if quick else (3, 2)
+    configuration = Configuration(what=what, width=width, batch=2 if width == 1 else 8, steps=steps, warmup=warmup)
     if not anew and (remembered := known.get(str(configuration))):
         print(f"- {configuration}: {remembered} was the fastest way on this machine (--variants compares anew)")
         return remembered
     names = [name for name in VARIANTS if what == "step" or "plain_adam" not in name]  # the optimizer is not in it
     if quick:
-        names = [name for name in names if name in QUICK_VARIANTS]
+        names = [name for name in names if name in QUICK_VARIANTS[what]]
     medians = {}
     for name in names:
         try:
@@ -74,7 +78,8 @@ def rows(full: bool, quick: bool) -> Iterator[Configuration]:
             chosen = (stride, size) == (8, 256) and batch == (2 if width == 1 else 8)
         if chosen:
             large = width == 1 and size * size * batch > 2 * 256 * 256
-            yield Configuration(what, stride, width, batch, size, steps=2 if large else 5, warmup=1 if large else 2)
+            steps = 2 if large else 3 if quick else 5
+            yield Configuration(what, stride, width, batch, size, steps=steps, warmup=1 if large else 2)
 
 
 def row(configuration: Configuration, variant: str, peak: float) -> str:
