@@ -6,8 +6,8 @@
     python experiments/benchmarks/speed.py --variants      # only the ways to run PyTorch, compared anew
 
 Each way to run PyTorch is first timed once for each width, and the fastest is remembered for this machine (a quick call
-that remembers none compares the few of `QUICK_VARIANTS`). The fastest and the product then take turns, row by row. A row
-whose processes do not fit into memory says so.
+that remembers none compares those of `QUICK_VARIANTS`). The fastest and the product then take turns, row by row. A
+row whose processes do not fit into memory says so.
 """
 
 from __future__ import annotations
