@@ -31,3 +31,12 @@ def weight_gradient(images, gradient, size):
         moved = shifted(images, row, column, size)
         result[:, :, row, column] = np.einsum("nihw,nohw->oi", moved, gradient.astype(np.float64))
     return result
+
+
+def all_three(images, weight, bias, gradient):
+    """Return the output, the gradient of the images and that of the weight."""
+    return (
+        convolution(images, weight) + bias[:, None, None],
+        input_gradient(gradient, weight),
+        weight_gradient(images, gradient, weight.shape[2]),
+    )
