@@ -14,6 +14,7 @@
 #include "operator.h"
 #include "panels.h"
 #include "parallel.h"
+#include "weight.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -218,15 +219,7 @@ void round_pairs_of_positions(const float* images, const Map& map, uint32_t* out
   });
 }
 
-// A weight, O x I x kernel x kernel. `flipped` is for the input gradient, which is a convolution with inputs and
-// outputs exchanged and the kernel rotated by 180 degrees.
-struct Kernels {
-  const float* weight;
-  int64_t out_channels, in_channels, taps;
-  bool flipped;
-
-  int64_t inputs() const { return flipped ? out_channels : in_channels; }
-  int64_t outputs() const { return flipped ? in_channels : out_channels; }
+struct Kernels : Weight {
   int64_t depths() const { return divide_up(inputs(), kDepth); }
   int64_t steps() const { return taps * depths(); }
 

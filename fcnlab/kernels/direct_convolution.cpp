@@ -10,6 +10,7 @@
 #include "operator.h"
 #include "panels.h"
 #include "parallel.h"
+#include "weight.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -64,16 +65,7 @@ void gather(const float* images, const Shape& shape, Panel* out, const Threads& 
   });
 }
 
-// A weight, O x I x kernel x kernel. `flipped` is for the input gradient, which is a convolution with inputs and
-// outputs exchanged and the kernel rotated by 180 degrees.
-struct Kernels {
-  const float* weight;
-  int64_t out_channels, in_channels, taps;
-  bool flipped;
-
-  int64_t inputs() const { return flipped ? out_channels : in_channels; }
-  int64_t outputs() const { return flipped ? in_channels : out_channels; }
-
+struct Kernels : Weight {
   // Copies the weights of one panel of outputs and `depth` inputs from `first` on to taps x `step` inputs x 16 outputs,
   // with zeros beyond the last input.
   void pack(int64_t panel, int64_t first, int64_t depth, int64_t step, Panel* out) const {
